@@ -1,0 +1,1 @@
+"""Adapters for push: one module, one provider, ending in ADAPTER."""

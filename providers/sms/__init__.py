@@ -1,0 +1,1 @@
+"""Adapters for sms: one module, one provider, ending in ADAPTER."""

@@ -1,0 +1,1 @@
+"""Adapters for voice: one module, one provider, ending in ADAPTER."""

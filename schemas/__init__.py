@@ -1,0 +1,1 @@
+"""The contracts: what crosses Kafka and HTTP, in types.  Imports nothing of ours."""
