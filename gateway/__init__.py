@@ -1,0 +1,1 @@
+"""The reminder gateway: intake, ledger, dispatch, receipts, relay.  Only `app` knows everybody."""

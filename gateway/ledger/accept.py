@@ -1,0 +1,297 @@
+"""Requests become reminders: idempotency keys, tombstones, the business key, the first state, the first event."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from gateway.ids import to_reference
+from gateway.ledger.commands import Request, Validation
+from gateway.ledger.database import Connection
+from gateway.ledger.freezes import Freezes
+from schemas.messages import EVENTS_TOPIC, ReminderStatus
+from schemas.vocabulary import Answer, Lane, Reason, ReminderState
+
+_INBOX: Final = """
+insert into inbox (key, hash, reminder) select * from unnest($1::bytea[], $2::bytea[], $3::bigint[])
+on conflict (key) do nothing returning reminder
+"""
+# A second statement: the first does not see rows another transaction has just inserted.
+_KNOWN: Final = "select key, hash, reminder from inbox where key = any($1::bytea[])"
+
+_TOMBSTONES: Final = "select subject, kind, value, as_of from tombstone where subject = any($1::bytea[])"
+_HELD: Final = "select key from subject where key = any($1::bytea[]) and unreadable_stop_at is not null"
+
+_STAGES: Final = """
+insert into stage_key (key, reminder) select * from unnest($1::bytea[], $2::bigint[])
+on conflict (key) do nothing returning reminder
+"""
+_STAGE_OWNERS: Final = "select key, reminder from stage_key where key = any($1::bytea[])"
+
+_BUSY_LANES: Final = """
+select lane from unnest($1::lane[]) as i(lane)
+where exists (select 1 from due d where d.lane = i.lane and d.due_at <= $2)
+"""
+
+_REMINDERS: Final = """
+insert into reminder (id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
+    stage_key, template, lane, ladder, send_at, not_after, state_as_of, topic, partition, "offset", sealed, received_at)
+select t.*, $23 from unnest(
+    $1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::text[],
+    $10::text[], $11::text[], $12::bytea[], $13::text[], $14::lane[], $15::text[], $16::timestamptz[],
+    $17::timestamptz[], $18::timestamptz[], $19::text[], $20::int[], $21::bigint[], $22::bytea[]
+) as t
+"""
+
+_FIRST_STATES: Final = """
+with i as (
+    select * from unnest(
+        $1::bigint[], $2::bytea[], $3::lane[], $4::text[], $5::timestamptz[], $6::reminder_state[], $7::text[],
+        $8::timestamptz[], $9::text[], $10::bytea[]
+    ) as t(id, subject, lane, ladder, not_after, state, reason, at, queue, event)
+), living as (
+    insert into live (id, subject, lane, ladder, not_after, state, reason, seq, at)
+    select id, subject, lane, ladder, not_after, state, reason, 1, at from i where queue <> 'none'
+), ended as (
+    insert into ending (reminder, state, reason, seq, at) select id, state, reason, 1, at from i where queue = 'none'
+), dues as (
+    insert into due (lane, due_at, id) select lane, at, id from i where queue = 'due'
+), timers as (
+    insert into timer (at, id) select at, id from i where queue = 'timer'
+), claims as (
+    insert into claim (id, worker, lane, due_at, token) select id, $11, lane, at, $12 from i where queue = 'claim'
+)
+insert into outbox (bucket, reminder, seq, id, topic, payload) select id & 255, id, 1, 0, $13, event from i
+"""
+
+_ANSWERS: Final = """
+insert into outbox (bucket, reminder, seq, id, topic, payload)
+select i.id & 255, i.reminder, 0, i.id, $4, i.payload
+from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as i(reminder, id, payload)
+on conflict do nothing
+"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Slots:
+    """How many new rows this process can take at once, already claimed; the fast path past the queue."""
+
+    worker: int
+    token: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request that became a reminder, and the state it was born in."""
+
+    request: Request
+    state: ReminderState
+    reason: Reason | None
+
+
+@dataclass(slots=True)
+class Written:
+    accepted: list[Accepted] = field(default_factory=list)
+    claimed: list[Request] = field(default_factory=list)
+    duplicates: list[Request] = field(default_factory=list)
+    conflicts: list[Request] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Birth:
+    request: Request
+    state: ReminderState
+    reason: Reason | None
+    at: dt.datetime
+    queue: str
+    duplicate_of: int | None = None
+
+
+async def write(
+    connection: Connection, requests: Sequence[Request], now: dt.datetime, in_force: Freezes, slots: Slots | None
+) -> Written:
+    """Writes requests whose subjects are locked.  Known keys are duplicates or conflicts; the first is untouched."""
+    written = Written()
+    fresh = await _new_keys(connection, requests, written, now)
+    if not fresh:
+        return written
+    births = await _births(connection, fresh, now, in_force)
+    births = await _fast_path(connection, births, now, slots)
+    await connection.execute(_REMINDERS, *_columns([_facts(each) for each in fresh]), now)
+    await connection.execute(
+        _FIRST_STATES,
+        *_columns([_first_state(each, now) for each in births]),
+        slots.worker if slots else None,
+        slots.token if slots else None,
+        EVENTS_TOPIC,
+    )
+    written.accepted = [Accepted(each.request, each.state, each.reason) for each in births]
+    written.claimed = [each.request for each in births if each.queue == "claim"]
+    return written
+
+
+async def _new_keys(
+    connection: Connection, requests: Sequence[Request], written: Written, now: dt.datetime
+) -> list[Request]:
+    rows = await connection.fetch(_INBOX, *_columns([(each.request_key, each.hash, each.id) for each in requests]))
+    mine = {row[0] for row in rows}
+    fresh = [each for each in requests if each.id in mine]
+    if len(fresh) < len(requests):
+        others = [each for each in requests if each.id not in mine]
+        known = {row[0]: row for row in await connection.fetch(_KNOWN, [each.request_key for each in others])}
+        for each in others:
+            same = known[each.request_key][1] == each.hash
+            (written.duplicates if same else written.conflicts).append(each)
+        await _answer_duplicates(connection, written.duplicates, known, now)
+    return fresh
+
+
+async def _answer_duplicates(
+    connection: Connection, duplicates: Sequence[Request], known: dict[bytes, Any], now: dt.datetime
+) -> None:
+    rows = []
+    for each in duplicates:
+        original = known[each.request_key][2]
+        payload = _answer(each.lender, each.source, each.request_id, now, Answer.DUPLICATE, original)
+        rows.append((original, each.id, payload))
+    await answer(connection, rows)
+
+
+async def answer(connection: Connection, rows: Sequence[tuple[int, int, bytes]]) -> None:
+    """Queues answers of (reminder they are keyed by, unique id, payload)."""
+    if rows:
+        await connection.execute(_ANSWERS, *_columns(rows), EVENTS_TOPIC)
+
+
+async def answer_validations(connection: Connection, validations: Sequence[Validation], now: dt.datetime) -> None:
+    await answer(
+        connection,
+        [
+            (each.id, each.id, _answer(each.lender, each.source, each.request_id, now, Answer.VALIDATED, None))
+            for each in validations
+        ],
+    )
+
+
+def _answer(lender: str, source: str, request_id: str, now: dt.datetime, kind: Answer, reminder: int | None) -> bytes:
+    return _encode(
+        ReminderStatus(
+            lender=lender,
+            source=source,
+            request_id=request_id,
+            at=now,
+            answer=kind,
+            reminder=None if reminder is None else to_reference(reminder),
+        )
+    )
+
+
+async def _births(
+    connection: Connection, fresh: Sequence[Request], now: dt.datetime, in_force: Freezes
+) -> list[_Birth]:
+    subjects = list({each.subject for each in fresh})
+    tombstones: dict[bytes, list[tuple[str, str, dt.datetime]]] = {}
+    for row in await connection.fetch(_TOMBSTONES, subjects):
+        tombstones.setdefault(row[0], []).append((row[1], row[2], row[3]))
+    held = {row[0] for row in await connection.fetch(_HELD, subjects)}
+
+    cancelled = {each.id: reason for each in fresh if (reason := _stopped(each, tombstones.get(each.subject, ())))}
+    owners = await _own_stages(connection, [each for each in fresh if each.id not in cancelled])
+
+    births = []
+    for each in fresh:
+        if reason := cancelled.get(each.id):
+            births.append(_Birth(each, ReminderState.CANCELLED, reason, now, "none"))
+        elif (owner := owners[each.stage_key]) != each.id:
+            births.append(
+                _Birth(each, ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, now, "none", duplicate_of=owner)
+            )
+        elif in_force.covers({"source": each.source, "lender": each.lender}):
+            births.append(_Birth(each, ReminderState.HELD, Reason.FROZEN, now, "timer"))
+        elif each.subject in held:
+            births.append(_Birth(each, ReminderState.HELD, Reason.STOP_UNREADABLE, now, "timer"))
+        else:
+            births.append(_Birth(each, ReminderState.SCHEDULED, None, max(each.send_at, now), "due"))
+    return births
+
+
+def _stopped(request: Request, stones: Sequence[tuple[str, str, dt.datetime]]) -> Reason | None:
+    for kind, value, as_of in stones:
+        if kind == "request":
+            if value == request.request_key.hex():
+                return Reason.CANCELLED_REQUEST
+        elif request.state_as_of <= as_of and (kind == "borrower" or value == request.debt):
+            return Reason.CANCELLED_BORROWER if kind == "borrower" else Reason.CANCELLED_DEBT
+    return None
+
+
+async def _own_stages(connection: Connection, requests: Sequence[Request]) -> dict[bytes, int]:
+    """Who owns each business key now: one of these requests, or an earlier reminder."""
+    if not requests:
+        return {}
+    rows = [(each.stage_key, each.id) for each in requests]
+    mine = {row[0] for row in await connection.fetch(_STAGES, *_columns(rows))}
+    owners = {key: reminder for key, reminder in rows if reminder in mine}
+    lost = [key for key, _ in rows if key not in owners]
+    if lost:
+        owners.update((row[0], row[1]) for row in await connection.fetch(_STAGE_OWNERS, lost))
+    return owners
+
+
+async def _fast_path(
+    connection: Connection, births: list[_Birth], now: dt.datetime, slots: Slots | None
+) -> list[_Birth]:
+    """Hands due rows over already claimed where nothing older waits in their lane and a slot is free."""
+    if slots is None or slots.free <= 0:
+        return births
+    ready = [each for each in births if each.queue == "due" and each.at <= now]
+    if not ready:
+        return births
+    lanes = sorted({each.request.lane for each in ready})
+    busy = {row[0] for row in await connection.fetch(_BUSY_LANES, lanes, now)}
+    ready.sort(key=lambda each: each.request.lane is not Lane.URGENT)
+    chosen = {each.request.id for each in ready if each.request.lane not in busy}
+    taken = set([each.request.id for each in ready if each.request.id in chosen][: slots.free])
+    return [
+        _Birth(each.request, each.state, each.reason, each.at, "claim") if each.request.id in taken else each
+        for each in births
+    ]
+
+
+def _facts(each: Request) -> tuple[Any, ...]:
+    return (
+        each.id, each.subject, each.source, each.request_id, each.lender, each.borrower, each.debt, each.instalment,
+        each.product, each.stage, each.step, each.stage_key, each.template, each.lane, each.ladder, each.send_at,
+        each.not_after, each.state_as_of, each.origin.topic, each.origin.partition, each.origin.offset, each.sealed,
+    )  # fmt: skip
+
+
+def _first_state(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:
+    each = birth.request
+    event = _encode(
+        ReminderStatus(
+            lender=each.lender,
+            source=each.source,
+            request_id=each.request_id,
+            at=now,
+            reminder=to_reference(each.id),
+            state=birth.state,
+            reason=birth.reason,
+            duplicate_of=None if birth.duplicate_of is None else to_reference(birth.duplicate_of),
+        )
+    )
+    return (
+        each.id, each.subject, each.lane, each.ladder, each.not_after, birth.state, birth.reason, birth.at,
+        birth.queue, event,
+    )  # fmt: skip
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

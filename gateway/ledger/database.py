@@ -1,0 +1,113 @@
+"""The way to Postgres: a bounded pool, asserted session settings, and transactions that may be repeated.
+
+asyncpg: every acquire has a timeout, one connection serves one task.  Postgres: a lost COMMIT is ambiguous, so
+everything run through `Database.transaction` is repeatable by key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias, TypeVar
+
+import asyncpg
+
+T = TypeVar("T")
+# asyncpg ships no types; a name of our own keeps signatures readable.
+Connection: TypeAlias = Any
+
+# SQLSTATE classes after which the same transaction may simply be run again.
+_RETRY_CLASSES: Final = ("08", "40", "53", "57")
+_RETRY_STATES: Final = ("55P03", "25P03")  # lock not available, idle-in-transaction timeout
+
+
+class UnsafeDatabase(RuntimeError):
+    """The database would break the promise; the message says which setting and what it must be."""
+
+
+def worth_repeating(error: BaseException) -> bool:
+    """Whether the error says nothing about our data: connection, lock, resource and shutdown errors."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return state[:2] in _RETRY_CLASSES or state in _RETRY_STATES
+    # asyncpg raises InterfaceError when a connection died under it, and when the pool is closing.
+    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+class Database:
+    """A pool with bounded waits.  Start with `open`, end with `close` (bounded too)."""
+
+    def __init__(self, dsn: str, *, size: int, statement_timeout_ms: int, statement_cache: int = 256) -> None:
+        self._dsn = dsn
+        self._size = size
+        self._statement_timeout_ms = statement_timeout_ms
+        self._statement_cache = statement_cache
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Connects.  Raises UnsafeDatabase when a session would not be durable or the server is too old."""
+        timeout = str(self._statement_timeout_ms)
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._size,
+            command_timeout=self._statement_timeout_ms / 1000 + 2,
+            timeout=10,
+            statement_cache_size=self._statement_cache,
+            init=_assert_safe,
+            server_settings={
+                "application_name": "reminder-gateway",
+                "statement_timeout": timeout,
+                "lock_timeout": timeout,
+                "idle_in_transaction_session_timeout": timeout,
+                "timezone": "UTC",
+                "jit": "off",
+            },
+        )
+
+    async def close(self, within: float = 5.0) -> None:
+        """Closes what is idle and cuts off what is not, within so many seconds."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            await asyncio.wait_for(pool.close(), within)
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        if self._pool is None:
+            raise asyncpg.InterfaceError("the pool is not open")
+        async with self._pool.acquire(timeout=5) as connection:
+            yield connection
+
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]], *, attempts: int = 3) -> T:
+        """Runs `work` in one READ COMMITTED transaction, again after errors that say nothing about the data.
+
+        `work` must be repeatable: it may run, and even commit, more than once.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self.connection() as connection, connection.transaction():
+                    return await work(connection)
+            except Exception as error:
+                if attempt == attempts or not worth_repeating(error):
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311  jitter, not a secret
+        raise AssertionError("unreachable")
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        async with self.connection() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *args)
+            return rows
+
+
+async def _assert_safe(connection: Connection) -> None:
+    if connection.get_server_version().major < 14:
+        raise UnsafeDatabase("Postgres 14 or newer is needed")
+    durable = await connection.fetchval("select current_setting('synchronous_commit')")
+    if durable == "off":
+        raise UnsafeDatabase("synchronous_commit is off: an acknowledged row could be lost; set it to on")

@@ -1,0 +1,295 @@
+"""What follows: from a reminder's situation and what happened to it, the one move it makes next.  Pure.
+
+Every module that moves a reminder asks here, so that an outcome from a worker, a receipt, a rescue and a timer cannot
+disagree.  The caller holds the borrower's lock, so the situation is the truth until it commits.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED
+from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
+
+# One letter per rung, so that the narrow `live` row carries the whole ladder.
+LADDER_LETTER: Final[dict[Channel, str]] = {Channel.SMS: "s", Channel.PUSH: "p", Channel.VOICE: "v"}
+LADDER_CHANNEL: Final = {letter: channel for channel, letter in LADDER_LETTER.items()}
+
+_OUTSIDE_WINDOW_DELAY: Final = dt.timedelta(minutes=30)
+
+_NEXT_CONTACT: Final = frozenset({Failure.BAD_RECIPIENT, Failure.UNREACHABLE, Failure.BAD_CONTENT})
+_DEFER: Final = frozenset({Failure.TRANSIENT, Failure.THROTTLED, Failure.OUTSIDE_WINDOW, Failure.BAD_CONFIG})
+
+
+class Queue(StrEnum):
+    """Where a live reminder's one queue row stands."""
+
+    DUE = "due"
+    CLAIM = "claim"
+    TIMER = "timer"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt as the ledger has it."""
+
+    id: int
+    rung: int
+    channel: Channel
+    provider: str
+    state: AttemptState
+    intended_at: dt.datetime
+    failure: Failure | None = None
+    final_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One reminder with everything a move depends on.  `queue` is None once it has ended."""
+
+    id: int
+    subject: bytes
+    lender: str
+    source: str
+    request_id: str
+    lane: Lane
+    ladder: str
+    not_after: dt.datetime
+    state: ReminderState
+    reason: Reason | None
+    seq: int
+    at: dt.datetime
+    queue: Queue | None
+    rung: int = 0
+    tries: int = 0
+    rescues: int = 0
+    attempt: int | None = None
+    closed: Reason | None = None
+    worker: int | None = None
+    token: int | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where a reminder goes.  `queue` None ends it; `emit` tells upstream; `correction` raises an ending."""
+
+    was: Situation
+    now: dt.datetime
+    state: ReminderState
+    reason: Reason | None
+    at: dt.datetime
+    queue: Queue | None
+    rung: int
+    tries: int = 0
+    rescues: int = 0
+    closed: Reason | None = None
+    emit: bool = False
+    correction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The numbers behind the moves.  `receipt_window` and `resend` are by provider name."""
+
+    receipt_window: Mapping[str, dt.timedelta] = field(default_factory=dict)
+    default_receipt_window: dt.timedelta = dt.timedelta(hours=72)
+    resend: frozenset[str] = frozenset()
+    backoff_base: dt.timedelta = dt.timedelta(seconds=30)
+    backoff_cap: dt.timedelta = dt.timedelta(hours=1)
+    max_tries: int = 8
+    max_rescues: int = 5
+    freeze_recheck: dt.timedelta = dt.timedelta(seconds=30)
+
+    def window(self, provider: str) -> dt.timedelta:
+        return self.receipt_window.get(provider, self.default_receipt_window)
+
+
+def after_attempt(
+    was: Situation,
+    attempt: Attempt,
+    now: dt.datetime,
+    rules: Rules,
+    *,
+    retry_after: float | None = None,
+    jitter: float = 1.0,
+) -> Move | None:
+    """The reminder's move once `attempt` has reached its (new) state; None when only the attempt moved.
+
+    `was.attempts` holds the new state already.  `jitter` in 0..1 scales the backoff (full jitter).
+    """
+    if was.queue is None:
+        return _correction(was, attempt, now)
+    if attempt.state in REACHED:
+        return _end(was, ReminderState.DELIVERED, None, now)
+    if attempt.id != was.attempt or was.state not in (ReminderState.SENDING, ReminderState.AWAITING):
+        return None
+    if attempt.state in (AttemptState.ACCEPTED, AttemptState.SENT):
+        return _await(was, None, now, rules.window(attempt.provider))
+    if attempt.state is AttemptState.UNKNOWN:
+        return _after_unknown(was, attempt, now, rules, jitter)
+    if attempt.state in NO_CONTACT or attempt.state in FAILED:
+        return _after_failure(was, attempt, now, rules, retry_after, jitter)
+    return None
+
+
+def _after_unknown(was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, jitter: float) -> Move:
+    may_resend = attempt.provider in rules.resend and was.closed is None and was.tries < rules.max_tries
+    if may_resend:
+        return _schedule(was, now, Reason.RETRY, _backoff(was, now, rules, None, jitter), was.rung, was.tries + 1)
+    return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(attempt.provider))
+
+
+def _after_failure(
+    was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float
+) -> Move:
+    if any(other.state in OPEN for other in was.attempts if other.id != attempt.id):
+        # An earlier attempt (of a resend) may still have arrived: nothing else leaves until it is settled.
+        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(attempt.provider))
+    if was.closed is not None:
+        if all(each.state in NO_CONTACT for each in was.attempts):
+            return _end(was, ReminderState.CANCELLED, was.closed, now)
+        return _end(was, ReminderState.UNDELIVERED, Reason.LADDER_CLOSED, now)
+    failure = attempt.failure
+    if failure is Failure.OPTED_OUT:
+        return _end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
+    if failure is Failure.BUG:
+        return hold(was, Reason.BUG, now, was.not_after)
+    if attempt.state is AttemptState.DECLINED:
+        return _next_contact(was, now, without=Channel.VOICE)
+    spent = was.tries + 1 >= rules.max_tries and failure is not Failure.BAD_CONFIG
+    if failure in _DEFER and not spent:
+        at = _backoff(was, now, rules, retry_after, jitter)
+        if failure is Failure.OUTSIDE_WINDOW and retry_after is None:
+            at = now + _OUTSIDE_WINDOW_DELAY * (1 + jitter)
+        return _schedule(was, now, Reason.RETRY, at, was.rung, was.tries + 1)
+    return _next_contact(was, now)
+
+
+def _next_contact(was: Situation, now: dt.datetime, without: Channel | None = None) -> Move:
+    for rung in range(was.rung + 1, len(was.ladder)):
+        if LADDER_CHANNEL[was.ladder[rung]] is not without:
+            return _schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
+    return _end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now)
+
+
+def _backoff(was: Situation, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float) -> dt.datetime:
+    """Exponential with full jitter, never sooner than the provider asked for."""
+    doublings: int = 2 ** min(was.tries, 20)
+    wait = min(rules.backoff_base * doublings, rules.backoff_cap) * jitter
+    if retry_after is not None:
+        wait = dt.timedelta(seconds=retry_after) + rules.backoff_base * jitter
+    return now + wait
+
+
+def _correction(was: Situation, attempt: Attempt, now: dt.datetime) -> Move | None:
+    """A last word after the end.  Corrections only raise; what we cancelled or suppressed stays so, and is told."""
+    if attempt.state in REACHED:
+        if was.state is ReminderState.DELIVERED:
+            return None
+        kept = was.state in (ReminderState.CANCELLED, ReminderState.SUPPRESSED)
+        state, reason = (was.state, was.reason) if kept else (ReminderState.DELIVERED, None)
+        return replace(_end(was, state, reason, now), correction=True)
+    last = was.attempts[-1].id if was.attempts else None
+    if attempt.state in FAILED and was.state is ReminderState.UNCONFIRMED and attempt.id == last:
+        return replace(_end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now), correction=True)
+    return None
+
+
+def window_closed(was: Situation, now: dt.datetime) -> Move:
+    """The receipt window of an awaiting reminder is over."""
+    return _end(was, ReminderState.UNCONFIRMED, _why_unconfirmed(was), now)
+
+
+def _why_unconfirmed(was: Situation) -> Reason:
+    unknown = any(each.state is AttemptState.UNKNOWN for each in was.attempts)
+    return Reason.OUTCOME_UNKNOWN if unknown or was.reason is Reason.OUTCOME_UNKNOWN else Reason.NO_RECEIPT
+
+
+def cancel(was: Situation, by: Reason, now: dt.datetime, rules: Rules) -> tuple[Move | None, bool]:
+    """The move a stop causes, and whether it came too late for a message that may have left."""
+    if was.queue is None:
+        left = any(each.state not in NO_CONTACT for each in was.attempts)
+        return None, left and was.state is not ReminderState.CANCELLED
+    if all(each.state in NO_CONTACT or each.state in FAILED for each in was.attempts):
+        return _end(was, ReminderState.CANCELLED, by, now), False
+    closed = was.closed or by
+    if was.queue is Queue.TIMER or was.state is ReminderState.SENDING:
+        return replace(_stay(was), closed=closed), True
+    # Scheduled for a resend while the first attempt is unknown: the resend must not happen any more.
+    window = rules.window(was.attempts[-1].provider)
+    return replace(_await(was, Reason.OUTCOME_UNKNOWN, now, window), closed=closed), True
+
+
+def rescue(was: Situation, now: dt.datetime, rules: Rules) -> Move:
+    """A claim without an intent whose worker died or forgot it."""
+    if was.rescues + 1 > rules.max_rescues:
+        return replace(hold(was, Reason.POISON, now, was.not_after), rescues=was.rescues + 1)
+    return replace(_schedule(was, now, Reason.RESCUED, was.at, was.rung, was.tries), rescues=was.rescues + 1)
+
+
+def defer(was: Situation, now: dt.datetime, until: dt.datetime) -> Move:
+    """Nothing was tried; try again at `until`."""
+    return _schedule(was, now, Reason.DEFERRED, until, was.rung, was.tries)
+
+
+def release(was: Situation, now: dt.datetime) -> Move:
+    """What held it is gone."""
+    return _schedule(was, now, Reason.RELEASED, now, was.rung, was.tries)
+
+
+def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.datetime) -> Move:
+    """Held for `reason`, looked at again at `recheck_at`; told once per reason."""
+    at = min(recheck_at, was.not_after)
+    news = (was.state, was.reason) != (ReminderState.HELD, reason)
+    return _move(was, now, ReminderState.HELD, reason, at, Queue.TIMER, emit=news)
+
+
+def suppress(was: Situation, reason: Reason, now: dt.datetime) -> Move:
+    return _end(was, ReminderState.SUPPRESSED, reason, now)
+
+
+def expire(was: Situation, now: dt.datetime) -> Move:
+    """`not_after` passed.  What may already have left ends by its attempt instead."""
+    if any(each.state in OPEN for each in was.attempts):
+        return window_closed(was, now)
+    return _end(was, ReminderState.EXPIRED, Reason.NOT_AFTER, now)
+
+
+def _end(was: Situation, state: ReminderState, reason: Reason | None, now: dt.datetime) -> Move:
+    return _move(was, now, state, reason, now, None, emit=True)
+
+
+def _schedule(was: Situation, now: dt.datetime, reason: Reason, at: dt.datetime, rung: int, tries: int) -> Move:
+    # A retry past not_after wakes up exactly there and expires.
+    at = min(at, was.not_after)
+    return replace(_move(was, now, ReminderState.SCHEDULED, reason, at, Queue.DUE), rung=rung, tries=tries)
+
+
+def _await(was: Situation, reason: Reason | None, now: dt.datetime, window: dt.timedelta) -> Move:
+    """Waits for the last word; a reminder that waits already for the same reason keeps its window."""
+    if was.state is ReminderState.AWAITING and was.reason is reason:
+        return _stay(was)
+    return _move(was, now, ReminderState.AWAITING, reason, now + window, Queue.TIMER, emit=True)
+
+
+def _stay(was: Situation) -> Move:
+    assert was.queue is not None
+    return _move(was, was.at, was.state, was.reason, was.at, was.queue)
+
+
+def _move(
+    was: Situation,
+    now: dt.datetime,
+    state: ReminderState,
+    reason: Reason | None,
+    at: dt.datetime,
+    queue: Queue | None,
+    *,
+    emit: bool = False,
+) -> Move:
+    return Move(was, now, state, reason, at, queue, was.rung, was.tries, was.rescues, was.closed, emit)

@@ -1,0 +1,121 @@
+"""Intend: the write-ahead of a send.  Only what it returns may leave.
+
+One commit re-checks, under the borrower's lock and with freezes ordered, everything that could have changed since the
+claim: the claim and its token, the worker's lease, stops, freezes, the ladder.  A lost COMMIT is read back by id.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.ledger import freezes, subjects
+from gateway.ledger.claims import Claimed
+from gateway.ledger.database import Connection
+
+_INTEND: Final = """
+with i as (
+    select * from unnest(
+        $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::text[], $9::bytea[], $10::jsonb[]
+    ) as t(reminder, token, attempt, rung, channel, provider, sealed, inputs)
+), ok as (
+    select i.*, l.subject from i
+    join claim c on c.id = i.reminder and c.worker = $1 and c.token = i.token
+    join live l on l.id = i.reminder and l.state = 'scheduled' and l.closed is null and l.rung = i.rung
+    where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
+), moved as (
+    update live l set state = 'sending', reason = null, token = ok.token, attempt = ok.attempt,
+        attempts = l.attempts + 1
+    from ok where l.id = ok.reminder
+), attempts as (
+    insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at, sealed)
+    select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $2, ok.sealed from ok
+), evidence as (
+    insert into decision (reminder, attempt, at, verdict, rule, inputs)
+    select ok.reminder, ok.attempt, $2, 'send', 'none', ok.inputs from ok
+)
+select attempt from ok
+"""
+
+_AGAIN: Final = """
+select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
+join attempt a on a.id = i.attempt and a.state = 'intended'
+join live l on l.id = a.reminder and l.attempt = a.id and l.state = 'sending' and l.closed is null
+join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
+where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
+"""
+
+# After a lost COMMIT: which of these intents exist, under this worker's claim?
+_READ_BACK: Final = """
+select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
+join attempt a on a.id = i.attempt and a.state = 'intended'
+join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An attempt about to be made.  `facts` are what a freeze can name; `inputs` is the decision's evidence (JSON)."""
+
+    claimed: Claimed
+    attempt: int
+    provider: str
+    sealed: bytes = field(repr=False)
+    facts: Mapping[str, str | None]
+    inputs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """`sendable` are attempt ids that may leave; `frozen` and `stopped` attempt ids were refused for that reason."""
+
+    sendable: frozenset[int]
+    frozen: frozenset[int]
+    stopped: frozenset[int]
+
+
+async def intend(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
+    """Writes the attempts that still may be made.  What is in none of the three sets lost its claim: drop it."""
+    permitted, frozen, stopped = await _fence(connection, intents, now)
+    sendable: frozenset[int] = frozenset()
+    if permitted:
+        columns = (list(column) for column in zip(*map(_row, permitted), strict=True))
+        sendable = frozenset(row[0] for row in await connection.fetch(_INTEND, worker, now, *columns))
+    return Intended(sendable, frozen, stopped)
+
+
+async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
+    """The same fences before another first byte of an attempt already intended (a retry inside the lease)."""
+    permitted, frozen, stopped = await _fence(connection, intents, now)
+    return Intended(await _existing(connection, _AGAIN, worker, permitted), frozen, stopped)
+
+
+async def read_back(connection: Connection, worker: int, intents: Sequence[Intent]) -> frozenset[int]:
+    """Which intents a transaction with an unknown end has left behind: present may be sent, absent is dropped."""
+    return await _existing(connection, _READ_BACK, worker, intents)
+
+
+async def _existing(connection: Connection, sql: str, worker: int, intents: Sequence[Intent]) -> frozenset[int]:
+    attempts = [intent.attempt for intent in intents]
+    tokens = [intent.claimed.token for intent in intents]
+    return frozenset(row[0] for row in await connection.fetch(sql, worker, attempts, tokens))
+
+
+async def _fence(
+    connection: Connection, intents: Sequence[Intent], now: dt.datetime
+) -> tuple[list[Intent], frozenset[int], frozenset[int]]:
+    in_force = await freezes.read_shared(connection, now)
+    held = await subjects.lock(connection, (intent.claimed.subject for intent in intents))
+    frozen = frozenset(intent.attempt for intent in intents if in_force.covers(intent.facts))
+    stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
+    return [each for each in intents if each.attempt not in frozen | stopped], frozen, stopped
+
+
+def _row(intent: Intent) -> tuple[Any, ...]:
+    claimed = intent.claimed
+    return (
+        claimed.id, claimed.token, intent.attempt, claimed.rung, claimed.channel, intent.provider, intent.sealed,
+        intent.inputs,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Forward-only migrations: SQL text, run by alembic."""

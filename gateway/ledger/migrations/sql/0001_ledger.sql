@@ -1,0 +1,291 @@
+create type lane as enum ('urgent', 'bulk');
+
+create type reminder_state as enum (
+    'scheduled', 'held', 'sending', 'awaiting',
+    'delivered', 'undelivered', 'unconfirmed', 'suppressed', 'cancelled', 'expired'
+);
+
+create type attempt_state as enum (
+    'intended', 'not_sent', 'unknown', 'rejected', 'accepted', 'sent',
+    'answered', 'answered_human', 'answered_machine', 'delivered',
+    'undelivered', 'ttl_expired', 'no_answer', 'busy', 'declined', 'unconfirmed'
+);
+
+-- The same tables as gateway/ledger/states.py; a test compares them pair by pair.
+create function attempt_rank(s attempt_state) returns int language sql immutable parallel safe as $$
+    select case s
+        when 'intended' then 0 when 'unknown' then 1 when 'accepted' then 2 when 'sent' then 3
+        when 'unconfirmed' then 4
+        when 'undelivered' then 5 when 'ttl_expired' then 5 when 'no_answer' then 5 when 'busy' then 5 when 'declined' then 5
+        when 'answered' then 6
+        when 'delivered' then 7 when 'answered_human' then 7 when 'answered_machine' then 7
+        else 9 end
+$$;
+
+create function attempt_moves(was attempt_state, becomes attempt_state) returns boolean language sql immutable parallel safe as $$
+    select case when becomes in ('not_sent', 'rejected') then was in ('intended', 'unknown')
+                else attempt_rank(becomes) > attempt_rank(was) end
+$$;
+
+create function reminder_moves(was reminder_state, becomes reminder_state) returns boolean language sql immutable parallel safe as $$
+    select case was
+        when 'scheduled' then becomes <> 'awaiting'
+        when 'held' then becomes not in ('sending', 'awaiting')
+        when 'sending' then true
+        when 'awaiting' then becomes <> 'sending'
+        when 'unconfirmed' then becomes in ('undelivered', 'delivered')
+        when 'undelivered' then becomes = 'delivered'
+        when 'expired' then becomes = 'delivered'
+        else false end
+$$;
+
+-- One row per running process.  A lease that ended is never revived: its owner registers anew.
+create table worker (
+    id bigint generated always as identity primary key,
+    number smallint not null constraint worker_number_unique unique constraint worker_number_range check (number between 0 and 63),
+    lease_until timestamptz not null,
+    started_at timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+
+create table intake_offset (
+    topic text not null,
+    partition int not null,
+    next bigint not null,
+    updated_at timestamptz not null default clock_timestamp(),
+    primary key (topic, partition)
+) with (fillfactor = 50);
+
+create table "freeze" (
+    id bigint generated always as identity primary key,
+    kind text not null constraint freeze_kind_known
+        check (kind in ('all', 'source', 'lender', 'product', 'stage', 'channel', 'provider', 'template')),
+    value text not null,
+    reason text not null,
+    author text not null,
+    created_at timestamptz not null,
+    until timestamptz,
+    constraint freeze_once unique (kind, value)
+);
+
+-- One row per (lender, borrower): the lock behind every move, and the place of a stop we could not read.
+create table subject (
+    key bytea primary key,
+    lender text not null,
+    borrower text not null,
+    unreadable_stop_at timestamptz
+) with (fillfactor = 90);
+create index subject_borrower on subject (borrower);
+
+create table tombstone (
+    subject bytea not null,
+    kind text not null constraint tombstone_kind_known check (kind in ('request', 'debt', 'borrower')),
+    value text not null,
+    as_of timestamptz not null,
+    primary key (subject, kind, value)
+);
+
+create table inbox (
+    key bytea primary key,
+    hash bytea not null,
+    reminder bigint not null
+);
+
+create table stage_key (
+    key bytea primary key,
+    reminder bigint not null
+);
+
+-- Facts and sealed data.  Insert-only; ids are time-ordered, so a range of ids is a week.
+create table reminder (
+    id bigint primary key,
+    subject bytea not null,
+    source text not null,
+    request_id text not null,
+    lender text not null,
+    borrower text not null,
+    debt text not null,
+    instalment int,
+    product text,
+    stage text not null,
+    step text not null,
+    stage_key bytea not null,
+    template text not null,
+    lane lane not null,
+    ladder text not null,
+    send_at timestamptz not null,
+    not_after timestamptz not null,
+    state_as_of timestamptz not null,
+    received_at timestamptz not null,
+    topic text not null,
+    partition int not null,
+    "offset" bigint not null,
+    sealed bytea not null
+) partition by range (id);
+
+-- What can still move.  `at` is the time its one queue row stands at.  No index on a column that changes: updates are HOT.
+create table live (
+    id bigint primary key,
+    subject bytea not null,
+    lane lane not null,
+    ladder text not null,
+    not_after timestamptz not null,
+    state reminder_state not null constraint live_is_not_final check (state in ('scheduled', 'held', 'sending', 'awaiting')),
+    reason text,
+    seq int not null,
+    rung smallint not null default 0,
+    tries smallint not null default 0,
+    rescues smallint not null default 0,
+    attempts smallint not null default 0,
+    attempt bigint,
+    token bigint,
+    closed text,
+    at timestamptz not null
+) with (fillfactor = 70);
+create index live_subject on live (subject);
+
+create table ending (
+    reminder bigint primary key,
+    state reminder_state not null constraint ending_is_final
+        check (state in ('delivered', 'undelivered', 'unconfirmed', 'suppressed', 'cancelled', 'expired')),
+    reason text,
+    seq int not null,
+    at timestamptz not null
+) with (fillfactor = 90);
+
+-- Every live reminder has exactly one row in due, claim or timer.
+create table due (
+    lane lane not null,
+    due_at timestamptz not null,
+    id bigint not null,
+    primary key (lane, due_at, id)
+);
+create table claim (
+    id bigint primary key,
+    worker bigint not null,
+    lane lane not null,
+    due_at timestamptz not null,
+    token bigint not null
+);
+create table timer (
+    at timestamptz not null,
+    id bigint not null,
+    primary key (at, id)
+);
+
+create table attempt (
+    id bigint primary key,
+    reminder bigint not null,
+    subject bytea not null,
+    rung smallint not null,
+    channel text not null,
+    provider text not null,
+    state attempt_state not null,
+    failure text,
+    code text,
+    intended_at timestamptz not null,
+    outcome_at timestamptz,
+    final_at timestamptz,
+    sealed bytea not null
+) with (fillfactor = 70);
+create index attempt_reminder on attempt (reminder);
+
+create table provider_ref (
+    provider text not null,
+    ref text not null,
+    attempt bigint not null,
+    primary key (provider, ref)
+);
+
+-- Every verdict, send or not: the evidence.
+create table decision (
+    id bigint generated always as identity primary key,
+    reminder bigint not null,
+    attempt bigint,
+    at timestamptz not null,
+    verdict text not null,
+    rule text not null,
+    inputs jsonb not null
+);
+create index decision_reminder on decision (reminder);
+
+create table replay (
+    key bytea primary key,
+    at timestamptz not null
+);
+
+create table receipt (
+    id bigint primary key,
+    provider text not null,
+    attempt bigint,
+    ref text,
+    kind text not null,
+    state attempt_state,
+    failure text,
+    code text not null,
+    occurred_at timestamptz,
+    received_at timestamptz not null,
+    disposition text,
+    sealed bytea
+) with (fillfactor = 80);
+create index receipt_attempt on receipt (attempt) where attempt is not null;
+
+-- Receipts not settled yet: to apply, or to match later.
+create table parked (
+    sweep_at timestamptz not null,
+    receipt bigint not null,
+    primary key (sweep_at, receipt)
+);
+
+create table engagement (
+    id bigint primary key,
+    attempt bigint not null,
+    kind text not null,
+    occurred_at timestamptz,
+    constraint engagement_once unique (attempt, kind)
+);
+
+create table outbox (
+    bucket smallint not null,
+    reminder bigint not null,
+    seq int not null,
+    id bigint not null,
+    topic text not null,
+    payload bytea not null,
+    primary key (bucket, reminder, seq, id)
+);
+create table relay_shard (
+    shard smallint primary key,
+    owner bigint,
+    lease_until timestamptz not null default '-infinity'
+) with (fillfactor = 50);
+insert into relay_shard (shard) select generate_series(0, 15);
+
+create table deadletter (
+    id bigint primary key,
+    reason text not null,
+    field text,
+    source text,
+    topic text not null,
+    partition int not null,
+    "offset" bigint not null,
+    at timestamptz not null,
+    sealed bytea not null,
+    constraint deadletter_once unique (topic, partition, "offset")
+);
+
+-- What intake has read, by what became of it: the SQL side of the conservation sums.
+create table intake_count (
+    topic text not null,
+    partition int not null,
+    outcome text not null,
+    n bigint not null,
+    primary key (topic, partition, outcome)
+) with (fillfactor = 50);
+
+-- Dead letters and records per source in a sliding window, for the per-source freeze.
+create table source_health (
+    source text primary key,
+    since timestamptz not null,
+    records bigint not null,
+    deadletters bigint not null
+) with (fillfactor = 50);

@@ -1,0 +1,86 @@
+"""Outbox: events leave in (reminder, seq) order within a bucket, from one leased owner per shard of buckets."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.ledger.database import Connection
+
+SHARDS: Final = 16
+_BUCKETS_PER_SHARD: Final = 256 // SHARDS
+
+_ACQUIRE: Final = """
+update relay_shard set owner = $1, lease_until = clock_timestamp() + $2
+where shard in (
+    select shard from relay_shard where owner = $1 or lease_until < clock_timestamp()
+    order by owner = $1 desc nulls last, shard
+    limit (select ceil($3::numeric / greatest(count(*), 1)) from worker where lease_until > clock_timestamp())
+    for update skip locked
+) returning shard
+"""
+# What is over the fair share is let go, so that a new process gets its part.
+_RELEASE: Final = """
+update relay_shard set owner = null, lease_until = '-infinity' where owner = $1 and not shard = any($2::smallint[])
+"""
+_FETCH: Final = """
+select bucket, reminder, seq, id, topic, payload from outbox
+where bucket between $1 and $2 order by bucket, reminder, seq, id limit $3
+"""
+_DELETE: Final = """
+delete from outbox o using unnest($1::smallint[], $2::bigint[], $3::int[], $4::bigint[]) as i(bucket, reminder, seq, id)
+where o.bucket = i.bucket and o.reminder = i.reminder and o.seq = i.seq and o.id = i.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event waiting to be published.  `payload` is its JSON without `seq`; answers have seq 0."""
+
+    bucket: int
+    reminder: int
+    seq: int
+    id: int
+    topic: str
+    payload: bytes = field(repr=False)
+
+
+async def acquire(connection: Connection, worker: int, lease: dt.timedelta) -> list[int]:
+    """Leases this worker's fair share of shards, by the database's clock; returns the shards it owns."""
+    shards = sorted(row[0] for row in await connection.fetch(_ACQUIRE, worker, lease, SHARDS))
+    await connection.execute(_RELEASE, worker, shards)
+    return shards
+
+
+async def release(connection: Connection, worker: int) -> None:
+    await connection.execute(_RELEASE, worker, [])
+
+
+def bucket_ranges(shards: Iterable[int]) -> list[tuple[int, int]]:
+    """Contiguous bucket ranges of the shards: each is one ordered index scan."""
+    ranges: list[tuple[int, int]] = []
+    for shard in sorted(shards):
+        low, high = shard * _BUCKETS_PER_SHARD, (shard + 1) * _BUCKETS_PER_SHARD - 1
+        if ranges and ranges[-1][1] == low - 1:
+            ranges[-1] = (ranges[-1][0], high)
+        else:
+            ranges.append((low, high))
+    return ranges
+
+
+async def fetch(connection: Connection, low: int, high: int, limit: int) -> list[Event]:
+    """The first events of buckets `low`..`high`, in order."""
+    return [Event(*row) for row in await connection.fetch(_FETCH, low, high, limit)]
+
+
+async def delete(connection: Connection, events: Sequence[Event]) -> None:
+    """Removes published events."""
+    await connection.execute(
+        _DELETE,
+        [each.bucket for each in events],
+        [each.reminder for each in events],
+        [each.seq for each in events],
+        [each.id for each in events],
+    )

@@ -1,0 +1,176 @@
+"""Record and rescue: the outcome of attempts, from the worker that made them or in place of one that died."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.ledger import claims, follow, moves, situations, subjects
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Attempt, Move, Rules, Situation
+from gateway.ledger.moves import AttemptChange
+from gateway.ledger.states import attempt_moves
+from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
+
+Jitter = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt came to.  `ref` is the provider's message id; `retry_after` in seconds."""
+
+    attempt: int
+    reminder: int
+    provider: str
+    state: AttemptState
+    failure: Failure | None = None
+    code: str | None = None
+    ref: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision not to send now.  `queue` says what follows: see `settle`."""
+
+    reminder: int
+    token: int
+    rule: str
+    inputs: str
+    hold: Reason | None = None
+    suppress: Reason | None = None
+    expire: bool = False
+    defer_until: dt.datetime | None = None
+
+    @property
+    def name(self) -> str:
+        if self.expire:
+            return "expire"
+        return "hold" if self.hold else "suppress" if self.suppress else "defer"
+
+
+_DECISIONS: Final = """
+insert into decision (reminder, at, verdict, rule, inputs)
+select i.reminder, $1, i.verdict, i.rule, i.inputs
+from unnest($2::bigint[], $3::text[], $4::text[], $5::jsonb[]) as i(reminder, verdict, rule, inputs)
+"""
+
+
+async def record(
+    connection: Connection, outcomes: Sequence[Outcome], now: dt.datetime, rules: Rules, jitter: Jitter
+) -> list[Move]:
+    """Records outcomes, however late: the attempt moves by its rank, the reminder if the attempt is its current one.
+
+    Repeatable: an attempt that moved already does not move again.  The provider's id is kept in any case.
+    """
+    reminders = [outcome.reminder for outcome in outcomes]
+    await subjects.lock_reminders(connection, reminders)
+    await moves.keep_refs(
+        connection,
+        sorted({(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None}),
+    )
+    found = await situations.read(connection, reminders)
+    changes: dict[int, AttemptChange] = {}
+    planned: dict[int, Move] = {}
+    for outcome in outcomes:
+        was = found[outcome.reminder]
+        attempt = next((each for each in was.attempts if each.id == outcome.attempt), None)
+        if attempt is None or not attempt_moves(attempt.state, outcome.state):
+            continue
+        now_attempt = replace(attempt, state=outcome.state, failure=outcome.failure)
+        was = found[outcome.reminder] = with_attempt(was, now_attempt)
+        changes[attempt.id] = (attempt.id, outcome.state, outcome.failure, outcome.code, now)
+        move = follow.after_attempt(was, now_attempt, now, rules, retry_after=outcome.retry_after, jitter=jitter())
+        if move is not None:
+            planned[was.id] = move
+    await moves.move_attempts(connection, list(changes.values()))
+    await moves.apply(connection, planned.values())
+    return list(planned.values())
+
+
+async def settle(
+    connection: Connection, worker: int, verdicts: Sequence[Verdict], now: dt.datetime, rules: Rules
+) -> list[Move]:
+    """Applies verdicts other than send to claims this worker still has, and stores each as evidence."""
+    await subjects.lock_reminders(connection, [verdict.reminder for verdict in verdicts])
+    found = await situations.read(connection, [verdict.reminder for verdict in verdicts])
+    planned: list[Move] = []
+    kept: list[Verdict] = []
+    for verdict in verdicts:
+        was = found[verdict.reminder]
+        if was.worker != worker or was.token != verdict.token or was.state is not ReminderState.SCHEDULED:
+            continue
+        kept.append(verdict)
+        if verdict.expire:
+            planned.append(follow.expire(was, now))
+        elif verdict.suppress is not None:
+            planned.append(follow.suppress(was, verdict.suppress, now))
+        elif verdict.hold is not None:
+            recheck = now + rules.freeze_recheck if verdict.hold in RECHECKED else was.not_after
+            planned.append(follow.hold(was, verdict.hold, now, recheck))
+        else:
+            planned.append(follow.defer(was, now, verdict.defer_until or now))
+    await moves.apply(connection, planned)
+    if kept:
+        await connection.execute(
+            _DECISIONS,
+            now,
+            [each.reminder for each in kept],
+            [each.name for each in kept],
+            [each.rule for each in kept],
+            [each.inputs for each in kept],
+        )
+    return planned
+
+
+# Holds whose cause can go away by itself; the others end with an operator or at not_after.
+RECHECKED: Final = frozenset({Reason.FROZEN, Reason.STOP_UNREADABLE})
+
+
+async def rescue(
+    connection: Connection, worker: int, now: dt.datetime, rules: Rules, jitter: Jitter, limit: int = 500
+) -> list[Move]:
+    """Takes a dead worker's claims back: un-intended ones become due again, intended attempts become unknown.
+
+    The caller found the lease ended; renewals of an ended lease fail, so it stays dead.
+    """
+    held = await claims.held_by(connection, worker)
+    return await _take_back(connection, worker, dict(sorted(held.items())[:limit]), now, rules, jitter)
+
+
+async def give_back(
+    connection: Connection, worker: int, forgotten: Mapping[int, int], now: dt.datetime, rules: Rules, jitter: Jitter
+) -> list[Move]:
+    """A living worker returns claims (token by reminder) that it has in the ledger but not in memory."""
+    return await _take_back(connection, worker, forgotten, now, rules, jitter)
+
+
+async def _take_back(
+    connection: Connection, worker: int, tokens: Mapping[int, int], now: dt.datetime, rules: Rules, jitter: Jitter
+) -> list[Move]:
+    await subjects.lock_reminders(connection, list(tokens))
+    planned = []
+    changes = []
+    for was in (await situations.read(connection, tokens)).values():
+        if was.worker != worker or was.token != tokens[was.id]:
+            continue
+        current = next((each for each in was.attempts if each.id == was.attempt), None)
+        if was.state is ReminderState.SCHEDULED:
+            planned.append(follow.rescue(was, now, rules))
+        elif current is not None and current.state is AttemptState.INTENDED:
+            unknown = replace(current, state=AttemptState.UNKNOWN, failure=Failure.AMBIGUOUS)
+            was = with_attempt(was, unknown)
+            changes.append((unknown.id, unknown.state, unknown.failure, "worker_lost", now))
+            move = follow.after_attempt(was, unknown, now, rules, jitter=jitter())
+            assert move is not None
+            planned.append(move)
+    await moves.move_attempts(connection, changes)
+    await moves.apply(connection, planned)
+    return planned
+
+
+def with_attempt(was: Situation, changed: Attempt) -> Situation:
+    """The situation with one attempt replaced by its new state."""
+    return replace(was, attempts=tuple(changed if each.id == changed.id else each for each in was.attempts))

@@ -1,0 +1,98 @@
+"""The schema: forward-only migrations, the version this code knows, and the weekly partitions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command, op
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
+
+from gateway.ids import first_id_at
+from gateway.ledger.database import Connection
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK: Final = 7_214_001
+_WEEK: Final = dt.timedelta(days=7)
+# Partitions begin on Mondays; this one is before any id.
+_FIRST_MONDAY: Final = dt.datetime(2024, 12, 30, tzinfo=dt.UTC)
+
+
+class UnknownSchema(RuntimeError):
+    """The database's schema is not the one this code was written for."""
+
+
+def head() -> str:
+    """The schema version this code knows."""
+    revision = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    assert revision is not None
+    return revision
+
+
+async def migrate(dsn: str) -> str:
+    """Brings the schema to `head()`, one migrator at a time, all or nothing.  Returns the version reached."""
+    url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"select pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            await connection.run_sync(_upgrade)
+            raw = await connection.get_raw_connection()
+            await ensure_partitions(raw.driver_connection, dt.datetime.now(dt.UTC))
+    finally:
+        await engine.dispose()
+    return head()
+
+
+def _upgrade(connection: SyncConnection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def run_script(name: str) -> None:
+    """Runs one SQL file inside the migration's transaction.
+
+    The driver is called directly because SQLAlchemy prepares every statement, and a prepared statement is a single one.
+    """
+    driver: Any = op.get_bind().connection.driver_connection
+    await_only(driver.execute((_MIGRATIONS / "sql" / name).read_text()))
+
+
+async def check(connection: Connection) -> None:
+    """Raises UnknownSchema unless the database is exactly at `head()`."""
+    found = None
+    if await connection.fetchval("select to_regclass('alembic_version')") is not None:
+        found = await connection.fetchval("select version_num from alembic_version")
+    if found != head():
+        raise UnknownSchema(
+            f"the schema is at {found or 'nothing'}, this version needs {head()}: run `reminder-gateway migrate`"
+        )
+
+
+async def ensure_partitions(connection: Connection, now: dt.datetime, weeks_ahead: int = 5) -> list[str]:
+    """Creates the weekly partitions of `reminder` from last week to `weeks_ahead`; returns the names it made.
+
+    Attaches rather than creates in place: that takes a lock which running inserts do not wait for.
+    """
+    monday = _FIRST_MONDAY + ((now - _FIRST_MONDAY) // _WEEK) * _WEEK
+    made = []
+    for week in range(-1, weeks_ahead + 1):
+        start = monday + week * _WEEK
+        low, high = (first_id_at(int(moment.timestamp() * 1000)) for moment in (start, start + _WEEK))
+        name = f"reminder_{start:%Y%m%d}"
+        if await connection.fetchval("select to_regclass($1)", name) is not None:
+            continue
+        await connection.execute(
+            f"create table {name} (like reminder including all, check (id >= {low} and id < {high}))"
+        )
+        await connection.execute(f"alter table reminder attach partition {name} for values from ({low}) to ({high})")
+        made.append(name)
+    return made

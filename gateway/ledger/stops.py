@@ -1,0 +1,115 @@
+"""Stops beat sends: tombstones for what comes later, moves for what is here, holds for what could not be read."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.ids import to_reference
+from gateway.ledger import accept, follow, moves, situations, subjects
+from gateway.ledger.commands import Letter, Stop
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Rules
+from schemas.messages import ReminderStatus
+from schemas.vocabulary import Answer, Reason, ReminderState
+
+_BURY: Final = """
+insert into tombstone (subject, kind, value, as_of)
+select subject, kind, value, max(as_of) from unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[])
+    as t(subject, kind, value, as_of) group by 1, 2, 3
+on conflict (subject, kind, value) do update set as_of = greatest(tombstone.as_of, excluded.as_of)
+"""
+
+_BY_REQUEST: Final = """
+select r.id from inbox i join reminder r on r.id = i.reminder where i.key = $1 and r.subject = $2
+"""
+_LIVING: Final = """
+select l.id from live l join reminder r on r.id = l.id
+where l.subject = $1 and r.state_as_of <= $2 and ($3::text is null or r.debt = $3)
+"""
+_LIVE_OF: Final = "select id from live where subject = any($1::bytea[])"
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def write(connection: Connection, stops: Sequence[Stop], now: dt.datetime, rules: Rules) -> None:
+    """Applies stops whose subjects are locked, in their order: tombstone, moves, answers."""
+    await connection.execute(
+        _BURY,
+        [each.subject for each in stops],
+        [each.kind for each in stops],
+        [each.value for each in stops],
+        [each.as_of for each in stops],
+    )
+    for stop in stops:
+        await _cancel(connection, stop, await _named(connection, stop), now, rules)
+
+
+async def _named(connection: Connection, stop: Stop) -> list[int]:
+    if stop.request_key is not None:
+        rows = await connection.fetch(_BY_REQUEST, stop.request_key, stop.subject)
+    else:
+        debt = stop.value if stop.kind == "debt" else None
+        rows = await connection.fetch(_LIVING, stop.subject, stop.as_of, debt)
+    return [row[0] for row in rows]
+
+
+async def _cancel(connection: Connection, stop: Stop, reminders: list[int], now: dt.datetime, rules: Rules) -> None:
+    planned = []
+    late = []
+    for was in (await situations.read(connection, reminders)).values():
+        move, too_late = follow.cancel(was, stop.reason, now, rules)
+        if move is not None:
+            planned.append(move)
+        if too_late:
+            late.append(was)
+    await moves.apply(connection, planned)
+    await accept.answer(
+        connection,
+        [
+            # One answer per stop and reminder, also when the stop is read twice.
+            (was.id, stop.id, _too_late(was, now))
+            for was in late
+        ],
+    )
+
+
+def _too_late(was: follow.Situation, now: dt.datetime) -> bytes:
+    return _encode(
+        ReminderStatus(
+            lender=was.lender,
+            source=was.source,
+            request_id=was.request_id,
+            at=now,
+            answer=Answer.TOO_LATE,
+            reminder=to_reference(was.id),
+            attempts=tuple(map(moves.summary_of, was.attempts)),
+        )
+    )
+
+
+async def hold_unreadable(connection: Connection, letters: Sequence[Letter], now: dt.datetime, rules: Rules) -> None:
+    """Holds what a stop that could not be read may have named.  Losing a stop is worse than losing a reminder."""
+    keys = {each.subject[0] for each in letters if each.subject is not None}
+    borrowers = [each.borrower for each in letters if each.subject is None and each.borrower is not None]
+    if borrowers:
+        keys.update(await subjects.of_borrowers(connection, borrowers))
+    if not keys:
+        return
+    await subjects.hold(connection, sorted(keys), now)
+    rows = await connection.fetch(_LIVE_OF, sorted(keys))
+    planned = [
+        follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck)
+        for was in (await situations.read(connection, [row[0] for row in rows])).values()
+        if was.state is ReminderState.SCHEDULED
+    ]
+    await moves.apply(connection, planned)
+
+
+async def released(connection: Connection, key: bytes) -> bool:
+    """Lifts a subject's hold after somebody has looked; the timers release its reminders."""
+    await subjects.lock(connection, [key])
+    return await subjects.clear(connection, key)

@@ -1,0 +1,69 @@
+"""Timers: receipt windows that close, holds that are looked at again, `not_after` of what is held."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from typing import Final
+
+from gateway.ledger import follow, freezes, moves, situations, subjects
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Move, Queue, Rules, Situation
+from gateway.ledger.states import OPEN
+from schemas.vocabulary import AttemptState, Reason, ReminderState
+
+_RIPE: Final = """
+select t.id, l.subject from timer t join live l on l.id = t.id where t.at <= $1 order by t.at, t.id limit $2
+"""
+_FACTS: Final = """
+select id, source, lender, product, stage, template from reminder where id = any($1::bigint[])
+"""
+
+
+async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: int = 200) -> list[Move]:
+    """Moves up to `limit` reminders whose timer is ripe at business time `now`; repeatable."""
+    in_force = await freezes.read_shared(connection, now)
+    ripe = await connection.fetch(_RIPE, now, limit)
+    held = await subjects.lock(connection, (row[1] for row in ripe))
+    planned = []
+    changes: list[moves.AttemptChange] = []
+    found = await situations.read(connection, [row[0] for row in ripe])
+    frozen = await _frozen(connection, found, in_force)
+    for was in found.values():
+        if was.queue is not Queue.TIMER or was.at > now:
+            continue
+        if was.state is ReminderState.AWAITING:
+            open_attempts = [each for each in was.attempts if each.state in OPEN]
+            move = follow.window_closed(was, now)
+            for each in open_attempts:
+                changes.append((each.id, AttemptState.UNCONFIRMED, each.failure, None, now))
+                was = _with_unconfirmed(was, each.id)
+            planned.append(replace(move, was=was))
+        elif now >= was.not_after:
+            planned.append(follow.expire(was, now))
+        elif was.id in frozen:
+            planned.append(follow.hold(was, Reason.FROZEN, now, now + rules.freeze_recheck))
+        elif was.subject in held:
+            planned.append(follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
+        else:
+            planned.append(follow.release(was, now))
+    await moves.move_attempts(connection, changes)
+    await moves.apply(connection, planned)
+    return planned
+
+
+async def _frozen(connection: Connection, found: dict[int, Situation], in_force: freezes.Freezes) -> frozenset[int]:
+    if not in_force.slices:
+        return frozenset()
+    rows = await connection.fetch(_FACTS, list(found))
+    kinds = ("source", "lender", "product", "stage", "template")
+    return frozenset(row[0] for row in rows if in_force.covers(dict(zip(kinds, row[1:], strict=True))))
+
+
+def _with_unconfirmed(was: Situation, attempt: int) -> Situation:
+    return replace(
+        was,
+        attempts=tuple(
+            replace(each, state=AttemptState.UNCONFIRMED) if each.id == attempt else each for each in was.attempts
+        ),
+    )

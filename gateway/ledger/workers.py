@@ -1,0 +1,77 @@
+"""Worker leases: who is alive, by the database's clock.  A lease that ended is never revived."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.ids import WORKER_NUMBERS
+from gateway.ledger.database import Connection
+
+_REGISTER: Final = """
+insert into worker (number, lease_until)
+select n, clock_timestamp() + $1 from generate_series(0, $2 - 1) as n
+where not exists (select 1 from worker w where w.number = n) order by n limit 1
+on conflict (number) do nothing
+returning id, number
+"""
+_RENEW: Final = """
+update worker set lease_until = clock_timestamp() + $2
+where id = $1 and lease_until > clock_timestamp() returning id
+"""
+_RETIRE: Final = "delete from worker w where w.id = $1 and not exists (select 1 from claim c where c.worker = w.id)"
+_END_LEASE: Final = "update worker set lease_until = '-infinity' where id = $1"
+_DEAD: Final = "select id from worker where lease_until <= clock_timestamp() order by id"
+# The time that is left is measured by the database; the worker turns it into its own monotonic deadline.
+_LEFT: Final = "select lease_until - clock_timestamp() from worker where id = $1 and lease_until > clock_timestamp()"
+
+
+class NoWorkerNumber(RuntimeError):
+    """All worker numbers are leased; more processes run than ids allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One incarnation of a process: `id` is never used again, `number` goes into the ids it makes."""
+
+    id: int
+    number: int
+
+
+async def register(connection: Connection, lease: dt.timedelta) -> Worker:
+    """Leases the lowest free number.  Raises NoWorkerNumber when there is none."""
+    for _ in range(WORKER_NUMBERS):
+        row = await connection.fetchrow(_REGISTER, lease, WORKER_NUMBERS)
+        if row is not None:
+            return Worker(row[0], row[1])
+        if await connection.fetchval("select count(*) from worker") >= WORKER_NUMBERS:
+            break
+    raise NoWorkerNumber(f"all {WORKER_NUMBERS} worker numbers are leased")
+
+
+async def renew(connection: Connection, worker: int, lease: dt.timedelta) -> bool:
+    """Extends a lease that still stands; False when it ended."""
+    return await connection.fetchval(_RENEW, worker, lease) is not None
+
+
+async def retire(connection: Connection, worker: int) -> None:
+    """Gives the lease up on a clean stop.  Claims that are left make the worker dead at once, to be rescued."""
+    await connection.execute(_END_LEASE, worker)
+    await connection.execute(_RETIRE, worker)
+
+
+async def remove(connection: Connection, worker: int) -> None:
+    """Frees the number of a dead worker without claims."""
+    await connection.execute(_RETIRE + " and w.lease_until <= clock_timestamp()", worker)
+
+
+async def dead(connection: Connection) -> list[int]:
+    """Workers whose lease ended."""
+    return [row[0] for row in await connection.fetch(_DEAD)]
+
+
+async def lease_left(connection: Connection, worker: int) -> dt.timedelta | None:
+    """What is left of the lease by the database's clock, or None when it ended."""
+    left: dt.timedelta | None = await connection.fetchval(_LEFT, worker)
+    return left
