@@ -7,7 +7,7 @@ parameters travel only inwards; nothing that goes out carries personal data.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -34,8 +34,11 @@ CANCELLED: Final = "reminder.cancelled.v1"
 STATUS: Final = "reminder.status.v1"
 DEADLETTER: Final = "reminder.deadletter.v1"
 
+# Python's `$` also matches before a final newline; JSON Schema's does not.  This end means the same to both.
+_END: Final = r"$(?!\n)"
+
 # An opaque reference of the lender's.  Never a phone or an identity number: those are refused at intake.
-Ref = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+Ref = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*" + _END)]
 Moment = Annotated[dt.datetime, Meta(tz=True)]
 
 
@@ -45,7 +48,7 @@ class Borrower(Struct, frozen=True, forbid_unknown_fields=True):
     ref: Ref
     locale: Annotated[str, Meta(max_length=35, description="BCP 47, for example zh-CN or en")]
     timezone: Annotated[str, Meta(max_length=64, description="IANA zone, for example Asia/Shanghai")]
-    jurisdiction: Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$", description="ISO 3166-1 or 3166-2")]
+    jurisdiction: Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?" + _END, description="ISO 3166-1 or 3166-2")]
     role: Role = Role.DEBTOR
     name: Annotated[str, Meta(min_length=1, max_length=120)] | None = None
 
@@ -55,7 +58,7 @@ class Debt(Struct, frozen=True, forbid_unknown_fields=True):
 
     ref: Ref
     amount: Annotated[str, Meta(max_length=24, description="Decimal string greater than zero")]
-    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217")]
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}" + _END, description="ISO 4217")]
     due_date: dt.date
     state_as_of: Moment
     instalment: Annotated[int, Meta(ge=1, le=9999)] | None = None
@@ -80,7 +83,7 @@ class ReminderRequested(Struct, frozen=True, forbid_unknown_fields=True):
     template: Ref
     not_after: Moment
     params: dict[
-        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)], Annotated[str, Meta(max_length=200)]
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*" + _END, max_length=40)], Annotated[str, Meta(max_length=200)]
     ] = {}
     priority: Lane = Lane.BULK
     step: (
@@ -161,11 +164,11 @@ class PushEvent(Struct, frozen=True, forbid_unknown_fields=True):
     """The lender's app tells what became of a push on the device."""
 
     attempt: Annotated[str, Meta(min_length=13, max_length=13, description="The `mid` data value of the push")]
-    kind: Annotated[str, Meta(pattern="^(delivered|opened)$")]
+    kind: Literal["delivered", "opened"]
     at: Moment
 
 
-class CloudEvent(Struct, frozen=True, omit_defaults=True, rename={"data_base64": "data_base64"}):
+class CloudEvent(Struct, frozen=True, omit_defaults=True):
     """CloudEvents 1.0, structured mode; extension attributes are ignored."""
 
     id: Annotated[str, Meta(min_length=1, max_length=256)]

@@ -1,0 +1,199 @@
+"""Templates: which words a borrower gets.  Pure after loading; intake asks `check`, dispatch asks `render`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gateway.content import segments, text
+from gateway.content.entry import Entry
+from gateway.content.formats import Locale
+from gateway.content.loading import load_entries
+from gateway.content.segments import Encoding
+from gateway.content.slots import DISCREET_CHANNELS, NAME_LENGTH
+from schemas.vocabulary import Channel, Rejection, Stage
+
+DEFAULT_TEMPLATES: Final = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a text cannot be made.  `field` is the place in the request, never its content."""
+
+    rejection: Rejection
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a text may say.  `today` and `as_of` are in the borrower's own zone; `amount` is a decimal string."""
+
+    lender: str
+    amount: str = field(repr=False)
+    currency: str
+    due_date: dt.date
+    as_of: dt.datetime
+    today: dt.date
+    name: str | None = field(default=None, repr=False)
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A text ready to send.  `slots` are the values as shown, by name, for a provider's own template.
+
+    On push and voice `slots` holds nothing that tells of a debt.  `segments` is 0 where a channel has none.
+    """
+
+    text: str = field(repr=False)
+    title: str | None = field(repr=False)
+    segments: int
+    encoding: Encoding | None
+    template_version: str
+    locale: str
+    slots: Mapping[str, str] = field(repr=False)
+
+
+class Catalogue:
+    """Every template by name.  Immutable; safe to share."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self._entries = dict(entries)
+
+    @classmethod
+    def load(cls, path: Path = DEFAULT_TEMPLATES) -> Catalogue:
+        """Reads, compiles, lints and tries out every template below `path`.
+
+        Raises TemplateError with every problem of every file at once.
+        """
+        return cls(load_entries(path))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Template name to its version: the number in template.yaml and a digest of the files."""
+        return {name: entry.version for name, entry in self._entries.items()}
+
+    def check(
+        self,
+        template: str,
+        stage: Stage,
+        locale: str,
+        channels: Iterable[Channel],
+        params: Mapping[str, str],
+        default_locale: str | None = None,
+    ) -> Problem | None:
+        """What is wrong with a request, or None when every channel's text can be made from it.
+
+        `default_locale` is the lender's; without one a locale that no template speaks is refused.
+        """
+        found = self._find(template, stage, locale, channels, params, default_locale)
+        if isinstance(found, Problem):
+            return found
+        entry, _ = found
+        for name, value in params.items():
+            slot = entry.slots.get(name)
+            if slot is None:
+                return Problem(Rejection.BAD_PARAMS, "params")  # an unknown name may be anything: it is not repeated
+            if slot.clean(value) is None:
+                return Problem(Rejection.BAD_PARAMS, f"params.{name}")
+        return None
+
+    def render(
+        self,
+        template: str,
+        stage: Stage,
+        locale: str,
+        channel: Channel,
+        facts: Facts,
+        default_locale: str | None = None,
+    ) -> Rendered | Problem:
+        """The text, or why it cannot be made.
+
+        A request that passed `check` can still fail here: BAD_DATE when the text would count days that are not so (a
+        "due in n days" on or after the due date, an "n days overdue" before it), BAD_AMOUNT when the amount is no
+        decimal, and everything `check` knows when the templates have changed since.
+        """
+        found = self._find(template, stage, locale, (channel,), facts.params, default_locale)
+        if isinstance(found, Problem):
+            return found
+        entry, written = found
+        part = entry.parts[stage, written, channel]
+        values = _values(entry, entry.locales[written], channel, facts)
+        if isinstance(values, Problem):
+            return values
+        if not part.slots <= values.keys():
+            return Problem(Rejection.BAD_DATE, "debt.due_date")  # only a count of days can be missing here
+        body = part.text.render(values)
+        encoding, pieces = segments.count(body) if channel is Channel.SMS else (None, 0)
+        if pieces > entry.max_segments:
+            return Problem(Rejection.BAD_PARAMS, "params")
+        return Rendered(
+            text=body,
+            title=part.title.render(values) if part.title else None,
+            segments=pieces,
+            encoding=encoding,
+            template_version=entry.version,
+            locale=written,
+            slots={name: str(value) for name, value in values.items()},
+        )
+
+    def _find(
+        self,
+        template: str,
+        stage: Stage,
+        locale: str,
+        channels: Iterable[Channel],
+        params: Mapping[str, str],
+        default_locale: str | None,
+    ) -> tuple[Entry, str] | Problem:
+        """The template and the name of the locale to write in."""
+        entry = self._entries.get(template)
+        if entry is None:
+            return Problem(Rejection.UNKNOWN_TEMPLATE, "template")
+        if stage not in entry.stages:
+            return Problem(Rejection.UNKNOWN_TEMPLATE, "stage")
+        if not entry.channels.issuperset(channels):
+            return Problem(Rejection.UNKNOWN_TEMPLATE, "contacts")
+        written = entry.resolve(locale, default_locale)
+        if written is None:
+            return Problem(Rejection.UNKNOWN_LOCALE, "borrower.locale")
+        if not entry.required <= params.keys():
+            return Problem(Rejection.BAD_PARAMS, f"params.{min(entry.required - params.keys())}")
+        return entry, written
+
+
+def _values(entry: Entry, locale: Locale, channel: Channel, facts: Facts) -> dict[str, str | int] | Problem:
+    discreet = channel in DISCREET_CHANNELS
+    # A name that cannot be shown safely is left out: the person is still addressed, politely.
+    name = text.plain(facts.name, NAME_LENGTH) if facts.name else None
+    values: dict[str, str | int] = {
+        "lender": facts.lender,
+        "name": name or "",
+        "greeting": locale.greet(name),
+        "opt_out": locale.opt_out[channel],
+    }
+    for slot_name, slot in entry.slots.items():
+        if discreet and not slot.discreet:
+            continue
+        given = facts.params.get(slot_name)
+        shown = "" if given is None else slot.show(given, locale, facts.currency)
+        if shown is None:
+            return Problem(Rejection.BAD_PARAMS, f"params.{slot_name}")
+        values[slot_name] = shown
+    if discreet:
+        return values
+    amount = locale.show_amount(facts.amount, facts.currency)
+    if amount is None:
+        return Problem(Rejection.BAD_AMOUNT, "debt.amount")
+    values["amount"] = amount
+    values["due_date"] = locale.show_date(facts.due_date)
+    values["as_of"] = locale.show_moment(facts.as_of)
+    days = (facts.due_date - facts.today).days
+    if days > 0:
+        values["days_left"] = days
+    elif days < 0:
+        values["days_overdue"] = -days
+    return values

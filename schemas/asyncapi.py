@@ -1,0 +1,140 @@
+"""The Kafka side as an AsyncAPI 3 document."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from schemas.messages import (
+    CANCELLED,
+    DATA_TYPES,
+    DEADLETTER,
+    DEADLETTERS_TOPIC,
+    EVENTS_TOPIC,
+    REQUESTED,
+    REQUESTS_TOPIC,
+    STATUS,
+)
+from schemas.shapes import components, envelope, name_of
+
+STRUCTURED: Final = "application/cloudevents+json"
+BINARY: Final = "application/json"
+REF: Final = "#/components/schemas/{name}"
+
+_REQUEST_KEY: Final = {
+    "type": "string",
+    "description": "The borrower's reference.  It keeps one borrower's records in order; correctness never depends on "
+    "it, and any key or none is accepted.",
+}
+_EVENT_KEY: Final = {
+    "type": "string",
+    "description": "The reminder's id, so that one reminder's events arrive in the order of `seq`.  The key of an "
+    "answer that names no reminder means nothing.",
+}
+_ANY_KEY: Final = {"type": "string", "description": "Means nothing; dead letters are independent of each other."}
+
+
+def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
+    """AsyncAPI 3.0.0.  `examples` maps a message to its worked examples as structured CloudEvents."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Reminder gateway on Kafka",
+            "version": "1.0.0",
+            "description": "Requests in, statuses and dead letters out.  Delivery is at least once in both directions: "
+            "`(source, id)` is the idempotency key of a request; an event is known by its `id`, and a "
+            "reminder's events are ordered by `seq`.  Nothing that goes out carries personal data.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": STRUCTURED,
+        "channels": {
+            "requests": _channel(REQUESTS_TOPIC, "What upstream services hand over.", *_modes(REQUESTED, CANCELLED)),
+            "events": _channel(EVENTS_TOPIC, "What became of each request.", _message_name(STATUS)),
+            "deadletters": _channel(DEADLETTERS_TOPIC, "Records that became no command.", _message_name(DEADLETTER)),
+        },
+        "operations": {
+            "takeRequests": _operation("receive", "requests", "The gateway reads requests and cancels."),
+            "tellStatus": _operation("send", "events", "The gateway tells every request's way and end."),
+            "tellDeadLetter": _operation("send", "deadletters", "The gateway tells why a record was refused."),
+        },
+        "components": {
+            "messages": {
+                **_both_modes(REQUESTED, "A reminder to be made.", examples),
+                **_both_modes(CANCELLED, "A stop; it beats every send that comes after it.", examples),
+                _message_name(STATUS): _structured(STATUS, "A reminder's state, or an answer.", _EVENT_KEY, examples),
+                _message_name(DEADLETTER): _structured(DEADLETTER, "A refused record.", _ANY_KEY, examples),
+            },
+            "schemas": {
+                **components(list(DATA_TYPES.values()), REF),
+                **{
+                    f"{name_of(type_)}Event": envelope(name, REF.format(name=name_of(type_)))
+                    for name, type_ in DATA_TYPES.items()
+                },
+            },
+        },
+    }
+
+
+def _message_name(type_name: str, mode: str = "") -> str:
+    return name_of(DATA_TYPES[type_name]) + mode
+
+
+def _modes(*type_names: str) -> list[str]:
+    return [_message_name(type_name, mode) for type_name in type_names for mode in ("", "Binary")]
+
+
+def _channel(topic: str, description: str, *messages: str) -> dict[str, Any]:
+    return {
+        "address": topic,
+        "description": description,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+    }
+
+
+def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def _both_modes(type_name: str, summary: str, examples: dict[str, list[Any]]) -> dict[str, Any]:
+    return {
+        _message_name(type_name): _structured(type_name, summary, _REQUEST_KEY, examples),
+        _message_name(type_name, "Binary"): _binary(type_name, summary, examples),
+    }
+
+
+def _structured(type_name: str, summary: str, key: dict[str, Any], examples: dict[str, list[Any]]) -> dict[str, Any]:
+    return {
+        "name": type_name,
+        "summary": summary,
+        "contentType": STRUCTURED,
+        "headers": {"type": "object", "properties": {"content-type": {"type": "string", "pattern": f"^{STRUCTURED}"}}},
+        "payload": {"$ref": REF.format(name=f"{_message_name(type_name)}Event")},
+        "bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}},
+        "examples": [{"payload": event} for event in examples.get(type_name, [])],
+    }
+
+
+def _binary(type_name: str, summary: str, examples: dict[str, list[Any]]) -> dict[str, Any]:
+    """CloudEvents Kafka binding 1.0, §3.2: the attributes are headers, the value is the data alone."""
+    required = {
+        "ce_specversion": {"const": "1.0"},
+        "ce_id": {"type": "string", "minLength": 1, "maxLength": 256},
+        "ce_source": {"type": "string", "minLength": 1, "maxLength": 256},
+        "ce_type": {"const": type_name},
+    }
+    optional = {"ce_time": {"type": "string", "format": "date-time"}, "content-type": {"type": "string"}}
+    return {
+        "name": f"{type_name} (binary mode)",
+        "summary": summary,
+        "contentType": BINARY,
+        "headers": {"type": "object", "properties": {**required, **optional}, "required": list(required)},
+        "payload": {"$ref": REF.format(name=_message_name(type_name))},
+        "bindings": {"kafka": {"key": _REQUEST_KEY, "bindingVersion": "0.5.0"}},
+        "examples": [
+            {"headers": _binary_headers(event), "payload": event["data"]} for event in examples.get(type_name, [])
+        ],
+    }
+
+
+def _binary_headers(event: dict[str, Any]) -> dict[str, str]:
+    attributes = {f"ce_{key}": value for key, value in event.items() if key not in ("data", "datacontenttype")}
+    return {**attributes, "content-type": BINARY}
