@@ -1,0 +1,1 @@
+"""Tools for a developer's machine: the embedded stack, the simulator and the demo. Production never imports them."""

@@ -1,0 +1,113 @@
+"""The operator's endpoints, on the same loopback port as the vendors.
+
+POST /control/script    replaces the script (JSON, see `script`)
+POST /control/console   sets what the vendors' consoles know: {"aliyun_url": ..., "app_events_url": ...}
+POST /control/refuse    {"seconds": s}: connections are refused and open ones reset for that long
+GET  /control/log?since=<byte offset>   {"lines": [...], "next": <byte offset>}
+GET  /control/stats     counts of log lines by kind, vendor and code, and the receipts under way
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gateway.dev.simulator.aliyun import Aliyun
+from gateway.dev.simulator.courier import Courier
+from gateway.dev.simulator.fcm import Fcm
+from gateway.dev.simulator.journal import Journal
+from gateway.dev.simulator.script import Director, Script, Seconds
+
+_ANSWER_FIRST = 0.02  # seconds
+
+
+class _Console(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    aliyun_url: str | None = None
+    app_events_url: str | None = None
+
+
+class _Refuse(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: Seconds
+
+
+class Control:
+    """Answers 400 with the list of problems when a body does not fit."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        director: Director,
+        courier: Courier,
+        aliyun: Aliyun,
+        fcm: Fcm,
+        refuse: Callable[[float], None],
+    ) -> None:
+        self._journal = journal
+        self._director = director
+        self._courier = courier
+        self._aliyun = aliyun
+        self._fcm = fcm
+        self._refuse = refuse
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/control/script", self._script),
+            web.post("/control/console", self._console),
+            web.post("/control/refuse", self._refused),
+            web.get("/control/log", self._log),
+            web.get("/control/stats", self._stats),
+        ]
+
+    async def _script(self, request: web.Request) -> web.Response:
+        self._director.script = await _body(request, Script)
+        return web.json_response({"rules": len(self._director.script.rules)})
+
+    async def _console(self, request: web.Request) -> web.Response:
+        given = await _body(request, _Console)
+        if "aliyun_url" in given.model_fields_set:
+            self._aliyun.report_url = given.aliyun_url
+        if "app_events_url" in given.model_fields_set:
+            self._fcm.app_events_url = given.app_events_url
+        return web.json_response({"set": sorted(given.model_fields_set)})
+
+    async def _refused(self, request: web.Request) -> web.Response:
+        given = await _body(request, _Refuse)
+        # A moment later, so that this answer still gets out.
+        asyncio.get_running_loop().call_later(_ANSWER_FIRST, self._refuse, given.seconds)
+        return web.json_response({"seconds": given.seconds})
+
+    async def _log(self, request: web.Request) -> web.Response:
+        since = request.query.get("since", "0")
+        if not (since.isascii() and since.isdigit()):
+            raise web.HTTPBadRequest(text=json.dumps({"errors": ["since is a byte offset"]}))
+        lines, offset = self._journal.since(int(since))
+        return web.json_response({"lines": lines, "next": offset})
+
+    async def _stats(self, _request: web.Request) -> web.Response:
+        totals = [
+            {"kind": kind, "vendor": vendor, "detail": detail, "lines": n}
+            for (kind, vendor, detail), n in sorted(self._journal.totals.items())
+        ]
+        return web.json_response(
+            {"accepted": self._journal.accepted, "pending_receipts": self._courier.pending, "totals": totals}
+        )
+
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+async def _body(request: web.Request, kind: type[_Body]) -> _Body:
+    try:
+        return kind.model_validate_json(await request.read())
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise web.HTTPBadRequest(text=json.dumps({"errors": problems}), content_type="application/json") from None

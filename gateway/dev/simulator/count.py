@@ -1,0 +1,78 @@
+"""Counts what the vendors really took, from the log alone.  Standard library only: it can judge the gateway.
+
+Run by itself: `python count.py simulator.jsonl`; prints one JSON object and exits 1 when anything went out twice.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Key = tuple[str, str]  # recipient, marker
+
+
+class Count(NamedTuple):
+    """`sent`: accepted messages per (recipient, marker).  `replaced`: those of them that took the place of an
+    earlier one on the screen (a push with the same tag), which a person does not see twice.
+    `unmarked`: accepted messages without a marker, which cannot be told apart."""
+
+    sent: Counter[Key]
+    replaced: Counter[Key]
+    unmarked: int
+
+    @property
+    def duplicates(self) -> dict[Key, int]:
+        """What a person got more than once: (recipient, marker) -> how many too many."""
+        extra = {key: n - 1 - self.replaced[key] for key, n in self.sent.items()}
+        return {key: n for key, n in extra.items() if n > 0}
+
+
+def accepted(path: Path) -> Iterator[dict[str, Any]]:
+    """Every accepted message in the log; a torn line was never answered and is skipped."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for text in lines:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and line.get("kind") == "accepted":
+                yield line
+
+
+def count(path: Path) -> Count:
+    """Counts one log."""
+    sent: Counter[Key] = Counter()
+    replaced: Counter[Key] = Counter()
+    shown: set[tuple[str, str, str]] = set()
+    unmarked = 0
+    for line in accepted(path):
+        if line["marker"] is None:
+            unmarked += 1
+            continue
+        key = (line["recipient"], line["marker"])
+        sent[key] += 1
+        if line["replaces"] is not None:
+            place = (*key, line["replaces"])
+            replaced[key] += place in shown
+            shown.add(place)
+    return Count(sent, replaced, unmarked)
+
+
+def main(arguments: list[str]) -> int:
+    result = count(Path(arguments[0]))
+    summary = {
+        "messages": sum(result.sent.values()) + result.unmarked,
+        "duplicates_sent": sum(result.duplicates.values()),
+        "replaced": sum(result.replaced.values()),
+        "unmarked": result.unmarked,
+    }
+    sys.stdout.write(json.dumps(summary) + "\n")
+    return 1 if summary["duplicates_sent"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""Closed vocabularies of the simulator.  They are its own: it shares no code with what it judges."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Vendor(StrEnum):
+    """Whose wire it is.  `oauth` is Google's token endpoint; a token is not a message."""
+
+    TWILIO = "twilio"
+    FCM = "fcm"
+    ALIYUN = "aliyun"
+    OAUTH = "oauth"
+
+
+class Kind(StrEnum):
+    """What one line of the log says."""
+
+    STARTED = "started"  # first line of a log; holds the salt of its ids
+    ACCEPTED = "accepted"  # the vendor has the message; from here on it counts as sent
+    REFUSED = "refused"  # by the vendor's checks, or by the script in the vendor's words
+    DROPPED = "dropped"  # read and passed the checks, but never accepted and never answered
+    VALIDATED = "validated"  # a dry run: answered, not a message
+    TOKEN = "token"  # noqa: S105 - a kind of log line: an access token was granted
+    RECEIPT = "receipt"  # one delivery of one receipt, with what our endpoint answered
+
+
+class Action(StrEnum):
+    """What the vendor does with a request that passed its checks."""
+
+    ANSWER = "answer"  # accept and say so
+    ERROR = "error"  # refuse with a code or a bare status; with `after_accept` it accepts first
+    STALL = "stall"  # never accept, never answer
+    DROP = "drop"  # never accept, reset the connection
+    HANG = "hang"  # accept, never answer
+    RESET = "reset"  # accept, reset the connection
+    TRUNCATE = "truncate"  # accept, send half of the answer, close
+
+    @property
+    def accepts(self) -> bool:
+        return self in (Action.ANSWER, Action.HANG, Action.RESET, Action.TRUNCATE)
+
+
+class Outcome(StrEnum):
+    """How a message ends, told by receipts.  Every vendor has its own words for each; see `codes`."""
+
+    DELIVERED = "delivered"
+    OPENED = "opened"
+    ANSWERED = "answered"
+    SENT = "sent"  # handed to the carrier, then silence
+    UNDELIVERED = "undelivered"
+    FAILED = "failed"
+    BUSY = "busy"
+    NO_ANSWER = "no_answer"
+    DECLINED = "declined"
+    NONE = "none"  # no receipt at all

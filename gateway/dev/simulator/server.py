@@ -1,0 +1,191 @@
+"""The simulator as one object: one port on loopback, every vendor on its own paths.
+
+The vendors' paths do not collide, so no prefix is needed and every base URL is `http://host:port`:
+Twilio `/2010-04-01/Accounts/{sid}/Messages.json`, FCM `/v1/projects/{project}/messages:send`, Google's token endpoint
+`/token`, Aliyun `/` (its SDK takes a host and port and always calls the root).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from gateway.dev.simulator.aliyun import Aliyun
+from gateway.dev.simulator.config import SimulatorConfig
+from gateway.dev.simulator.control import Control
+from gateway.dev.simulator.courier import Courier
+from gateway.dev.simulator.credentials import Credentials
+from gateway.dev.simulator.desk import Desk, reset
+from gateway.dev.simulator.fcm import Fcm
+from gateway.dev.simulator.journal import Journal
+from gateway.dev.simulator.names import Kind
+from gateway.dev.simulator.oauth import TokenOffice
+from gateway.dev.simulator.script import Director, Script
+from gateway.dev.simulator.twilio import Twilio
+from gateway.dev.simulator.wire import Wire
+
+_BACKLOG = 1024
+_MAX_BODY = 256 * 1024
+_STOP = 2.0  # seconds an answer under way has when the simulator stops
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where the vendors are: `base` for all three, the token endpoint, and the operator's."""
+
+    base: str
+    token: str
+    control: str
+
+    @classmethod
+    def at(cls, host: str, port: int) -> Self:
+        base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return cls(base=base, token=f"{base}/token", control=f"{base}/control")
+
+    @property
+    def host_port(self) -> str:
+        return self.base.partition("//")[2]
+
+
+class Simulator:
+    """Three vendors on loopback.  Started once; `stop` is safe at any time and may be repeated."""
+
+    def __init__(self, config: SimulatorConfig, credentials: Credentials | None = None) -> None:
+        self.config = config
+        if credentials is None and config.credentials is not None:
+            credentials = Credentials.load_or_create(config.credentials)
+        self.credentials = credentials or Credentials.generate()
+        self.journal = Journal(config.log, fsync=config.fsync)
+        self._director = Director(config.script)
+        self._courier = Courier(self.journal, config.receipts)
+        self._desk = Desk(self.journal, self._director, self._courier, config.marker)
+        self._office = TokenOffice(self.credentials)
+        self._twilio = Twilio(self.credentials, config.receipts)
+        self._fcm = Fcm(self.credentials, self._office, config.receipts)
+        self._aliyun = Aliyun(self.credentials, config.receipts)
+        self._runner: web.AppRunner | None = None
+        self._site: web.SockSite | None = None
+        self._port = config.port
+        self._outage: asyncio.Task[None] | None = None
+        self._urls: Urls | None = None
+
+    @property
+    def urls(self) -> Urls:
+        """Raises RuntimeError before `start`."""
+        if self._urls is None:
+            raise RuntimeError("the simulator was not started")
+        return self._urls
+
+    async def start(self) -> None:
+        """Re-reads the log, then listens.  Raises OSError when the port is taken or another simulator has the log."""
+        for line in self.journal.open():
+            self._director.recall(line)
+            if line.get("nonce"):
+                self._aliyun.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
+        try:
+            await self._courier.start()
+            self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP)
+            await self._runner.setup()
+            await self._listen(self._port)
+            self._urls = Urls.at(self.config.host, self._port)
+            self._office.token_uri = self._urls.token
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stops listening, drops held connections and receipts under way, and closes the log."""
+        if self._outage is not None:
+            self._outage.cancel()
+            await asyncio.gather(self._outage, return_exceptions=True)
+        self._desk.closing.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        await self._courier.stop()
+        self.journal.close()
+
+    async def settled(self) -> None:
+        """Returns once every receipt, retries included, has had its last answer."""
+        await self._courier.settled()
+
+    def perform(self, script: Script) -> None:
+        """Replaces the script; the recipients' turns go on."""
+        self._director.script = script
+
+    def console(self, *, aliyun_url: str | None = None, app_events_url: str | None = None) -> None:
+        """Sets where reports go, once the gateway's own address is known.  None leaves a setting as it is."""
+        self._aliyun.report_url = aliyun_url or self._aliyun.report_url
+        self._fcm.app_events_url = app_events_url or self._fcm.app_events_url
+
+    def service_account(self) -> dict[str, Any]:
+        """A Google key file that asks this simulator for tokens."""
+        return self.credentials.service_account(self.urls.token)
+
+    def refuse(self, seconds: float) -> None:
+        """For that long, new connections are refused and open ones reset: nothing can have been sent."""
+        if self._outage is None or self._outage.done():
+            self._outage = asyncio.get_running_loop().create_task(self._be_gone(seconds))
+
+    def _app(self) -> web.Application:
+        desk = self._desk
+        app = web.Application(client_max_size=_MAX_BODY)
+
+        def door(wire: Wire) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+            async def handle(request: web.Request) -> web.StreamResponse:
+                return await desk.serve(wire, request)
+
+            return handle
+
+        control = Control(self.journal, self._director, self._courier, self._aliyun, self._fcm, self.refuse)
+        app.add_routes(
+            [
+                web.post("/2010-04-01/Accounts/{sid}/Messages.json", door(self._twilio)),
+                web.post("/v1/projects/{project}/messages:send", door(self._fcm)),
+                web.post("/token", door(self._office)),
+                web.post("/", door(self._aliyun)),
+                *control.routes(),
+                web.route("*", "/{unknown:.*}", self._nobody),
+            ]
+        )
+        return app
+
+    async def _nobody(self, _request: web.Request) -> web.Response:
+        """No vendor lives here: most likely a wrong base URL."""
+        self.journal.write(Kind.REFUSED, vendor=None, code="no_such_path")
+        return web.Response(status=404)
+
+    async def _listen(self, port: int) -> None:
+        if self._runner is None:
+            raise RuntimeError("the simulator is stopping")
+        address = (self.config.host, port)
+        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
+        sock = socket.create_server(address, family=family, backlog=_BACKLOG)
+        self._site = web.SockSite(self._runner, sock, backlog=_BACKLOG)
+        await self._site.start()
+        self._port = sock.getsockname()[1]
+
+    async def _be_gone(self, seconds: float) -> None:
+        if self._site is None or self._runner is None or self._runner.server is None:
+            return
+        await self._site.stop()
+        for connection in self._runner.server.connections:
+            reset(connection.transport)
+        await asyncio.sleep(seconds)
+        await self._listen(self._port)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
