@@ -19,6 +19,8 @@ def discover() -> dict[str, Adapter]:
     for candidate in (*_own(), *_third_party()):
         if not isinstance(candidate, Adapter):
             raise ValueError(f"{candidate!r} is not an Adapter")
+        if not getattr(candidate, "name", None):
+            raise ValueError(f"{candidate!r} has no name")
         if candidate.name in found:
             raise ValueError(f"two adapters are named {candidate.name!r}")
         found[candidate.name] = candidate

@@ -10,9 +10,10 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from schemas.vocabulary import AttemptState, Channel, Engagement, Failure, FailureScope
 
@@ -164,7 +165,7 @@ class Engaged:
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """One item of a callback that could not be read; its neighbours are not spoiled.  `code` never holds its content."""
+    """One item of a callback that could not be read; its neighbours are not spoiled.  `code` holds none of it."""
 
     code: str
 
@@ -183,12 +184,31 @@ class Unauthenticated(Exception):
     """The callback is not from the provider.  The message is a stable code and never holds a secret or content."""
 
 
+def _absolute_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not value.isascii() or not value.isprintable() or any(mark in value for mark in " @?#"):
+        raise ValueError("must be an absolute http or https URL without credentials, query, fragment or spaces")
+    return value.rstrip("/")
+
+
+# A vendor's endpoint; a slash at its end is dropped.
+Url = Annotated[str, AfterValidator(_absolute_url)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+
+
 class ProviderSettings(BaseModel):
-    """Settings every adapter has.  Secrets are `SecretStr`; lists of secrets are (current, previous) for rotation."""
+    """Settings every adapter has.  Secrets are `Secret`; tuples of secrets are (current, previous) for rotation.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Frozen and hashable, so that an adapter may cache what depends on them alone.
+    """
 
-    base_url: str
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    base_url: Url
 
 
 class Adapter:

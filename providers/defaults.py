@@ -5,8 +5,20 @@ Providers document their exceptions; an adapter looks at its own code table firs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from providers.contract import Ambiguous, HttpResponse, Outcome, Refused
+from providers.reading import clean_code
 from schemas.vocabulary import Failure, FailureScope
+
+# What a vendor's code means.  `AMBIGUOUS` as the failure makes the outcome ambiguous, whatever the scope.
+Verdict = tuple[Failure, FailureScope]
+
+
+def verdicts(groups: Mapping[Verdict, str]) -> dict[str, Verdict]:
+    """A table by code, from codes listed by what they mean."""
+    return {code: verdict for verdict, codes in groups.items() for code in codes.split()}
 
 
 def classify(response: HttpResponse) -> Outcome:
@@ -27,7 +39,30 @@ def classify(response: HttpResponse) -> Outcome:
     return Ambiguous(code)
 
 
+def classify_code(
+    table: Mapping[str, Verdict], code: str, response: HttpResponse, wait: float | None = None
+) -> Outcome:
+    """What the vendor's table says of `code`; an unlisted code gets the status' default and keeps its name.
+
+    `wait` is the vendor's own way to say when to come back, in seconds; else Retry-After counts.
+    """
+    verdict, code = table.get(code), clean_code(code)
+    if verdict is None:
+        default = classify(response)
+        return replace(default, code=code) if isinstance(default, Refused) else Ambiguous(code)
+    failure, scope = verdict
+    if failure is Failure.AMBIGUOUS:
+        return Ambiguous(code)
+    return Refused(failure, scope, code, retry_after(response) if wait is None else wait)
+
+
 def retry_after(response: HttpResponse) -> float | None:
     """Seconds from a Retry-After header (RFC 9110 §10.2.3, delay form); None when absent or not a number."""
-    value = response.headers.get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdigit() and len(value) <= 6 else None
+    return number(response.headers.get("retry-after", ""))
+
+
+def number(text: str) -> float | None:
+    """A plain non-negative decimal of at most ten characters; None for anything else."""
+    text = text.strip()
+    digits = text.replace(".", "", 1)
+    return float(text) if len(text) <= 10 and digits.isascii() and digits.isdigit() else None

@@ -14,11 +14,11 @@ _CLAIM: Final = """
 with alive as (
     select 1 from worker where id = $1 and lease_until > clock_timestamp()
 ), picked as (
-    select lane, due_at, id from due
+    select ctid as row, lane, due_at, id from due
     where lane = $2 and due_at <= $3 and exists (select 1 from alive)
     order by due_at, id limit $4 for update skip locked
 ), gone as (
-    delete from due d using picked p where d.lane = p.lane and d.due_at = p.due_at and d.id = p.id
+    delete from due where ctid = any (array(select row from picked))
 ), taken as (
     insert into claim (id, worker, lane, due_at, token) select p.id, $1, p.lane, p.due_at, $5 from picked p
 )

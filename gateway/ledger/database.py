@@ -27,8 +27,14 @@ class UnsafeDatabase(RuntimeError):
     """The database would break the promise; the message says which setting and what it must be."""
 
 
+class Conflict(RuntimeError):
+    """Another transaction was first.  Nothing was kept; the same work, run again, sees the new state."""
+
+
 def worth_repeating(error: BaseException) -> bool:
     """Whether the error says nothing about our data: connection, lock, resource and shutdown errors."""
+    if isinstance(error, Conflict):
+        return True
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state[:2] in _RETRY_CLASSES or state in _RETRY_STATES
@@ -64,6 +70,13 @@ class Database:
                 "idle_in_transaction_session_timeout": timeout,
                 "timezone": "UTC",
                 "jit": "off",
+                # Every statement is a handful of key look-ups driven by its input arrays: joins in the order they are
+                # written, planned once, and never a scan because a queue happened to be empty when it was vacuumed.
+                "plan_cache_mode": "force_generic_plan",
+                "join_collapse_limit": "1",
+                "enable_seqscan": "off",
+                "enable_hashjoin": "off",
+                "enable_mergejoin": "off",
             },
         )
 

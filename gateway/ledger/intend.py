@@ -21,14 +21,19 @@ with i as (
         $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::text[], $9::bytea[], $10::jsonb[]
     ) as t(reminder, token, attempt, rung, channel, provider, sealed, inputs)
 ), ok as (
-    select i.*, l.subject from i
-    join claim c on c.id = i.reminder and c.worker = $1 and c.token = i.token
-    join live l on l.id = i.reminder and l.state = 'scheduled' and l.closed is null and l.rung = i.rung
+    select i.*, l.subject, l.row from i
+    cross join lateral (
+        select 1 from claim c where c.id = i.reminder and c.worker = $1 and c.token = i.token limit 1
+    ) c
+    cross join lateral (
+        select l.ctid as row, l.subject from live l
+        where l.id = i.reminder and l.state = 'scheduled' and l.closed is null and l.rung = i.rung limit 1
+    ) l
     where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 ), moved as (
     update live l set state = 'sending', reason = null, token = ok.token, attempt = ok.attempt,
         attempts = l.attempts + 1
-    from ok where l.id = ok.reminder
+    from ok where l.ctid = ok.row
 ), attempts as (
     insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at, sealed)
     select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $2, ok.sealed from ok

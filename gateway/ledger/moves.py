@@ -2,7 +2,8 @@
 
 `apply` takes planned moves and writes each as one unit: the state, the queue row it leaves and the one it takes, the
 ending, the freed stage key, the event.  Every row is guarded by the seq and state it was planned from and by the
-transition table; if a guard fails the borrower's lock was not held, and the whole transaction is refused.
+transition table.  The borrower's lock keeps everybody out but a claim; if that was first, the transaction is refused
+and planned again.
 """
 
 from __future__ import annotations
@@ -14,78 +15,84 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger.database import Connection
+from gateway.ledger.database import Conflict, Connection
 from gateway.ledger.follow import Attempt, Move, Queue
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
-from schemas.vocabulary import AttemptState, Failure, ReminderState
+from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
 
-class LostGuard(RuntimeError):
-    """A move was planned from a state that is no longer there.  The transaction must not commit."""
+class LostGuard(Conflict):
+    """A move was planned from a row that is no longer there: a claim took it meanwhile.  Plan again."""
 
 
-_ADVANCE: Final = """
+# Writes find their rows by one index probe per input row, through LATERAL ... LIMIT 1 and the row's ctid.  A plain join
+# leaves the order to the planner, and on a queue whose statistics say "empty" it compares every row with every input.
+_QUEUE_ROWS: Final = """
+undue as (
+    delete from due where ctid = any (array(
+        select q.row from i cross join lateral (
+            select d.ctid as row from due d where d.lane = i.lane and d.due_at = i.was_at and d.id = i.id limit 1
+        ) q where i.leaves = 'due')) returning 1
+), unclaimed as (
+    delete from claim where ctid = any (array(
+        select q.row from i cross join lateral (select c.ctid as row from claim c where c.id = i.id limit 1) q
+        where i.leaves = 'claim')) returning 1
+), untimed as (
+    delete from timer where ctid = any (array(
+        select q.row from i cross join lateral (
+            select t.ctid as row from timer t where t.at = i.was_at and t.id = i.id limit 1
+        ) q where i.leaves = 'timer')) returning 1
+)"""
+_COUNTS: Final = """
+select (select count(*) from moved),
+       (select count(*) from undue) + (select count(*) from unclaimed) + (select count(*) from untimed),
+       (select count(*) from i where leaves is not null)
+"""
+
+_ADVANCE: Final = f"""
 with i as (
     select * from unnest(
         $1::bigint[], $2::int[], $3::reminder_state[], $4::reminder_state[], $5::text[], $6::timestamptz[],
         $7::timestamptz[], $8::text[], $9::text[], $10::smallint[], $11::smallint[], $12::smallint[], $13::text[],
         $14::bytea[], $15::lane[]
-    ) as t(id, seq, was, state, reason, was_at, at, was_queue, queue, rung, tries, rescues, closed, event, lane)
+    ) as t(id, seq, was, state, reason, was_at, at, leaves, enters, rung, tries, rescues, closed, event, lane)
 ), moved as (
-    update live l set state = i.state, reason = i.reason, at = i.at, rung = i.rung, tries = i.tries,
-        rescues = i.rescues, closed = i.closed, seq = l.seq + case when i.event is null then 0 else 1 end
-    from i where l.id = i.id and l.seq = i.seq and l.state = i.was and reminder_moves(l.state, i.state)
-    returning l.id, l.seq
-), undue as (
-    delete from due d using i where i.was_queue = 'due' and d.lane = i.lane and d.due_at = i.was_at and d.id = i.id
-        and (i.queue <> 'due' or i.at <> i.was_at) returning 1
-), unclaimed as (
-    delete from claim c using i where i.was_queue = 'claim' and i.queue <> 'claim' and c.id = i.id returning 1
-), untimed as (
-    delete from timer t using i where i.was_queue = 'timer' and t.at = i.was_at and t.id = i.id
-        and (i.queue <> 'timer' or i.at <> i.was_at) returning 1
-), dues as (
-    insert into due (lane, due_at, id) select i.lane, i.at, i.id from i
-    where i.queue = 'due' and (i.was_queue <> 'due' or i.at <> i.was_at)
+    update live l set state = s.state, reason = s.reason, at = s.at, rung = s.rung, tries = s.tries,
+        rescues = s.rescues, closed = s.closed, seq = l.seq + case when s.event is null then 0 else 1 end
+    from (select i.*, x.row from i cross join lateral (
+        select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1) x) s
+    where l.ctid = s.row and reminder_moves(l.state, s.state)
+    returning l.id
+), {_QUEUE_ROWS}, dues as (
+    insert into due (lane, due_at, id) select i.lane, i.at, i.id from i where i.enters = 'due'
 ), timers as (
-    insert into timer (at, id) select i.at, i.id from i
-    where i.queue = 'timer' and (i.was_queue <> 'timer' or i.at <> i.was_at)
+    insert into timer (at, id) select i.at, i.id from i where i.enters = 'timer'
 ), events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
     select i.id & 255, i.id, i.seq + 1, 0, $16, i.event from i where i.event is not null
 )
-select (select count(*) from moved),
-       (select count(*) from undue) + (select count(*) from unclaimed) + (select count(*) from untimed),
-       (select count(*) from i where i.queue <> i.was_queue or (i.at <> i.was_at and i.queue <> 'claim'))
-"""
+{_COUNTS}
+"""  # noqa: S608  joins constants of this file
 
-_END: Final = """
+_END: Final = f"""
 with i as (
     select * from unnest(
         $1::bigint[], $2::int[], $3::reminder_state[], $4::reminder_state[], $5::text[], $6::timestamptz[],
         $7::timestamptz[], $8::text[], $9::bytea[], $10::lane[]
-    ) as t(id, seq, was, state, reason, was_at, at, was_queue, event, lane)
-), gone as (
-    delete from live l using i
-    where l.id = i.id and l.seq = i.seq and l.state = i.was and reminder_moves(l.state, i.state)
-    returning l.id
+    ) as t(id, seq, was, state, reason, was_at, at, leaves, event, lane)
+), moved as (
+    delete from live where ctid = any (array(
+        select x.row from i cross join lateral (
+            select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1
+        ) x where reminder_moves(i.was, i.state))) returning 1
 ), endings as (
     insert into ending (reminder, state, reason, seq, at) select i.id, i.state, i.reason, i.seq + 1, i.at from i
-), undue as (
-    delete from due d using i where i.was_queue = 'due' and d.lane = i.lane and d.due_at = i.was_at and d.id = i.id
-    returning 1
-), unclaimed as (
-    delete from claim c using i where i.was_queue = 'claim' and c.id = i.id returning 1
-), untimed as (
-    delete from timer t using i where i.was_queue = 'timer' and t.at = i.was_at and t.id = i.id returning 1
-), events as (
+), {_QUEUE_ROWS}, events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
     select i.id & 255, i.id, i.seq + 1, 0, $11, i.event from i
 )
-select (select count(*) from gone),
-       (select count(*) from undue) + (select count(*) from unclaimed) + (select count(*) from untimed),
-       (select count(*) from i)
-"""
+{_COUNTS}
+"""  # noqa: S608
 
 # The business key is free again when nobody was, or may have been, contacted under it.
 _FREE_STAGE: Final = """
@@ -99,10 +106,11 @@ with i as (
     select * from unnest($1::bigint[], $2::int[], $3::reminder_state[], $4::reminder_state[], $5::text[], $6::bytea[])
         as t(id, seq, was, state, reason, event)
 ), raised as (
-    update ending e set state = i.state, reason = i.reason, seq = e.seq + 1
-    from i where e.reminder = i.id and e.seq = i.seq and e.state = i.was
-      and (e.state = i.state or reminder_moves(e.state, i.state))
-    returning e.reminder
+    update ending e set state = s.state, reason = s.reason, seq = e.seq + 1
+    from (select i.*, x.row from i cross join lateral (
+        select e.ctid as row from ending e where e.reminder = i.id and e.seq = i.seq and e.state = i.was limit 1) x) s
+    where e.ctid = s.row and (e.state = s.state or reminder_moves(e.state, s.state))
+    returning 1
 ), events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
     select i.id & 255, i.id, i.seq + 1, 0, $7, i.event from i
@@ -110,13 +118,22 @@ with i as (
 select (select count(*) from raised), 0, 0
 """
 
+_UNSETTLED: Final = """
+insert into unsettled (id, since) select * from unnest($1::bigint[], $2::timestamptz[]) on conflict (id) do nothing
+"""
+_SETTLED: Final = "delete from unsettled where id = any($1::bigint[])"
+
 _ATTEMPTS: Final = """
-update attempt a set state = i.state, failure = i.failure, code = i.code,
-    outcome_at = coalesce(a.outcome_at, i.at),
-    final_at = case when i.settled then i.at else a.final_at end
-from unnest($1::bigint[], $2::attempt_state[], $3::text[], $4::text[], $5::timestamptz[], $6::boolean[])
-    as i(id, state, failure, code, at, settled)
-where a.id = i.id and attempt_moves(a.state, i.state)
+update attempt a set state = s.state, failure = s.failure, code = s.code,
+    outcome_at = coalesce(a.outcome_at, s.at),
+    final_at = case when s.settled then s.at else a.final_at end
+from (
+    select i.*, x.row
+    from unnest($1::bigint[], $2::attempt_state[], $3::text[], $4::text[], $5::timestamptz[], $6::boolean[])
+        as i(id, state, failure, code, at, settled)
+    cross join lateral (select a.ctid as row from attempt a where a.id = i.id limit 1) x
+) s
+where a.ctid = s.row and attempt_moves(a.state, s.state)
 returning a.id
 """
 
@@ -142,6 +159,7 @@ async def apply(connection: Connection, moves: Iterable[Move]) -> None:
     correct: list[Move] = []
     for move in moves:
         (correct if move.correction else end if move.queue is None else advance).append(move)
+    await _note_unsettled(connection, advance, end)
     if advance:
         await _run(connection, _ADVANCE, advance, _advance_row, EVENTS_TOPIC)
     if end:
@@ -150,6 +168,17 @@ async def apply(connection: Connection, moves: Iterable[Move]) -> None:
             await connection.execute(_FREE_STAGE, free)
     if correct:
         await _run(connection, _CORRECT, correct, _correct_row, EVENTS_TOPIC)
+
+
+async def _note_unsettled(connection: Connection, advance: Sequence[Move], end: Sequence[Move]) -> None:
+    unknown = Reason.OUTCOME_UNKNOWN
+    enter = [each for each in advance if each.reason is unknown and each.was.reason is not unknown]
+    if enter:
+        await connection.execute(_UNSETTLED, [each.was.id for each in enter], [each.now for each in enter])
+    leave = [each.was.id for each in advance if each.was.reason is unknown and each.reason is not unknown]
+    leave += [each.was.id for each in end if each.was.reason is unknown]
+    if leave:
+        await connection.execute(_SETTLED, leave)
 
 
 async def _run(connection: Connection, sql: str, moves: Sequence[Move], row: Any, topic: str) -> None:
@@ -161,10 +190,10 @@ async def _run(connection: Connection, sql: str, moves: Sequence[Move], row: Any
 
 def _advance_row(move: Move) -> tuple[Any, ...]:
     was = move.was
-    assert was.queue is not None
-    assert move.queue is not None
+    stays = move.queue is was.queue and (move.at == was.at or move.queue is Queue.CLAIM)
     return (
-        was.id, was.seq, was.state, move.state, move.reason, was.at, move.at, was.queue, move.queue,
+        was.id, was.seq, was.state, move.state, move.reason, was.at, move.at,
+        None if stays else was.queue, None if stays else move.queue,
         move.rung, move.tries, move.rescues, move.closed, event_of(move) if move.emit else None, was.lane,
     )  # fmt: skip
 
@@ -172,8 +201,7 @@ def _advance_row(move: Move) -> tuple[Any, ...]:
 def _end_row(move: Move) -> tuple[Any, ...]:
     was = move.was
     return (
-        was.id, was.seq, was.state, move.state, move.reason, was.at, move.at, was.queue or Queue.DUE,
-        event_of(move), was.lane,
+        was.id, was.seq, was.state, move.state, move.reason, was.at, move.at, was.queue, event_of(move), was.lane,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ where o.topic = $1 and o.partition = i.partition and o.next < i.next
 """
 _READ: Final = "select partition, next from intake_offset where topic = $1 and partition = any($2::int[])"
 _RESET: Final = """
-insert into intake_offset (topic, partition, next) values ($1, $2, $3)
+insert into intake_offset (topic, partition, first, next) values ($1, $2, $3, $3)
 on conflict (topic, partition) do update set next = $3, updated_at = clock_timestamp()
 where intake_offset.next = $4
 """

@@ -29,9 +29,14 @@ _FETCH: Final = """
 select bucket, reminder, seq, id, topic, payload from outbox
 where bucket between $1 and $2 order by bucket, reminder, seq, id limit $3
 """
+# One index probe per event, whatever the statistics of this mostly empty table say.
 _DELETE: Final = """
-delete from outbox o using unnest($1::smallint[], $2::bigint[], $3::int[], $4::bigint[]) as i(bucket, reminder, seq, id)
-where o.bucket = i.bucket and o.reminder = i.reminder and o.seq = i.seq and o.id = i.id
+delete from outbox where ctid = any (array(
+    select x.row from unnest($1::smallint[], $2::bigint[], $3::int[], $4::bigint[]) as i(bucket, reminder, seq, id)
+    cross join lateral (
+        select o.ctid as row from outbox o
+        where o.bucket = i.bucket and o.reminder = i.reminder and o.seq = i.seq and o.id = i.id limit 1
+    ) x))
 """
 
 

@@ -47,10 +47,14 @@ with i as (
     select * from unnest($1::bigint[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
         as t(id, disposition, attempt, swept, again)
 ), disposed as (
-    update receipt r set disposition = i.disposition, attempt = coalesce(i.attempt, r.attempt)
-    from i where r.id = i.id and (r.disposition is null or r.disposition = 'unmatched')
+    update receipt r set disposition = s.disposition, attempt = coalesce(s.attempt, r.attempt)
+    from (select i.*, x.row from i cross join lateral (
+        select r.ctid as row from receipt r where r.id = i.id limit 1) x) s
+    where r.ctid = s.row and (r.disposition is null or r.disposition = 'unmatched')
 ), unparked as (
-    delete from parked p using i where p.sweep_at = i.swept and p.receipt = i.id
+    delete from parked where ctid = any (array(
+        select x.row from i cross join lateral (
+            select p.ctid as row from parked p where p.sweep_at = i.swept and p.receipt = i.id limit 1) x))
 )
 insert into parked (sweep_at, receipt) select again, id from i where again is not null on conflict do nothing
 """
@@ -95,10 +99,11 @@ class CallbackToStore:
 
 @dataclass(frozen=True, slots=True)
 class Disposed:
-    """What became of one receipt, and the move it caused, if any."""
+    """What became of one receipt; `handed_over_at` is when the attempt it settles was intended."""
 
     receipt: Stored
     disposition: Disposition
+    handed_over_at: dt.datetime | None = None
 
 
 async def store(connection: Connection, callbacks: Sequence[CallbackToStore], now: dt.datetime) -> list[bool]:
@@ -163,6 +168,7 @@ async def apply(
             continue
         reminder, _, attempt_id = owner
         disposition = Disposition.APPLIED
+        since = None
         if receipt.kind == "engaged":
             engaged.append((receipt.id, attempt_id, receipt.code, receipt.occurred_at))
         elif receipt.state is not None:
@@ -170,6 +176,7 @@ async def apply(
             attempt = next(each for each in was.attempts if each.id == attempt_id)
             disposition = receipt_disposition(attempt.state, receipt.state)
             if disposition is Disposition.APPLIED:
+                since = attempt.intended_at
                 if was.queue is None:
                     disposition = Disposition.LATE
                 changed = replace(attempt, state=receipt.state, failure=receipt.failure, final_at=receipt.occurred_at)
@@ -179,7 +186,7 @@ async def apply(
                 if move is not None:
                     planned[reminder] = move
         settled.append((receipt.id, disposition, attempt_id, receipt.sweep_at, None))
-        disposed.append(Disposed(receipt, disposition))
+        disposed.append(Disposed(receipt, disposition, since))
     await moves.move_attempts(connection, list(changes.values()))
     await moves.apply(connection, planned.values())
     if engaged:

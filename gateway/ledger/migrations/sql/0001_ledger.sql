@@ -50,6 +50,7 @@ create table worker (
 create table intake_offset (
     topic text not null,
     partition int not null,
+    first bigint not null,
     next bigint not null,
     updated_at timestamptz not null default clock_timestamp(),
     primary key (topic, partition)
@@ -172,6 +173,12 @@ create table timer (
     primary key (at, id)
 );
 
+-- Reminders that wait on an attempt of unknown outcome: few, so counting them is cheap.
+create table unsettled (
+    id bigint primary key,
+    since timestamptz not null
+);
+
 create table attempt (
     id bigint primary key,
     reminder bigint not null,
@@ -251,6 +258,7 @@ create table outbox (
     id bigint not null,
     topic text not null,
     payload bytea not null,
+    at timestamptz not null default transaction_timestamp(),
     primary key (bucket, reminder, seq, id)
 );
 create table relay_shard (

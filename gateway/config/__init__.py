@@ -1,0 +1,32 @@
+"""Configuration: one YAML file, overridden by environment variables; secrets by reference; all problems at once."""
+
+from gateway.config.checks import LEASE_MARGIN_SECONDS
+from gateway.config.connections import Database, Http, Kafka
+from gateway.config.describe import describe
+from gateway.config.keys import Sealing
+from gateway.config.loading import load
+from gateway.config.model import Config, Dispatch, Intake, Lender, Role, Shutdown
+from gateway.config.problems import ConfigError, Problem, ProblemReason
+from gateway.config.provider import OnUnknown, Provider, TemplateCode
+
+__all__ = [
+    "LEASE_MARGIN_SECONDS",
+    "Config",
+    "ConfigError",
+    "Database",
+    "Dispatch",
+    "Http",
+    "Intake",
+    "Kafka",
+    "Lender",
+    "OnUnknown",
+    "Problem",
+    "ProblemReason",
+    "Provider",
+    "Role",
+    "Sealing",
+    "Shutdown",
+    "TemplateCode",
+    "describe",
+    "load",
+]

@@ -1,0 +1,130 @@
+"""What must fit together across sections.  Works with the parts that are valid by themselves, so that one mistake does
+not hide another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.config.model import Dispatch, Lender
+from gateway.config.problems import Path, Problem, ProblemReason, problem
+from gateway.config.provider import ANY, OnUnknown, Provider
+from gateway.content.entry import Entry
+from gateway.content.slots import BUILT_IN, DISCREET_BUILT_IN, DISCREET_CHANNELS
+from providers.contract import Adapter
+from schemas.vocabulary import Channel, Stage
+
+# What a lease must hold beyond the longest send, for the outcome to be recorded.
+LEASE_MARGIN_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The parts of a configuration that are valid by themselves; None is one that is not."""
+
+    dispatch: Dispatch | None
+    lenders: Mapping[str, Lender]
+    providers: Mapping[str, Provider]
+    named: Collection[str]  # every provider in the file, valid or not
+    adapters: Mapping[str, Adapter]
+    entries: Mapping[str, Entry] | None
+
+
+def check(draft: Draft) -> Iterator[Problem]:
+    for ref, lender in draft.lenders.items():
+        yield from _lender(draft, ("lenders", ref), lender)
+    for name, provider in draft.providers.items():
+        path = ("providers", name)
+        yield from _lease(draft.dispatch, path, provider)
+        adapter = draft.adapters.get(provider.adapter)
+        if adapter is not None:
+            yield from _abilities(path, provider, adapter)
+            if draft.entries is not None:
+                yield from _mappings(draft.entries, (*path, "templates"), provider, adapter)
+                if adapter.needs_template:
+                    yield from _gaps(draft.entries, (*path, "templates"), provider, adapter)
+
+
+def _lender(draft: Draft, path: Path, lender: Lender) -> Iterator[Problem]:
+    for channel, name in lender.routes.items():
+        at = (*path, "routes", channel.value)
+        provider = draft.providers.get(name)
+        adapter = draft.adapters.get(provider.adapter) if provider is not None else None
+        if name not in draft.named:
+            yield problem(at, ProblemReason.UNKNOWN_PROVIDER, "names no provider")
+        elif adapter is not None and adapter.channel is not channel:
+            yield problem(at, ProblemReason.WRONG_CHANNEL, f"names a provider for {adapter.channel}")
+    locale = lender.default_locale
+    if locale and draft.entries and not any(entry.resolve(locale, None) for entry in draft.entries.values()):
+        yield problem((*path, "default_locale"), ProblemReason.UNKNOWN_LOCALE, "is spoken by no template")
+
+
+def _lease(dispatch: Dispatch | None, path: Path, provider: Provider) -> Iterator[Problem]:
+    """A lease is renewed at each heartbeat, so just before one it is that much shorter."""
+    if dispatch is None:
+        return
+    needed = dispatch.heartbeat_seconds + provider.total_timeout_seconds + LEASE_MARGIN_SECONDS
+    if dispatch.lease_seconds <= needed:
+        message = f"needs dispatch.lease_seconds above {needed:g}: heartbeat, this timeout and a margin"
+        yield problem((*path, "total_timeout_seconds"), ProblemReason.LEASE_TOO_SHORT, message)
+
+
+def _abilities(path: Path, provider: Provider, adapter: Adapter) -> Iterator[Problem]:
+    at = (*path, "on_unknown")
+    if provider.on_unknown is OnUnknown.RESEND and not adapter.replaces:
+        yield problem(at, ProblemReason.CANNOT_RESEND, f"with {adapter.name} a repeat would be a second message")
+    if provider.on_unknown is OnUnknown.LOOKUP and not _looks_up(adapter):
+        yield problem(at, ProblemReason.CANNOT_LOOK_UP, f"{adapter.name} cannot ask what became of a message")
+    if adapter.receipts and not provider.callback_tokens:
+        message = f"{adapter.name} sends receipts: their path needs a token"
+        yield problem((*path, "callback_tokens"), ProblemReason.NO_CALLBACK_TOKEN, message)
+
+
+def _looks_up(adapter: Adapter) -> bool:
+    return getattr(type(adapter), "build_lookup", None) is not getattr(Adapter, "build_lookup", None)
+
+
+def _mappings(entries: Mapping[str, Entry], path: Path, provider: Provider, adapter: Adapter) -> Iterator[Problem]:
+    """Every mapping is for a text that exists, and its parameters for slots that may be shown on the channel."""
+    for (template, stage, locale), code in provider.mappings().items():
+        at = (*path, template, stage, locale)
+        entry = entries.get(template)
+        if entry is None or adapter.channel not in entry.channels:
+            yield problem((*path, template), ProblemReason.UNKNOWN_TEMPLATE, f"is no template for {adapter.channel}")
+        elif stage not in (ANY, *entry.stages):
+            yield problem(at[:-1], ProblemReason.UNKNOWN_TEMPLATE, "the template has no such stage")
+        elif locale not in (ANY, *entry.locales):
+            yield problem(at, ProblemReason.UNKNOWN_TEMPLATE, "the template has no such locale")
+        else:
+            slots = _slots(entry, adapter.channel)
+            for parameter, slot in code.params.items():
+                if slot not in slots:
+                    message = f"is no slot that may be shown on {adapter.channel}; there are {', '.join(sorted(slots))}"
+                    yield problem((*at, "params", parameter), ProblemReason.UNKNOWN_SLOT, message)
+
+
+def _slots(entry: Entry, channel: Channel) -> frozenset[str]:
+    if channel in DISCREET_CHANNELS:
+        return DISCREET_BUILT_IN | {name for name, slot in entry.slots.items() if slot.discreet}
+    return BUILT_IN | entry.slots.keys()
+
+
+def _gaps(entries: Mapping[str, Entry], path: Path, provider: Provider, adapter: Adapter) -> Iterator[Problem]:
+    """Every text the adapter may be asked to send has a template of the provider's."""
+    mapped = provider.mappings()
+    for template, entry in entries.items():
+        texts = [(stage, locale) for stage, locale, channel in entry.parts if channel is adapter.channel]
+        missing = [(stage, locale) for stage, locale in texts if not _covers(mapped, template, stage, locale)]
+        if missing and len(missing) == len(texts):
+            message = f"{adapter.name} needs a template of the provider's for each text of ours"
+            yield problem((*path, template), ProblemReason.UNMAPPED_TEMPLATE, message)
+            continue
+        for stage, locale in missing:
+            at = (*path, template, stage.value, locale)
+            yield problem(at, ProblemReason.UNMAPPED_TEMPLATE, f"{adapter.name} needs a template here")
+
+
+def _covers(mapped: Collection[tuple[str, str, str]], template: str, stage: Stage, locale: str) -> bool:
+    return any((template, s, w) in mapped for s in (stage.value, ANY) for w in (locale, ANY))

@@ -1,0 +1,33 @@
+"""The configuration in force, line by line, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from gateway.config.model import Config
+
+
+def describe(config: Config) -> list[tuple[str, str]]:
+    """Every key in force, defaults too, with its value; of a secret only where it came from."""
+    return list(_rows(config, config, ""))
+
+
+def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, SecretStr | SecretBytes):
+        yield path, f"*** ({config.origin(path)})"
+    elif isinstance(value, BaseModel) or (isinstance(value, dict | tuple | list) and value):
+        for name, item in _items(value):
+            yield from _rows(config, item, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, frozenset | set):
+        yield path, ", ".join(sorted(map(str, value)))
+    else:
+        yield path, "none" if value is None or value in ((), [], {}) else str(value)
+
+
+def _items(value: Any) -> Iterator[tuple[object, Any]]:
+    if isinstance(value, BaseModel):
+        return iter(value)
+    return iter(value.items() if isinstance(value, dict) else enumerate(value))

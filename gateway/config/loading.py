@@ -1,0 +1,194 @@
+"""Loading: read, put the secrets in, check each part and then all together.  All problems are told at once."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from gateway.config.checks import Draft, check
+from gateway.config.model import Config, Dispatch, Lender
+from gateway.config.problems import ConfigError, Path, Problem, ProblemReason, dotted, from_validation, problem
+from gateway.config.provider import Provider
+from gateway.config.references import Unavailable, is_reference, references_in, replace, resolve, secrets_of
+from gateway.config.sources import Tree, merge, read_variables, read_yaml
+from gateway.content import DEFAULT_TEMPLATES, TemplateError
+from gateway.content.entry import Entry
+from gateway.content.loading import load_entries
+from providers.catalog import discover
+from providers.contract import Adapter, ProviderSettings
+
+T = TypeVar("T")
+Kinds = Mapping[str, type[ProviderSettings]]
+
+_SHORTEST_HIDDEN: Final = 4  # a shorter secret would blank out half of every message
+
+
+def load(path: pathlib.Path, environ: Mapping[str, str], adapters: Mapping[str, Adapter] | None = None) -> Config:
+    """The configuration of the file under the environment's overrides, with every secret in place.
+
+    `adapters` are those that may be named; all there are, when not given.  Raises ConfigError with every problem.
+    """
+    loading = _Loading(environ, discover() if adapters is None else adapters)
+    config = loading.run(path)
+    if config is None or loading.problems:
+        raise ConfigError(loading.told())
+    return config
+
+
+class _Loading:
+    def __init__(self, environ: Mapping[str, str], adapters: Mapping[str, Adapter]) -> None:
+        self.problems: list[Problem] = []
+        self._environ = environ
+        self._adapters = adapters
+        self._spoiled: dict[str, ProblemReason] = {}  # what else is wrong at these paths follows from the reason
+        self._secrets: set[str] = set()
+        self._origins: dict[str, str] = {}
+
+    def run(self, path: pathlib.Path) -> Config | None:
+        file, problems = read_yaml(path)
+        variables, more = read_variables(self._environ)
+        self.problems += problems + more
+        if file is None:
+            return None
+        tree = file
+        for _, over in variables:
+            tree = merge(tree, over)
+        kinds = dict(self._settings_types(tree))
+        self._take_literals(file, kinds, None)
+        tree = file
+        for name, over in variables:
+            self._take_literals(over, kinds, f"env:{name}")
+            tree = merge(tree, over)
+        self._take_references(tree, kinds)
+        self._take_settings(tree, kinds)
+        self.problems += check(self._draft(tree))
+        config = self._valid(Config, tree, ())
+        return None if config is None else config.with_origins(self._origins)
+
+    def told(self) -> Iterator[Problem]:
+        """Every problem that is not the mere consequence of another, with no secret in it whoever wrote the text."""
+        for each in self.problems:
+            if self._spoiled.get(each.path, each.reason) is each.reason:
+                yield Problem(self._without_secrets(each.path), each.reason, self._without_secrets(each.message))
+
+    # --- secrets --------------------------------------------------------------------------------------------------
+
+    def _settings_types(self, tree: Tree) -> Iterator[tuple[str, type[ProviderSettings]]]:
+        """Which adapter a provider has decides which of its settings are secrets, so this comes first."""
+        for name, provider in _mapping(tree.get("providers")).items():
+            adapter = self._adapters.get(str(_mapping(provider).get("adapter")))
+            if adapter is not None:
+                yield name, adapter.settings_type
+
+    def _take_literals(self, tree: Tree, kinds: Kinds, origin: str | None) -> None:
+        """A secret may stand in a variable, which is its `origin`, but never in the file."""
+        for path, value in _secrets_of(tree, kinds):
+            if is_reference(value):
+                continue
+            if origin is None:
+                self._spoil(path, ProblemReason.LITERAL_SECRET, "write env:NAME or file:/path, never the secret itself")
+            else:
+                self._origins[dotted(path)] = origin
+            self._put(tree, path, str(value))
+
+    def _take_references(self, tree: Tree, kinds: Kinds) -> None:
+        """Only those that no variable has overridden are followed."""
+        for path, reference in _secrets_of(tree, kinds):
+            self._origins[dotted(path)] = reference
+            try:
+                self._put(tree, path, resolve(reference, self._environ))
+            except Unavailable as error:
+                self._spoil(path, ProblemReason.SECRET_UNAVAILABLE, str(error))
+        for path in references_in(tree):
+            self._spoil(path, ProblemReason.NOT_A_SECRET, "only a secret is read by reference; set the key itself")
+
+    def _put(self, tree: Tree, path: Path, secret: str) -> None:
+        replace(tree, path, SecretStr(secret))
+        self._secrets.add(secret)
+
+    def _spoil(self, path: Path, reason: ProblemReason, message: str) -> None:
+        if self._spoiled.setdefault(dotted(path), reason) is reason:
+            self.problems.append(problem(path, reason, message))
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            if len(secret) >= _SHORTEST_HIDDEN:
+                text = text.replace(secret, "***")
+        return text
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    def _take_settings(self, tree: Tree, kinds: Kinds) -> None:
+        """Each provider's settings become what its adapter reads; a stand-in where they are wrong."""
+        for name, provider in _mapping(tree.get("providers")).items():
+            if not isinstance(provider, dict):
+                continue
+            path: Path = ("providers", name)
+            settings = None
+            if name in kinds:
+                settings = self._valid(kinds[name], provider.get("settings", {}), (*path, "settings"))
+            elif "adapter" in provider:
+                message = f"must be one of {', '.join(self._adapters) or 'none'}"
+                self.problems.append(problem((*path, "adapter"), ProblemReason.UNKNOWN_ADAPTER, message))
+            provider["settings"] = settings or ProviderSettings.model_construct()
+
+    def _draft(self, tree: Tree) -> Draft:
+        providers = _mapping(tree.get("providers"))
+        return Draft(
+            dispatch=_part(Dispatch, tree.get("dispatch", {})),
+            lenders=_parts(Lender, _mapping(tree.get("lenders"))),
+            providers=_parts(Provider, providers),
+            named=frozenset(providers),
+            adapters=self._adapters,
+            entries=self._templates(tree.get("templates_path")),
+        )
+
+    def _templates(self, path: Any) -> Mapping[str, Entry] | None:
+        root = DEFAULT_TEMPLATES if path is None else pathlib.Path(str(path))
+        if not root.is_dir():
+            return None  # the model says so
+        try:
+            return load_entries(root)
+        except TemplateError as error:
+            self.problems += [
+                problem(("templates_path",), ProblemReason.BAD_TEMPLATES, fault) for fault in error.problems
+            ]
+        except OSError as error:
+            message = f"cannot be read: {error.strerror}"
+            self.problems.append(problem(("templates_path",), ProblemReason.BAD_TEMPLATES, message))
+        return None
+
+    def _valid(self, kind: type[T], value: Any, path: Path) -> T | None:
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            self.problems += from_validation(error, path)
+            return None
+
+
+def _secrets_of(tree: Tree, kinds: Kinds) -> list[tuple[Path, Any]]:
+    places = list(secrets_of(Config, tree))
+    for name, kind in kinds.items():
+        path = ("providers", name, "settings")
+        settings = _mapping(_mapping(_mapping(tree.get("providers")).get(name)).get("settings"))
+        places += [((*path, *below), value) for below, value in secrets_of(kind, settings)]
+    return places
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _part(kind: type[T], value: Any) -> T | None:
+    """A part that is valid by itself; what is wrong with others is told by the whole."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _parts(kind: type[T], values: Mapping[str, Any]) -> dict[str, T]:
+    return {name: part for name, value in values.items() if (part := _part(kind, value)) is not None}

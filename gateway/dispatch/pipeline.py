@@ -1,0 +1,198 @@
+"""The eight steps of a contact, in order.  Reading this list is reading the service.
+
+    claim    rows that are due become this worker's
+    decide   may it be made now?
+    render   the words, from the sealed facts
+    route    the provider for this lender and channel
+    reserve  a slot, a rate token, a closed circuit
+    intend   one commit that writes the attempt before anything leaves
+    send     the provider's request, once
+    record   the outcome and the event, in one commit
+
+Every step before `intend` may end in a verdict instead; the verdict is stored.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from gateway import policy
+from gateway.content import Catalogue, Problem, Rendered
+from gateway.content import Facts as TextFacts
+from gateway.dispatch.provider import Provider
+from gateway.ids import IdSource, bucket_of, to_reference
+from gateway.ledger.claims import Claimed
+from gateway.ledger.freezes import Freezes
+from gateway.ledger.intend import Intent
+from gateway.personal import SEALED_FIELD, Sealed
+from gateway.personal import decode as decode_personal
+from gateway.sealing import SealBroken, Sealer
+from gateway.worker import Lease
+from gateway.zones import in_zone
+from providers.contract import Message, ProviderTemplate
+from schemas.vocabulary import Channel, Reason, Rejection, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class LenderRoutes:
+    """How one lender speaks: its display name, its default locale, a provider name per channel."""
+
+    name: str
+    default_locale: str | None
+    routes: Mapping[Channel, str]
+
+
+@dataclass(slots=True)
+class Job:
+    """One claimed reminder on its way through the steps."""
+
+    claimed: Claimed
+    lease: Lease
+    personal: Sealed | None = field(default=None, repr=False)
+    send_by: dt.datetime | None = None
+    provider: Provider | None = None
+    rendered: Rendered | None = field(default=None, repr=False)
+    message: Message | None = field(default=None, repr=False)
+    attempt: int = 0
+    wait: float = 0.0  # seconds after which `reserve` is worth another try
+    intent: Intent | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The pure steps between claim and intend, with what they need."""
+
+    catalogue: Catalogue
+    sealer: Sealer
+    lenders: Mapping[str, LenderRoutes]
+    providers: Mapping[str, Provider]
+
+    def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
+        """decide, open, route, render; None when the job may go on to reserve."""
+        return self.decide(job, now, freezes) or self.open(job) or self.route(job) or self.render(job, now, ids)
+
+    def decide(self, job: Job, now: dt.datetime, freezes: Freezes) -> policy.Verdict | None:
+        claimed = job.claimed
+        frozen = bool(freezes.slices) and freezes.covers(facts_of(claimed, None))
+        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen))
+        if isinstance(verdict, policy.Send):
+            job.send_by = verdict.send_by
+            return None
+        return verdict
+
+    def open(self, job: Job) -> policy.Verdict | None:
+        if job.personal is None:
+            try:
+                opened = self.sealer.open(job.claimed.sealed, job.claimed.id, SEALED_FIELD)
+                job.personal = decode_personal(opened)
+            except SealBroken as broken:
+                # Fail closed: without the facts there is nothing true to say.
+                return policy.Hold(Reason.BUG, f"seal_{broken}")
+        return None
+
+    def route(self, job: Job) -> policy.Verdict | None:
+        lender = self.lenders.get(job.claimed.lender)
+        name = lender.routes.get(job.claimed.channel) if lender else None
+        if name is None:
+            return policy.Hold(Reason.BUG, "no_route")
+        job.provider = self.providers[name]
+        return None
+
+    def render(self, job: Job, now: dt.datetime, ids: IdSource) -> policy.Verdict | None:
+        claimed, personal, provider = job.claimed, job.personal, job.provider
+        assert personal is not None
+        assert provider is not None
+        lender = self.lenders[claimed.lender]
+        channel = claimed.channel
+        facts = TextFacts(
+            lender=lender.name,
+            amount=personal.amount,
+            currency=personal.currency,
+            due_date=personal.due_date,
+            as_of=in_zone(personal.state_as_of, personal.timezone),
+            today=in_zone(now, personal.timezone).date(),
+            name=personal.name,
+            params=personal.params,
+        )
+        rendered = self.catalogue.render(
+            claimed.template, Stage(claimed.stage), personal.locale, channel, facts, lender.default_locale
+        )
+        if isinstance(rendered, Problem):
+            if rendered.rejection is Rejection.BAD_DATE:
+                return policy.Expire("text_out_of_date")  # it would count days that are no longer so
+            return policy.Hold(Reason.BUG, f"render_{rendered.rejection}")
+        mapped = None
+        if provider.adapter.needs_template:
+            mapped = provider.template(claimed.template, claimed.stage, rendered)
+            if mapped is None:
+                return policy.Hold(Reason.BUG, "no_provider_template")
+        job.rendered = rendered
+        job.attempt = ids.next(bucket_of(claimed.id))
+        job.message = Message(
+            reference=to_reference(job.attempt),
+            channel=channel,
+            address=personal.contacts[claimed.rung][1],
+            text=rendered.text,
+            locale=rendered.locale,
+            title=rendered.title,
+            template=mapped,
+            ttl_seconds=provider.ttl_seconds,
+            collapse_key=to_reference(claimed.id),
+        )
+        job.intent = Intent(
+            claimed=claimed,
+            attempt=job.attempt,
+            provider=provider.name,
+            sealed=self.sealer.seal(_evidence(job.message), job.attempt, "attempt"),
+            facts=facts_of(claimed, provider.name),
+            inputs=_inputs(claimed, rendered),
+        )
+        return None
+
+
+class _Evidence(msgspec.Struct):
+    """The exact text, kept sealed with its attempt."""
+
+    address: str
+    text: str
+    title: str | None
+    template: Mapping[str, str] | None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _evidence(message: Message) -> bytes:
+    template: ProviderTemplate | None = message.template
+    params = None if template is None else {"code": template.code, **template.params}
+    return _encode(_Evidence(message.address, message.text, message.title, params))
+
+
+def _inputs(claimed: Claimed, rendered: Rendered) -> str:
+    """The evidence of a send verdict: no personal data, it stays readable in the ledger."""
+    return _encode(
+        {
+            "not_after": claimed.not_after,
+            "due_at": claimed.due_at,
+            "template": rendered.template_version,
+            "locale": rendered.locale,
+            "segments": rendered.segments,
+        }
+    ).decode()
+
+
+def facts_of(claimed: Claimed, provider: str | None) -> dict[str, str | None]:
+    """What a freeze can name about a contact."""
+    return {
+        "source": claimed.source,
+        "lender": claimed.lender,
+        "product": claimed.product,
+        "stage": claimed.stage,
+        "template": claimed.template,
+        "channel": claimed.channel,
+        "provider": provider,
+    }

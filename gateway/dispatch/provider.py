@@ -1,0 +1,93 @@
+"""A configured provider at run time: its adapter, settings, transport, capacity and token."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.content import Rendered
+from gateway.dispatch.reserve import Reservation
+from gateway.dispatch.tokens import TokenCache
+from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Transport
+from providers.contract import Adapter, Context, HttpResponse, Message, ProviderTemplate, Refused, Token
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateMapping:
+    """How the provider knows one template: `params` maps its parameter names to our slots."""
+
+    code: str
+    sign: str | None
+    params: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Provider:
+    """One row of the configuration, ready to send.  `templates` is keyed (template, stage or "*", locale or "*")."""
+
+    name: str
+    adapter: Adapter
+    settings: Any = field(repr=False)
+    timeouts: Timeouts
+    reservation: Reservation
+    transport: Transport = field(repr=False)
+    wall_clock: Callable[[], dt.datetime]
+    templates: Mapping[tuple[str, str, str], TemplateMapping] = field(default_factory=dict)
+    callback_base: str | None = field(default=None, repr=False)  # public URL plus /callbacks/<provider>/<token>
+    ttl_seconds: int | None = None
+    _tokens: TokenCache | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.adapter.needs_token:
+            self._tokens = TokenCache(
+                build=lambda: self.adapter.token_request(self.settings, self._context(None, None)),
+                parse=self.adapter.parse_token,
+                fetch=self.transport.post,
+                clock=time.monotonic,
+            )
+
+    def template(self, name: str, stage: str, rendered: Rendered) -> ProviderTemplate | None:
+        """The provider's own template for ours, filled; None when the configuration maps none."""
+        found = next(
+            (
+                self.templates[key]
+                for key in (
+                    (name, stage, rendered.locale),
+                    (name, "*", rendered.locale),
+                    (name, stage, "*"),
+                    (name, "*", "*"),
+                )
+                if key in self.templates
+            ),
+            None,
+        )
+        if found is None:
+            return None
+        params = {theirs: rendered.slots.get(ours, "") for theirs, ours in found.params.items()}
+        return ProviderTemplate(found.code, found.sign, params)
+
+    async def token(self) -> Token | Refused | None:
+        """The access token, None for a provider that needs none."""
+        return None if self._tokens is None else await self._tokens.get()
+
+    def reject_token(self, token: Token) -> None:
+        if self._tokens is not None:
+            self._tokens.reject(token)
+
+    async def post(self, message: Message, token: Token | None) -> HttpResponse | NotSent | MaybeSent:
+        """Builds the request and makes it, once."""
+        callback_url = None if self.callback_base is None else f"{self.callback_base}/{message.reference}"
+        context = self._context(token, callback_url)
+        return await self.transport.post(self.adapter.build_request(message, self.settings, context))
+
+    def _context(self, token: Token | None, callback_url: str | None) -> Context:
+        return Context(
+            now=self.wall_clock(),
+            nonce=secrets.token_hex(16),
+            access_token=None if token is None else token.value,
+            callback_url=callback_url,
+        )

@@ -1,0 +1,159 @@
+"""Send: from an intended attempt to its outcome.  The outcome table of docs/guarantees.md, in code.
+
+Nothing here decides to send a second time once bytes may have left.  Seconds-long retries follow only proof that no
+byte left, inside the lease, and pass the fences of intend again before each first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from gateway.crashpoints import CrashPoint, reached
+from gateway.dispatch.pipeline import Job
+from gateway.dispatch.provider import Provider
+from gateway.dispatch.transport import MaybeSent, NotSent, Wire
+from gateway.ledger.outcomes import Outcome
+from providers.contract import Accepted, Ambiguous, HttpResponse, Refused, Token
+from schemas.vocabulary import AttemptState, Failure, FailureScope
+
+_UNAUTHORIZED: Final = 401
+# How long the record of an outcome may take after the last byte, added to the timeouts a lease must cover.
+MARGIN_SECONDS: Final = 2.0
+
+Again = Callable[[Job], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """Seconds-long retries inside one lease."""
+
+    attempts: int = 3
+    longest_wait: float = 2.0
+
+
+class Sender:
+    """Sends intended attempts.  `again` repeats intend's fences for an attempt before another first byte."""
+
+    def __init__(
+        self,
+        again: Again,
+        now: Callable[[], dt.datetime],
+        retries: Retries,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._again = again
+        self._now = now
+        self._retries = retries
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    async def send(self, job: Job) -> Outcome:
+        """The attempt's outcome; never raises for what a provider or the network does."""
+        result = await self._try(job)
+        if isinstance(result, NotSent) and result.wire is not Wire.BAD_REQUEST:
+            result = await self._retry(job, result)
+        return self._outcome(job, result)
+
+    async def _retry(self, job: Job, first: NotSent) -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+        """One tenacity object per call; the allow-list predicate retries nothing but proof that no byte left."""
+        started = False
+
+        async def once() -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+            nonlocal started
+            if not started:
+                started = True
+                return first
+            return await self._try(job) if await self._again(job) else first
+
+        room = max(job.lease.deadline - self._monotonic() - MARGIN_SECONDS, 0.0)
+        retrying = AsyncRetrying(
+            retry=retry_if_result(lambda result: isinstance(result, NotSent)),
+            stop=stop_after_attempt(self._retries.attempts) | stop_after_delay(room),
+            wait=wait_random_exponential(multiplier=0.1, max=self._retries.longest_wait),
+            sleep=self._sleep,
+            retry_error_callback=_last_result,
+        )
+        result: Accepted | Refused | Ambiguous | NotSent | MaybeSent = await retrying(once)
+        return result
+
+    async def _try(self, job: Job) -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+        provider, message = job.provider, job.message
+        assert provider is not None
+        assert message is not None
+        token = await provider.token()
+        if isinstance(token, Refused):
+            # Without a token no byte of the message can have left.
+            provider.reservation.failed(token.failure, token.scope, job.claimed.template, token.retry_after)
+            return NotSent(Wire.REFUSED) if token.failure is Failure.TRANSIENT else token
+        if not self._may_start(job, provider):
+            return NotSent(Wire.CANCELLED)
+        reached(CrashPoint.BEFORE_FIRST_BYTE)
+        answer = await provider.post(message, token)
+        reached(CrashPoint.AFTER_ANSWER)
+        if isinstance(answer, NotSent | MaybeSent):
+            return answer
+        if answer.status == _UNAUTHORIZED and token is not None:
+            return await self._with_fresh_token(job, provider, token, answer)
+        return provider.adapter.classify_response(answer)
+
+    async def _with_fresh_token(
+        self, job: Job, provider: Provider, stale: Token, answer: HttpResponse
+    ) -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+        """A refused token is refreshed once.  A 401 is the provider's word that it took nothing."""
+        refused = provider.adapter.classify_response(answer)
+        assert job.message is not None
+        provider.reject_token(stale)
+        token = await provider.token()
+        if not isinstance(token, Token) or token is stale:
+            return refused
+        if not await self._again(job) or not self._may_start(job, provider):
+            return refused
+        answer_again = await provider.post(job.message, token)
+        if isinstance(answer_again, HttpResponse):
+            return provider.adapter.classify_response(answer_again)
+        return answer_again
+
+    def _may_start(self, job: Job, provider: Provider) -> bool:
+        """Before the first byte: the business limit, and a lease that covers the timeouts."""
+        assert job.send_by is not None
+        return self._now() < job.send_by and job.lease.stands(provider.timeouts.total + MARGIN_SECONDS)
+
+    def _outcome(self, job: Job, result: Accepted | Refused | Ambiguous | NotSent | MaybeSent) -> Outcome:
+        provider = job.provider
+        assert provider is not None
+        reservation, template = provider.reservation, job.claimed.template
+        attempt, reminder, name = job.attempt, job.claimed.id, provider.name
+        match result:
+            case Accepted(ref):
+                reservation.succeeded(template)
+                return Outcome(attempt, reminder, name, AttemptState.ACCEPTED, ref=ref)
+            case Refused(failure, scope, code, retry_after):
+                reservation.failed(failure, scope, template, retry_after)
+                if failure is Failure.AMBIGUOUS:
+                    return Outcome(attempt, reminder, name, AttemptState.UNKNOWN, failure, code)
+                return Outcome(attempt, reminder, name, AttemptState.REJECTED, failure, code, None, retry_after)
+            case Ambiguous(code):
+                reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None)
+                return Outcome(attempt, reminder, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, code)
+            case MaybeSent(wire):
+                reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None)
+                return Outcome(attempt, reminder, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, wire)
+            case NotSent(wire):
+                if wire is not Wire.CANCELLED:
+                    reservation.failed(Failure.TRANSIENT, FailureScope.ACCOUNT, template, None)
+                failure = Failure.BUG if wire is Wire.BAD_REQUEST else Failure.TRANSIENT
+                return Outcome(attempt, reminder, name, AttemptState.NOT_SENT, failure, wire)
+
+
+def _last_result(state: RetryCallState) -> object:
+    assert state.outcome is not None
+    return state.outcome.result()

@@ -1,0 +1,230 @@
+"""The Kafka side of intake: poll, decode, write, remember.
+
+The truth about progress is `intake_offset`, moved in the transaction that wrote the records.  The group's committed
+offsets are only for lag tools.  aiokafka's traps are avoided here: `getmany` is never cancelled while running, polling
+never stops, not even under back-pressure or without partitions, and nothing essential happens in the rebalance
+listener, whose exceptions are swallowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from gateway.crashpoints import CrashPoint, reached
+from gateway.intake.decode import Record
+from gateway.intake.positions import Positions
+from gateway.observability.logs import get_logger
+
+log = get_logger(__name__)
+
+_BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_LAG_EVERY_SECONDS: Final = 2.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the watchdog looks at; monotonic seconds."""
+
+    polled_at: float = field(default_factory=time.monotonic)
+    moved_at: float = field(default_factory=time.monotonic)
+    behind: bool = False
+
+
+Write = Callable[[Sequence[Record], Mapping[int, int]], Awaitable[None]]
+
+
+class Consumer:
+    """One aiokafka client and its loop.  `run` returns when asked to stop and raises when the client is broken."""
+
+    def __init__(
+        self,
+        client: AIOKafkaConsumer,
+        topic: str,
+        positions: Positions,
+        write: Write,
+        overloaded: Callable[[], bool],
+        on_lag: Callable[[int, int, float], None],
+        on_pause: Callable[[bool], None],
+    ) -> None:
+        self._client = client
+        self._topic = topic
+        self._positions = positions
+        self._write = write
+        self._overloaded = overloaded
+        self._on_lag = on_lag
+        self._on_pause = on_pause
+        self._positioned: set[TopicPartition] = set()
+        self._paused = False
+        self._failures = 0
+        self._stopping = False
+        self._lag_at = 0.0
+        self._read_until: dict[TopicPartition, int] = {}  # timestamp (ms) of the newest record written
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._committed_at = time.monotonic()
+        self.progress = Progress()
+
+    async def start(self) -> None:
+        self._client.subscribe([self._topic], listener=_Listener(self._revoked))
+        await self._client.start()
+
+    async def stop(self, seconds: float = 5.0) -> None:
+        """Leaves the group if it can in time; being killed instead is just as safe."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(self._client.stop(), seconds)
+
+    def ask_to_stop(self) -> None:
+        self._stopping = True
+
+    @property
+    def assigned(self) -> frozenset[int]:
+        return frozenset(each.partition for each in self._client.assignment())
+
+    async def run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._round()
+            except (NoOffsetForPartitionError, OffsetOutOfRangeError):
+                # The log was cut under us: find the place again and say what was lost.
+                self._positioned.clear()
+            self.progress.polled_at = time.monotonic()
+        await self._tell_group(force=True)
+
+    async def _round(self) -> None:
+        if not await self._position():
+            await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)])
+        self._pressure()
+        fetched = await self._client.getmany(timeout_ms=200)
+        batch = {tp: records for tp, records in fetched.items() if tp in self._positioned and records}
+        if batch:
+            await self._take(batch)
+        await self._lag()
+        await self._tell_group()
+
+    async def _position(self) -> bool:
+        """Seeks newly assigned partitions to their stored offsets; False when that could not be done yet."""
+        missing = self._client.assignment() - self._positioned
+        if not missing:
+            return True
+        try:
+            starts = await self._positions.of(self._client, missing)
+        except Exception as error:
+            self._failures += 1
+            log.warning("positioning_failed", n=len(missing), exc_info=error)
+            return False
+        for partition, offset in starts.items():
+            if partition in self._client.assignment():
+                self._client.seek(partition, offset)
+                self._positioned.add(partition)
+        self.progress.moved_at = time.monotonic()
+        return True
+
+    def _pressure(self) -> None:
+        """Pauses fetching while the ledger has enough to do; polling goes on, so the group keeps us."""
+        wanted = self._overloaded()
+        assignment = self._client.assignment()
+        if wanted:
+            running = assignment - self._client.paused()
+            if running:
+                self._client.pause(*running)
+        elif self._client.paused():
+            self._client.resume(*self._client.paused())
+        if wanted != self._paused:
+            self._paused = wanted
+            self._on_pause(wanted)
+            log.info("intake_paused" if wanted else "intake_resumed")
+
+    async def _take(self, batch: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        reached(CrashPoint.AFTER_FETCH)
+        records = [_record(each) for taken in batch.values() for each in taken]
+        following = {tp.partition: taken[-1].offset + 1 for tp, taken in batch.items()}
+        try:
+            await self._write(records, following)
+        except Exception as error:
+            # Nothing was written, or it was and the keys make it harmless: read the same records again.
+            for tp, taken in batch.items():
+                if tp in self._client.assignment():
+                    self._client.seek(tp, taken[0].offset)
+            wait = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)]
+            self._failures += 1
+            log.warning("batch_failed", n=len(records), wait=wait, exc_info=error)
+            await asyncio.sleep(wait)
+            return
+        reached(CrashPoint.AFTER_INTAKE)
+        self._failures = 0
+        self.progress.moved_at = time.monotonic()
+        self._read_until.update({tp: taken[-1].timestamp for tp, taken in batch.items()})
+        self._uncommitted.update({tp: taken[-1].offset + 1 for tp, taken in batch.items()})
+
+    async def _lag(self) -> None:
+        now = time.monotonic()
+        assignment = self._client.assignment()
+        if now - self._lag_at < _LAG_EVERY_SECONDS or not assignment:
+            return
+        self._lag_at = now
+        behind = False
+        for partition in assignment & self._positioned:
+            end = self._client.highwater(partition)
+            position = await self._client.position(partition)
+            if end is None:
+                continue
+            records = max(end - position, 0)
+            behind = behind or records > 0
+            stamp = self._read_until.get(partition)
+            seconds = max(time.time() - stamp / 1000, 0.0) if records and stamp else 0.0
+            self._on_lag(partition.partition, records, seconds)
+        self.progress.behind = behind and not self._paused
+        if not self.progress.behind:
+            self.progress.moved_at = now
+
+    async def _tell_group(self, force: bool = False) -> None:
+        """Offsets for lag tools, at most once a second.  A rebalance in between makes it fail, harmlessly."""
+        due = force or time.monotonic() - self._committed_at > 1.0
+        if not due or not self._uncommitted:
+            return
+        mine = {tp: offset for tp, offset in self._uncommitted.items() if tp in self._client.assignment()}
+        self._uncommitted.clear()
+        self._committed_at = time.monotonic()
+        if mine:
+            with contextlib.suppress(KafkaError, TimeoutError):
+                await asyncio.wait_for(self._client.commit(mine), 5.0)
+
+    def _revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._positioned.difference_update(revoked)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """Forgets positions.  The eager protocol revokes everything at every rebalance."""
+
+    def __init__(self, on_revoked: Callable[[Iterable[TopicPartition]], None]) -> None:
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._on_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._on_revoked(assigned)
+
+
+def _record(raw: Any) -> Record:
+    return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value, raw.headers, raw.timestamp)
+
+
+def sources_of(outcomes: Iterable[tuple[str | None, bool]]) -> dict[str, tuple[int, int]]:
+    """(records, dead letters) per known source, from (source, is a dead letter)."""
+    records: Counter[str] = Counter()
+    letters: Counter[str] = Counter()
+    for source, dead in outcomes:
+        if source is not None:
+            records[source] += 1
+            letters[source] += dead
+    return {source: (n, letters[source]) for source, n in records.items()}

@@ -1,0 +1,239 @@
+"""Intake: records become rows, one transaction per batch; the watchdog rebuilds a client that went silent."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.intake.consumer import Consumer, sources_of
+from gateway.intake.decode import Decoded, Decoder, Record
+from gateway.ledger import deadletters, freezes, intake
+from gateway.ledger.accept import Slots
+from gateway.ledger.claims import Claimed
+from gateway.ledger.commands import Letter, Request
+from gateway.ledger.database import Database
+from gateway.ledger.follow import Rules
+from gateway.ledger.intake import Result
+from gateway.observability.logs import get_logger
+from gateway.personal import Sealed, personal_part
+from gateway.worker import Worker
+from schemas.vocabulary import Reason, Rejection, ReminderState
+
+log = get_logger(__name__)
+
+
+class IntakeObserver(Protocol):
+    def born(self, state: ReminderState, reason: Reason | None, n: int = 1) -> None: ...
+    def read(self, outcome: str, n: int) -> None: ...
+    def deadletter(self, reason: Rejection, n: int) -> None: ...
+    def rebuilt(self) -> None: ...
+
+
+class FastPath(Protocol):
+    """Where new rows may go without the queue."""
+
+    def offer(self) -> Slots | None: ...
+    def take(self, lease_id: int, claimed: Sequence[tuple[Claimed, Sealed]]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeRule:
+    """A source whose share of dead letters passes `share` is frozen, once it has `least` of them in the window."""
+
+    share: float = 0.5
+    least: int = 100
+    window: dt.timedelta = dt.timedelta(minutes=10)
+
+
+class Intake:
+    """Keeps a consumer running.  `fatal` is called when even a rebuilt client stays silent."""
+
+    def __init__(
+        self,
+        database: Database,
+        worker: Worker,
+        clock: Clock,
+        decoder: Decoder,
+        topic: str,
+        rules: Rules,
+        freeze_rule: FreezeRule,
+        make_consumer: Callable[[Callable[[Sequence[Record], Mapping[int, int]], object]], Consumer],
+        fast_path: FastPath | None,
+        on_due: Callable[[], None],
+        on_events: Callable[[], None],
+        metrics: IntakeObserver,
+        fatal: Callable[[str], None],
+        watchdog_seconds: float,
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._clock = clock
+        self._decoder = decoder
+        self._topic = topic
+        self._rules = rules
+        self._freeze_rule = freeze_rule
+        self._make_consumer = make_consumer
+        self._fast_path = fast_path
+        self._on_due = on_due
+        self._on_events = on_events
+        self._metrics = metrics
+        self._fatal = fatal
+        self._watchdog_seconds = watchdog_seconds
+        self._consumer: Consumer | None = None
+        self._loop: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep(), name="intake")
+
+    async def stop(self, seconds: float) -> None:
+        """Finishes the batch in hand if it can in time."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._end(seconds)
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        consumer = self._consumer
+        if consumer is None:
+            return False, "no_consumer"
+        return True, "assigned" if consumer.assigned else "standby"
+
+    async def _keep(self) -> None:
+        """Runs a consumer; rebuilds it once when it breaks or goes silent, then gives the process up."""
+        silent = 0
+        while True:
+            try:
+                await self._begin()
+                why = await self._watch()
+            except Exception as error:
+                log.warning("consumer_failed", exc_info=error)
+                why = "failed"
+            await self._end(5.0)
+            if why == "silent":
+                silent += 1
+                if silent > 1:
+                    self._fatal("consumer_silent")
+                    return
+            else:
+                silent = 0
+                await asyncio.sleep(1.0)
+            self._metrics.rebuilt()
+            log.error("consumer_rebuilt", why=why)
+
+    async def _begin(self) -> None:
+        self._consumer = self._make_consumer(self.write)
+        await self._consumer.start()
+        self._loop = asyncio.create_task(self._consumer.run(), name="consume")
+
+    async def _watch(self) -> str:
+        consumer, loop = self._consumer, self._loop
+        assert consumer is not None
+        assert loop is not None
+        while True:
+            await asyncio.wait([loop], timeout=min(1.0, self._watchdog_seconds / 4))
+            if loop.done():
+                loop.result()
+                return "ended"
+            progress, now = consumer.progress, time.monotonic()
+            stuck = now - progress.polled_at > self._watchdog_seconds
+            silent = progress.behind and now - progress.moved_at > self._watchdog_seconds
+            if stuck or silent:
+                return "silent"
+
+    async def _end(self, seconds: float) -> None:
+        consumer, loop = self._consumer, self._loop
+        self._consumer = self._loop = None
+        if consumer is None:
+            return
+        consumer.ask_to_stop()
+        if loop is not None:
+            await asyncio.wait([loop], timeout=seconds)
+            if not loop.done():
+                loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+        await consumer.stop(min(seconds, 5.0))
+
+    # --- one batch ------------------------------------------------------------------------------------------------
+
+    async def write(self, records: Sequence[Record], following: Mapping[int, int]) -> None:
+        """Decodes and writes one batch; afterwards it may be forgotten."""
+        now = self._clock.now()
+        decoded = [self._decoder.decode(each, self._worker.ids, now) for each in records]
+        slots = self._fast_path.offer() if self._fast_path is not None else None
+        result, suspects = await self._commit(decoded, dict(following), now, slots)
+        if slots is not None and result.claimed:
+            self._hand_over(decoded, result, slots)
+        self._on_due()
+        self._on_events()
+        self._observe(result)
+        for source in suspects:
+            await self._freeze(source, now)
+
+    async def _commit(
+        self, decoded: Sequence[Decoded], following: dict[int, int], now: dt.datetime, slots: Slots | None
+    ) -> tuple[Result, list[str]]:
+        """The result, and sources that send too much we cannot read."""
+        commands = [each.command for each in decoded]
+        read = sources_of((each.source, isinstance(each, Letter)) for each in commands)
+        rule = self._freeze_rule
+
+        async def work(connection: object, careful: bool = False) -> tuple[Result, list[str]]:
+            result = await intake.write(
+                connection, self._topic, commands, following, now, self._rules, slots, careful=careful
+            )
+            health = await deadletters.health(connection, read, now, rule.window) if read else {}
+            bad = [
+                source
+                for source, (records, letters) in health.items()
+                if letters >= rule.least and letters > rule.share * records
+            ]
+            return result, bad
+
+        try:
+            return await self._database.transaction(work)
+        except Exception as error:
+            if not intake.blames_record(error):
+                raise
+            log.warning("batch_bisected", n=len(commands), exc_info=error)
+            return await self._database.transaction(lambda connection: work(connection, careful=True))
+
+    def _hand_over(self, decoded: Sequence[Decoded], result: Result, slots: Slots) -> None:
+        assert self._fast_path is not None
+        events = {each.command.id: each.event for each in decoded if each.event is not None}
+        self._fast_path.take(
+            slots.worker, [(_claimed(each, slots.token), personal_part(events[each.id])) for each in result.claimed]
+        )
+
+    def _observe(self, result: Result) -> None:
+        for (_, outcome), n in result.outcomes.items():
+            self._metrics.read(outcome, n)
+        for reason, n in result.letters.items():
+            self._metrics.deadletter(Rejection(reason), n)
+        for each in result.accepted:
+            self._metrics.born(each.state, each.reason)
+
+    async def _freeze(self, source: str, now: dt.datetime) -> None:
+        """In a transaction of its own: a freeze excludes intake, whose own transaction shares that lock."""
+
+        async def freeze(connection: object) -> bool:
+            return await freezes.add(connection, "source", source, reason="dead_letter_share", author="intake", now=now)
+
+        if await self._database.transaction(freeze):
+            log.error("source_frozen", source=source)
+
+
+def _claimed(request: Request, token: int) -> Claimed:
+    return Claimed(
+        request.id, request.subject, request.lender, request.source, request.request_id, request.product,
+        request.stage, request.template, request.lane, request.ladder, 0, 0, 0, request.not_after, request.sealed,
+        request.send_at, token,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""Where to read on: the stored offset if the log still has it, else the log start, loudly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from gateway.ledger import offsets
+from gateway.ledger.database import Database
+from gateway.observability.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Positions:
+    """Start offsets of assigned partitions.  `on_reset(lost)` hears of every reset; `lost` means records are gone."""
+
+    def __init__(self, database: Database, topic: str, on_reset: Callable[[bool], None]) -> None:
+        self._database = database
+        self._topic = topic
+        self._on_reset = on_reset
+
+    async def of(self, client: Any, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset to seek to, for each partition; its row exists afterwards."""
+        wanted = list(partitions)
+        begins = await client.beginning_offsets(wanted)
+        ends = await client.end_offsets(wanted)
+        starts: dict[TopicPartition, int] = {}
+        async with self._database.connection() as connection:
+            stored = await offsets.read(connection, self._topic, [each.partition for each in wanted])
+            for each in wanted:
+                found = stored.get(each.partition)
+                begin, end = begins[each], ends[each]
+                if found is not None and begin <= found <= end:
+                    starts[each] = found
+                    continue
+                await offsets.reset(connection, self._topic, each.partition, begin, found)
+                starts[each] = begin
+                self._tell(each.partition, found, begin)
+        return starts
+
+    def _tell(self, partition: int, found: int | None, begin: int) -> None:
+        lost = found is not None and found < begin
+        if found is None and begin == 0:
+            log.info("offset_first", partition=partition, offset=begin)
+            return
+        self._on_reset(lost)
+        log.error("records_lost" if lost else "offset_reset", partition=partition, stored=found, offset=begin)

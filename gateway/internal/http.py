@@ -1,0 +1,42 @@
+"""The internal listener's routes: `/livez`, `/readyz`, `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from gateway.internal.health import Health
+
+
+def build(registry: CollectorRegistry, health: Health) -> web.Application:
+    """The application; it needs neither the database nor Kafka, so it answers while they are away.
+
+    200 or 503 with JSON: {"alive": …} or {"ready": …}, and `reasons` by component, empty when all is well.
+    """
+
+    async def livez(request: web.Request) -> web.Response:
+        return _answer("alive", health.dead())
+
+    async def readyz(request: web.Request) -> web.Response:
+        return _answer("ready", health.unready())
+
+    application = web.Application()
+    application.add_routes(
+        [
+            web.get("/livez", livez),
+            web.get("/readyz", readyz),
+            web.get("/metrics", make_aiohttp_handler(registry)),
+        ]
+    )
+    return application
+
+
+def _answer(what: str, reasons: Mapping[str, str]) -> web.Response:
+    return web.json_response(
+        {what: not reasons, "reasons": dict(reasons)},
+        status=503 if reasons else 200,
+        headers={"Cache-Control": "no-store"},
+    )

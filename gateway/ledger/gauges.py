@@ -1,0 +1,240 @@
+"""What can be counted in the ledger: gauges at a fixed cost, and the conservation sums as a full count on demand.
+
+Nothing here counts over messages while the service runs: a gauge looks at no more than `CAP` rows of an index, whatever
+waits in the queue.  Beyond the cap a depth reads `CAP` and an age is that of the oldest among the rows looked at.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+from gateway.ledger.database import Connection
+from gateway.ledger.situations import LANE
+from schemas.vocabulary import Lane
+
+CAP: Final = 10_001
+
+
+class FreezeKind(StrEnum):
+    """What a freeze can name; the same list as the constraint `freeze_kind_known`."""
+
+    ALL = "all"
+    SOURCE = "source"
+    LENDER = "lender"
+    PRODUCT = "product"
+    STAGE = "stage"
+    CHANNEL = "channel"
+    PROVIDER = "provider"
+    TEMPLATE = "template"
+
+
+class ReadOutcome(StrEnum):
+    """What became of a record that intake read; the outcomes of `intake_count`."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    DEADLETTER = "deadletter"
+    COMMAND = "command"  # cancels, and requests that were only validated
+
+
+# The orders are those of the primary keys: they make the planner walk an index, never a table full of dead rows.
+# `CAP` is written out: the planner would take the limit for a large one if it were a parameter.
+_DUE: Final = """
+select l.lane,
+       (select count(*) from (
+            select from due d where d.lane = l.lane and d.due_at <= $1 order by d.due_at, d.id limit 10001) as first),
+       (select min(d.due_at) from due d where d.lane = l.lane and d.due_at <= $1)
+from unnest(enum_range(null::lane)) as l(lane)
+"""
+_CLAIMS: Final = "select count(*) from (select from claim order by id limit 10001) as first"
+_UNKNOWN: Final = "select count(*), min(since) from (select since from unsettled order by id limit 10001) as first"
+# Outbox rows carry the database's own time, so their age is measured by it.
+_OUTBOX: Final = """
+select count(*), extract(epoch from clock_timestamp() - min(at))::float
+from (select at from outbox order by bucket, reminder, seq, id limit 10001) as first
+"""
+_FROZEN: Final = """
+select kind, count(*) from (select kind from "freeze" where until is null or until > $1 limit 10001) as first
+group by kind
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many rows wait (at most `CAP`), and for how many seconds the oldest has waited; 0 when none does."""
+
+    rows: int = 0
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The gauges at one moment, of the whole ledger: every process reads the same."""
+
+    due: Mapping[Lane, Backlog]
+    claims: int
+    unknown: Backlog
+    outbox: Backlog
+    frozen: Mapping[FreezeKind, int]
+
+
+async def read(connection: Connection, now: dt.datetime) -> Reading:
+    """Reads every gauge at business time `now`."""
+    due = {LANE[row[0]]: Backlog(row[1], _age(now, row[2])) for row in await connection.fetch(_DUE, now)}
+    claims = await connection.fetchval(_CLAIMS)
+    unknown, since = await connection.fetchrow(_UNKNOWN)
+    unpublished, age = await connection.fetchrow(_OUTBOX)
+    frozen = {FreezeKind(row[0]): row[1] for row in await connection.fetch(_FROZEN, now)}
+    return Reading(due, claims, Backlog(unknown, _age(now, since)), Backlog(unpublished, max(age or 0.0, 0.0)), frozen)
+
+
+def _age(now: dt.datetime, oldest: dt.datetime | None) -> float:
+    return 0.0 if oldest is None else max((now - oldest).total_seconds(), 0.0)
+
+
+Partition: TypeAlias = tuple[str, int]  # topic and number
+
+_LIMIT: Final = "select set_config('statement_timeout', $1, true)"
+_POSITIONS: Final = "select topic, partition, first, next from intake_offset"
+_OUTCOMES: Final = "select topic, partition, outcome, n from intake_count"
+_ROWS: Final = """
+select (select count(*) from reminder), (select count(*) from live), (select count(*) from ending),
+       (select count(*) from due) + (select count(*) from claim) + (select count(*) from timer),
+       (select count(*) from deadletter)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the counters say.  Comparable only where they cover the ledger's whole life and no process was killed.
+
+    `born` is every reminder made, `ended` every one that reached a final state, at birth or later.
+    """
+
+    read: Mapping[ReadOutcome, int]
+    born: int
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conservation:
+    """The terms, each from its own source, and what does not add up.
+
+    `passed` is `next - first` of the stored offsets, `outcomes` what intake counted, by partition.  The others are full
+    counts of rows; `queued` are those in due, claim and timer.  `log` is the broker's word: (start, end) by partition.
+    To compare with a gateway at work, ask the broker after the ledger and put its answer in with `replace`.
+    """
+
+    passed: Mapping[Partition, int]
+    following: Mapping[Partition, int]
+    outcomes: Mapping[Partition, Mapping[ReadOutcome, int]]
+    reminders: int
+    live: int
+    ended: int
+    queued: int
+    letters: int
+    log: Mapping[Partition, tuple[int, int]] = field(default_factory=dict)
+    counted: Counted | None = None
+
+    @property
+    def read(self) -> int:
+        """Records read, by the stored offsets."""
+        return sum(self.passed.values())
+
+    @property
+    def unread(self) -> int:
+        """Records the broker has after the stored offsets."""
+        return sum(max(end - self.following.get(each, start), 0) for each, (start, end) in self.log.items())
+
+    def outcome(self, outcome: ReadOutcome) -> int:
+        """Records with this outcome, by what intake counted."""
+        return sum(counts.get(outcome, 0) for counts in self.outcomes.values())
+
+    @property
+    def gaps(self) -> list[str]:
+        """What does not add up, in words and numbers; empty when everything does.
+
+        Offsets are records only in a log without compaction and transactions: their markers are offsets too.
+        """
+        return [*self._gaps_of_intake(), *self._gaps_of_the_log(), *self._gaps_of_rows(), *self._gaps_of_counters()]
+
+    def _gaps_of_intake(self) -> list[str]:
+        gaps = []
+        for each in sorted(self.passed.keys() | self.outcomes.keys()):
+            name = f"{each[0]}/{each[1]}"
+            gaps += _unless_equal(
+                f"{name}: offsets passed",
+                self.passed.get(each, 0),
+                "outcomes",
+                sum(self.outcomes.get(each, {}).values()),
+            )
+        return gaps
+
+    def _gaps_of_the_log(self) -> list[str]:
+        return [
+            f"{each[0]}/{each[1]}: the next offset {following} is outside the log, {start} to {end}"
+            for each, (start, end) in sorted(self.log.items())
+            if (following := self.following.get(each)) is not None and not start <= following <= end
+        ]
+
+    def _gaps_of_rows(self) -> list[str]:
+        return [
+            *_unless_equal("accepted", self.outcome(ReadOutcome.ACCEPTED), "reminders", self.reminders),
+            *_unless_equal("dead letters", self.outcome(ReadOutcome.DEADLETTER), "rows kept of them", self.letters),
+            *_unless_equal("reminders", self.reminders, "live and ended", self.live + self.ended),
+            *_unless_equal("live reminders", self.live, "their queue rows", self.queued),
+        ]
+
+    def _gaps_of_counters(self) -> list[str]:
+        if self.counted is None:
+            return []
+        gaps = []
+        for outcome in ReadOutcome:
+            gaps += _unless_equal(
+                f"{outcome} by the counters", self.counted.read.get(outcome, 0), "by the ledger", self.outcome(outcome)
+            )
+        gaps += _unless_equal("born by the counters", self.counted.born, "reminders", self.reminders)
+        gaps += _unless_equal("ended by the counters", self.counted.ended, "by the ledger", self.ended)
+        return gaps
+
+
+def _unless_equal(what: str, one: int, against: str, other: int) -> list[str]:
+    return [] if one == other else [f"{what}: {one}, {against}: {other}"]
+
+
+async def conservation(
+    connection: Connection,
+    log: Mapping[Partition, tuple[int, int]] | None = None,
+    counted: Counted | None = None,
+    *,
+    within: float = 600.0,
+) -> Conservation:
+    """Counts everything, in one snapshot.  A full scan of the reminders: on demand or nightly, never in a loop.
+
+    `within` bounds each statement, in seconds.  The connection must not be inside a transaction.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(_LIMIT, str(int(within * 1000)))
+        positions = await connection.fetch(_POSITIONS)
+        counts = await connection.fetch(_OUTCOMES)
+        rows: Any = await connection.fetchrow(_ROWS, timeout=within)
+    outcomes: dict[Partition, dict[ReadOutcome, int]] = {}
+    for topic, partition, outcome, n in counts:
+        outcomes.setdefault((topic, partition), {})[ReadOutcome(outcome)] = n
+    reminders, live, ended, queued, letters = rows
+    return Conservation(
+        passed={(row[0], row[1]): row[3] - row[2] for row in positions},
+        following={(row[0], row[1]): row[3] for row in positions},
+        outcomes=outcomes,
+        reminders=reminders,
+        live=live,
+        ended=ended,
+        queued=queued,
+        letters=letters,
+        log=log or {},
+        counted=counted,
+    )

@@ -1,0 +1,91 @@
+"""Gauges of the whole ledger, read now and then.  All processes show the same: take their max, never their sum."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from gateway.clock import Clock
+from gateway.ledger import gauges
+from gateway.ledger.database import Database
+from gateway.ledger.gauges import CAP, FreezeKind, Reading
+from gateway.observability.counts import Counts
+from gateway.observability.metrics import NAMESPACE
+from schemas.vocabulary import Lane
+
+_CAPPED: Final = f"{CAP} means that many or more."
+
+
+class GaugeRefresher:
+    """Reads the gauges every `interval` seconds in one connection.
+
+    A reading that fails or takes longer than `within` seconds is counted and leaves the old values standing; how old
+    they are is a gauge too.  It never ends by itself and never fails: run it as a task and cancel it.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        database: Database,
+        clock: Clock,
+        *,
+        interval: float = 5.0,
+        within: float = 5.0,
+    ) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry)
+
+        self._database = database
+        self._clock = clock
+        self._interval = interval
+        self._within = within
+        depth = gauge("queue_depth", f"Rows due now. {_CAPPED}", "lane")
+        oldest = gauge("queue_oldest_age_seconds", "How long the oldest due row has been due.", "lane")
+        self._due = {lane: (depth.labels(lane), oldest.labels(lane)) for lane in Lane}
+        self._claims = gauge("claims", f"Reminders in the hands of workers. {_CAPPED}")
+        self._unknown = gauge("unknown_reminders", f"Reminders that wait on an unknown outcome. {_CAPPED}")
+        self._unknown_age = gauge("unknown_oldest_age_seconds", "How long the oldest of them has waited.")
+        self._outbox = gauge("outbox_rows", f"Events not published yet. {_CAPPED}")
+        self._outbox_age = gauge("outbox_oldest_age_seconds", "How long the oldest of them has waited.")
+        frozen = gauge("frozen_slices", "Freezes in force.", "kind")
+        self._frozen = {kind: frozen.labels(kind) for kind in FreezeKind}
+        self._errors = Counts(registry, f"{NAMESPACE}_gauge_errors", "Readings that failed.")
+        self.due_rows = 0  # over all lanes, capped like the gauge
+        self._read_at = time.monotonic()
+        age = gauge("gauges_age_seconds", "How long ago the gauges of the ledger were read.")
+        age.set_function(lambda: time.monotonic() - self._read_at)
+
+    async def run(self) -> None:
+        """Refreshes until it is cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self._interval)
+
+    async def refresh(self) -> bool:
+        """One reading; False when it failed."""
+        try:
+            async with asyncio.timeout(self._within), self._database.connection() as connection:
+                reading = await gauges.read(connection, self._clock.now())
+        except Exception:
+            # Why is for the database's own log and the components that need it; here a number must do.
+            self._errors[()] += 1
+            return False
+        self._show(reading)
+        self._read_at = time.monotonic()
+        return True
+
+    def _show(self, reading: Reading) -> None:
+        self.due_rows = sum(each.rows for each in reading.due.values())
+        for lane, (depth, age) in self._due.items():
+            depth.set(reading.due[lane].rows)
+            age.set(reading.due[lane].age)
+        self._claims.set(reading.claims)
+        self._unknown.set(reading.unknown.rows)
+        self._unknown_age.set(reading.unknown.age)
+        self._outbox.set(reading.outbox.rows)
+        self._outbox_age.set(reading.outbox.age)
+        for kind, child in self._frozen.items():
+            child.set(reading.frozen.get(kind, 0))

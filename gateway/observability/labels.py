@@ -1,0 +1,83 @@
+"""Label values that exist only here, and which combinations can happen: the series that stand at zero at first."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from gateway.ledger.states import FAILED, NO_CONTACT
+from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
+
+NONE: Final = "none"  # no reason, no failure
+OTHER: Final = "other"  # a provider that is not configured (any more), a topic that is not ours
+
+
+class CallbackResult(StrEnum):
+    """How a provider's call was answered."""
+
+    STORED = "stored"
+    REPLAYED = "replayed"  # seen before; answered like the first
+    UNAUTHENTICATED = "unauthenticated"
+    MALFORMED = "malformed"  # the body was broken or did not come in time
+    TOO_LARGE = "too_large"
+    FAILED = "failed"  # our storage failed: it will be sent again
+
+
+class Rescue(StrEnum):
+    """What was taken back from a worker."""
+
+    UNINTENDED = "unintended"  # claimed by a dead worker: due again
+    INTENDED = "intended"  # intended by a dead worker: unknown
+    FORGOTTEN = "forgotten"  # claimed by a living worker that does not know of it: due again
+
+
+# Every state a reminder can be moved to, with its reasons.
+REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
+    ReminderState.SCHEDULED: (
+        None,
+        Reason.RETRY,
+        Reason.NEXT_CONTACT,
+        Reason.DEFERRED,
+        Reason.RESCUED,
+        Reason.RELEASED,
+    ),
+    ReminderState.HELD: (Reason.FROZEN, Reason.POISON, Reason.BUG, Reason.STOP_UNREADABLE),
+    ReminderState.SENDING: (None,),
+    ReminderState.AWAITING: (None, Reason.OUTCOME_UNKNOWN),
+    ReminderState.DELIVERED: (None,),
+    ReminderState.UNDELIVERED: (Reason.CONTACTS_EXHAUSTED, Reason.LADDER_CLOSED),
+    ReminderState.UNCONFIRMED: (Reason.OUTCOME_UNKNOWN, Reason.NO_RECEIPT),
+    ReminderState.SUPPRESSED: (Reason.DUPLICATE_STAGE, Reason.OPTED_OUT),
+    ReminderState.CANCELLED: (Reason.CANCELLED_REQUEST, Reason.CANCELLED_DEBT, Reason.CANCELLED_BORROWER),
+    ReminderState.EXPIRED: (Reason.NOT_AFTER,),
+}
+
+# What intake makes.
+BIRTHS: Final = (
+    (ReminderState.SCHEDULED, None),
+    (ReminderState.HELD, Reason.FROZEN),
+    (ReminderState.HELD, Reason.STOP_UNREADABLE),
+    (ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE),
+    (ReminderState.CANCELLED, Reason.CANCELLED_REQUEST),
+    (ReminderState.CANCELLED, Reason.CANCELLED_DEBT),
+    (ReminderState.CANCELLED, Reason.CANCELLED_BORROWER),
+)
+
+# Last words after the end, from which ending to which.  The last two stay as they are: we only tell that it arrived.
+CORRECTIONS: Final = (
+    (ReminderState.UNCONFIRMED, ReminderState.UNDELIVERED),
+    (ReminderState.UNCONFIRMED, ReminderState.DELIVERED),
+    (ReminderState.UNDELIVERED, ReminderState.DELIVERED),
+    (ReminderState.EXPIRED, ReminderState.DELIVERED),
+    (ReminderState.CANCELLED, ReminderState.CANCELLED),
+    (ReminderState.SUPPRESSED, ReminderState.SUPPRESSED),
+)
+
+
+def failures_of(state: AttemptState) -> tuple[Failure | None, ...]:
+    """The failures an attempt in this state can carry."""
+    if state in NO_CONTACT or state in FAILED:
+        return (None, *Failure)
+    if state in (AttemptState.UNKNOWN, AttemptState.UNCONFIRMED):
+        return (None, Failure.AMBIGUOUS)
+    return (None,)

@@ -1,0 +1,202 @@
+"""Logs: one JSON object a line, stable event names, ids only.
+
+What may be logged is a list of field names, not a hunt for what looks personal: any other field is dropped and named
+in `dropped_fields`.  Values are numbers, ids and short codes; free text is dropped too.  Of an exception only its
+class, its code and its place in our code are written, never its text: a database error quotes rows, a client error
+quotes URLs.  What libraries log comes out the same way, without their messages.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger
+
+# fmt: off
+FIELDS: Final = frozenset({
+    # who and what, by id or name
+    "adapter", "attempt", "channel", "component", "group", "internal_port", "lane", "lender", "logger", "number",
+    "offset", "partition", "provider", "public_port", "reminder", "role", "round", "source", "stage", "stored",
+    "template", "topic", "version", "worker",
+    # how it stands, by a code of a closed set
+    "code", "disposition", "failure", "late", "outcome", "reason", "rejection", "scope", "signal", "state", "status",
+    "why",
+    # how many and how long
+    "n", "records", "seconds", "size", "tries", "unknown", "wait",
+    # what went wrong
+    "at", "causes", "error", "error_code", "sqlstate",
+})
+# fmt: on
+
+_EVENT: Final = re.compile(r"[a-z]+(?:[._][a-z]+)*")
+_FIELD: Final = re.compile(r"[a-z][a-z_]{0,39}")
+_VALUE: Final = re.compile(r"(?!.*://)[A-Za-z0-9_.:/@ -]{0,128}")
+_SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}")
+_BREAKS: Final = re.compile(r"[^\x20-\x7e]+")
+_OURS: Final = ("gateway", "providers", "schemas")
+_LONGEST_TEMPLATE: Final = 200
+_MOST: Final = 20
+# aiokafka keeps its values in the arguments of a message, so its templates are constants of its source.
+_TEMPLATES_ARE_CONSTANT: Final = frozenset({"aiokafka"})
+
+_SCALAR: Final = (bool, int, float, type(None))
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """The logger of a module.  It may be made before `setup`, which it follows from then on."""
+    return cast("FilteringBoundLogger", structlog.get_logger(component=name))
+
+
+def setup(level: str = "info", stream: TextIO | None = None) -> None:
+    """From now on our loggers and the libraries' write to `stream` (stdout): ours from `level`, theirs from warning.
+
+    Logging never raises: a full disk or a closed pipe must not stop a send.
+    """
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+            _name_exception,
+            _keep_fields,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _Sink(stream or sys.stdout),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_LibraryHandler()]
+    root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
+
+
+class _Sink:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _Constant(str):
+    """A text out of a program's source, which therefore holds no value."""
+
+    __slots__ = ()
+
+
+class _LibraryHandler(logging.Handler):
+    """A library's record through our chain; its text is withheld unless it is a constant."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        extra: dict[str, Any] = {}
+        if record.name.partition(".")[0] in _TEMPLATES_ARE_CONSTANT and isinstance(record.msg, str):
+            extra["message"] = _Constant(record.msg)
+        get_logger(record.name).log(level, "library", exc_info=record.exc_info, **extra)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """The default prints the record with its arguments."""
+
+
+def _name_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event.update(_told(error))
+    return event
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    told: dict[str, Any] = {"error": type(error).__name__}
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(sqlstate, str) and _SQLSTATE.fullmatch(sqlstate):
+        told["sqlstate"] = sqlstate
+    codes = (getattr(error, name, None) for name in ("errno", "status"))
+    code = next((code for code in codes if isinstance(code, int)), None)
+    if code is not None:
+        told["error_code"] = int(code)
+    if causes := [type(cause).__name__ for cause in _causes(error)]:
+        told["causes"] = causes
+    if place := _place(error):
+        told["at"] = place
+    return told
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What led to it, nearest first; of a group its members."""
+    if isinstance(error, BaseExceptionGroup):
+        yield from error.exceptions[:_MOST]
+    seen = {id(error)}
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    while cause is not None and id(cause) not in seen and len(seen) < _MOST:
+        yield cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _place(error: BaseException) -> str | None:
+    """Module and line of our innermost frame."""
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] in _OURS:
+            found = f"{module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def _keep_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    name = event.pop("event", "")
+    kept: EventDict = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": name}
+    dropped: set[str] = set()
+    if not (isinstance(name, str) and _EVENT.fullmatch(name)):
+        kept["event"] = "unnamed"
+        dropped.add("event")
+    for field, value in event.items():
+        if isinstance(value, _Constant):
+            kept[field] = _BREAKS.sub(" ", value)[:_LONGEST_TEMPLATE]
+        elif field in FIELDS and (shown := _shown(value)) is not _UNFIT:
+            kept[field] = shown
+        else:
+            # Even a name may have been made of a value.
+            dropped.add(field if _FIELD.fullmatch(field) else "?")
+    if dropped:
+        kept["dropped_fields"] = sorted(dropped)
+    return kept
+
+
+_UNFIT: Final = object()
+
+
+def _shown(value: Any) -> Any:
+    """The value as it may stand in a log, or _UNFIT."""
+    if isinstance(value, str):
+        text = _BREAKS.sub(" ", str(value))
+        return text if _VALUE.fullmatch(text) else _UNFIT
+    if isinstance(value, float) and not -1e300 < value < 1e300:
+        return str(value)  # JSON has no infinity
+    if isinstance(value, _SCALAR):
+        return value
+    if isinstance(value, BaseException):
+        return type(value).__name__
+    if isinstance(value, dt.datetime | dt.date):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_shown(item) for item in list(value)[:_MOST]]
+        return items if all(item is not _UNFIT and not isinstance(item, list) for item in items) else _UNFIT
+    return _UNFIT

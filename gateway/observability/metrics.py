@@ -1,0 +1,215 @@
+"""What happens, counted.  Every label set exists at zero from the start: closed enums and the configured providers.
+
+References, recipients, addresses, URLs and error texts are never labels, and nothing is kept outside the registry that
+is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+from gateway.dispatch.reserve import CircuitState
+from gateway.ledger.follow import Move, Queue
+from gateway.ledger.gauges import Counted, ReadOutcome
+from gateway.observability.counts import Counts, Key
+from gateway.observability.labels import (
+    BIRTHS,
+    CORRECTIONS,
+    OTHER,
+    REASONS,
+    CallbackResult,
+    Rescue,
+    failures_of,
+)
+from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
+from schemas.vocabulary import (
+    FINAL_REMINDER_STATES,
+    AttemptState,
+    Channel,
+    Disposition,
+    Failure,
+    FailureScope,
+    Reason,
+    Rejection,
+    ReminderState,
+)
+
+__all__ = ["NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue"]
+
+NAMESPACE: Final = "reminder_gateway"
+
+_CIRCUIT_VALUE: Final = {CircuitState.CLOSED: 0, CircuitState.OPEN: 1, CircuitState.HALF_OPEN: 2}
+_TOPICS: Final = (EVENTS_TOPIC, DEADLETTERS_TOPIC, OTHER)
+_SEND_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_RECEIPT_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0, 72 * 3600.0)
+
+
+class Metrics:
+    """The counters of this process and the gauges it knows by itself; those of the whole ledger are in `gauges`."""
+
+    def __init__(self, registry: CollectorRegistry, providers: Mapping[str, Channel]) -> None:
+        """`providers` are the configured ones; every other name is counted as `other`."""
+
+        def counts(name: str, text: str, labels: Sequence[str] = (), keys: Iterable[Key] = ((),)) -> Counts:
+            return Counts(registry, f"{NAMESPACE}_{name}", text, labels, keys)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float]) -> dict[str, Callable[[float], None]]:
+            family = Histogram(name, text, ("provider",), NAMESPACE, buckets=buckets, registry=registry)
+            return {each: family.labels(each).observe for each in channels}
+
+        channels = {name: str(channel) for name, channel in providers.items()} | {OTHER: OTHER}
+        self._channel = channels
+
+        state = ("state", "reason")
+        moves = ((state, reason) for state, reasons in REASONS.items() for reason in reasons)
+        self._born = counts("reminders_born", "Reminders made, by first state.", state, BIRTHS)
+        self._moves = counts("reminder_moves", "Moves of reminders into a state.", state, moves)
+        self._corrections = counts("reminder_corrections", "Last words after the end.", ("was", "state"), CORRECTIONS)
+        self._attempts = counts(
+            "attempts",
+            "Attempts that reached a state.",
+            ("provider", "channel", "outcome", "failure"),
+            (
+                (*name, state, failure)
+                for name in channels.items()
+                for state in AttemptState
+                for failure in failures_of(state)
+            ),
+        )
+        self._sent = histogram("send_seconds", "Time of one send, retries included.", _SEND_BUCKETS)
+        self._rescued = counts("rescues", "Claims taken back from workers.", ("kind",), _each(Rescue))
+        self._lease_lost = counts("worker_lease_lost", "Times this process lost its lease.")
+        circuits = gauge("circuit_state", "0 closed, 1 open, 2 half open.", "provider", "scope")
+        self._circuits = {
+            (name, scope): circuits.labels(name, scope).set for name in channels for scope in FailureScope
+        }
+
+        self._receipt_lag = histogram("receipt_lag_seconds", "From intent to the receipt.", _RECEIPT_BUCKETS)
+        self._receipts = counts(
+            "receipts", "Receipts by what became of them.", ("provider", "disposition"), product(channels, Disposition)
+        )
+        self._callbacks = counts(
+            "callbacks", "Calls of providers, by answer.", ("provider", "outcome"), product(channels, CallbackResult)
+        )
+
+        self._read = counts("records_read", "Kafka records, by what became of them.", ("outcome",), _each(ReadOutcome))
+        self._deadletters = counts("deadletters", "Dead letters.", ("reason",), _each(Rejection))
+        self._published = counts("events_published", "Events on Kafka.", ("topic",), _each(_TOPICS))
+        self._rebuilt = counts("consumer_rebuilds", "Kafka clients rebuilt.")
+        self._resets = counts("offset_resets", "Partitions whose stored offset the log did not have.")
+        self._lost = counts("records_lost", "Offset resets below the log start: records were lost unread.")
+        self._paused = gauge("intake_paused", "1 while intake pauses for back-pressure.")
+        self._lag_records = gauge("consumer_lag_records", "Records not read yet.", "partition")
+        self._lag_seconds = gauge("consumer_lag_seconds", "Age of the newest record read while more wait.", "partition")
+
+    # --- reminders and attempts -----------------------------------------------------------------------------------
+
+    def born(self, state: ReminderState, reason: Reason | None, n: int = 1) -> None:
+        """New reminders in their first state."""
+        self._born[state, reason] += n
+
+    def moved(self, moves: Iterable[Move]) -> None:
+        """Committed moves.  One that changes neither state nor reason counts only if it leaves a claim."""
+        for move in moves:
+            was = move.was
+            if move.correction:
+                self._corrections[was.state, move.state] += 1
+            elif (
+                move.state is not was.state
+                or move.reason is not was.reason
+                or (was.queue is Queue.CLAIM and move.queue is not Queue.CLAIM)
+            ):
+                self._moves[move.state, move.reason] += 1
+
+    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None:
+        """An attempt reached a state.  Intended also is its reminder's move to sending, which is no `Move`."""
+        name = self._name(provider)
+        self._attempts[name, self._channel[name], outcome, failure] += 1
+        if outcome is AttemptState.INTENDED:
+            self._moves[ReminderState.SENDING, None] += 1
+
+    def sent(self, provider: str, seconds: float) -> None:
+        self._sent[self._name(provider)](seconds)
+
+    def rescued(self, kind: str, n: int) -> None:
+        """`kind` is a `Rescue`."""
+        self._rescued[(Rescue(kind),)] += n
+
+    def lease_lost(self) -> None:
+        self._lease_lost[()] += 1
+
+    def circuit(self, provider: str, scope: FailureScope, state: CircuitState) -> None:
+        """The state of the circuit of this scope that changed last."""
+        self._circuits[self._name(provider), scope](_CIRCUIT_VALUE[state])
+
+    # --- receipts -------------------------------------------------------------------------------------------------
+
+    def callback(self, provider: str, outcome: CallbackResult) -> None:
+        self._callbacks[self._name(provider), outcome] += 1
+
+    def disposed(self, provider: str, disposition: Disposition) -> None:
+        self._receipts[self._name(provider), disposition] += 1
+
+    def receipt_lag(self, provider: str, seconds: float) -> None:
+        self._receipt_lag[self._name(provider)](seconds)
+
+    # --- Kafka ----------------------------------------------------------------------------------------------------
+
+    def read(self, outcome: str, n: int) -> None:
+        """Records committed with this outcome, a `ReadOutcome`."""
+        self._read[(ReadOutcome(outcome),)] += n
+
+    def deadletter(self, reason: Rejection, n: int) -> None:
+        self._deadletters[(reason,)] += n
+
+    def published(self, topic: str, n: int) -> None:
+        self._published[(topic if topic in _TOPICS else OTHER,)] += n
+
+    def paused(self, paused: bool) -> None:
+        self._paused.set(paused)
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """The partitions this process reads from now on; the lag of any other is its new owner's to tell."""
+        mine = list(partitions)
+        for lag in (self._lag_records, self._lag_seconds):
+            lag.clear()
+            for partition in mine:
+                lag.labels(partition)
+
+    def consumer_lag(self, partition: int, records: int, seconds: float) -> None:
+        self._lag_records.labels(partition).set(records)
+        self._lag_seconds.labels(partition).set(seconds)
+
+    def rebuilt(self) -> None:
+        self._rebuilt[()] += 1
+
+    def offset_reset(self, lost: bool) -> None:
+        """A partition's stored offset was not in the log; `lost` when it was below the log start."""
+        self._resets[()] += 1
+        if lost:
+            self._lost[()] += 1
+
+    # --- sums -----------------------------------------------------------------------------------------------------
+
+    def counted(self) -> Counted:
+        """What this process has counted since it started, for the conservation sums."""
+        born_or_moved = (*self._born.items(), *self._moves.items())
+        return Counted(
+            read={outcome: self._read[(outcome,)] for outcome in ReadOutcome},
+            born=self._born.total(),
+            ended=sum(n for (state, _), n in born_or_moved if state in FINAL_REMINDER_STATES),
+        )
+
+    def _name(self, provider: str) -> str:
+        return provider if provider in self._channel else OTHER
+
+
+def _each(values: Iterable[str]) -> Iterable[Key]:
+    return ((value,) for value in values)

@@ -1,0 +1,1 @@
+"""The public listener: what providers and the lender's app may call."""

@@ -1,0 +1,170 @@
+"""Callbacks: limits, then the path token, then the vendor's signature over the raw bytes, then store, then answer.
+
+2xx means stored, now or before.  4xx means it can never be valid.  5xx means our storage failed: send it again.
+Nothing of a callback is logged but ids, and the token is never part of a log line or label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+from aiohttp import web
+
+from gateway.ids import from_reference
+from gateway.observability.logs import get_logger
+from gateway.observability.metrics import CallbackResult
+from gateway.sealing import same
+from providers.contract import Adapter, Callback, CallbackOutcome, Engaged, HttpResponse, ProviderEvent, Receipt
+from providers.contract import Unauthenticated as NotAuthentic
+from schemas.messages import PushEvent
+from schemas.vocabulary import AttemptState, Engagement
+
+log = get_logger(__name__)
+
+Keep = Callable[[str, bytes, str | None, Sequence[ProviderEvent]], Awaitable[bool]]
+
+_PUSH_CODE: Final = "app_event"
+
+
+class CallbackObserver(Protocol):
+    def callback(self, provider: str, outcome: CallbackResult) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRoute:
+    """One provider's callbacks.  `tokens` are (current, previous); any of them opens the path."""
+
+    adapter: Adapter
+    settings: Any = field(repr=False)
+    tokens: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicLimits:
+    max_body_bytes: int
+    read_seconds: float
+
+
+class PublicApi:
+    """Handlers of the public listener.  `public_url` is the address as providers see it, never the Host header's."""
+
+    def __init__(
+        self,
+        routes: Mapping[str, CallbackRoute],
+        push_provider_of: Callable[[int], Awaitable[str | None]],
+        app_tokens: Sequence[str],
+        public_url: str,
+        limits: PublicLimits,
+        keep: Keep,
+        now: Callable[[], dt.datetime],
+        metrics: CallbackObserver,
+    ) -> None:
+        self._routes = routes
+        self._push_provider_of = push_provider_of
+        self._app_tokens = tuple(app_tokens)
+        self._public_url = public_url.rstrip("/")
+        self._limits = limits
+        self._keep = keep
+        self._now = now
+        self._metrics = metrics
+        self._push_decoder = msgspec.json.Decoder(PushEvent)
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=self._limits.max_body_bytes)
+        app.router.add_post("/callbacks/{provider}/{token}", self.callback)
+        app.router.add_post("/callbacks/{provider}/{token}/{attempt}", self.callback)
+        app.router.add_post("/events/push", self.push_event)
+        return app
+
+    async def callback(self, request: web.Request) -> web.Response:
+        name = request.match_info["provider"]
+        route = self._routes.get(name)
+        token = request.match_info["token"]
+        # Every configured token is compared, so that the time says nothing about which one was near.
+        if route is None or not any([same(token, each) for each in route.tokens]):
+            if route is not None:
+                self._metrics.callback(name, CallbackResult.UNAUTHENTICATED)
+            return web.Response(status=404)
+        body = await self._body(request)
+        if isinstance(body, web.Response):
+            self._metrics.callback(name, CallbackResult.TOO_LARGE if body.status == 413 else CallbackResult.MALFORMED)
+            return body
+        attempt = request.match_info.get("attempt")
+        callback = Callback(
+            url=self._public_url + request.raw_path,
+            headers={key.lower(): value for key, value in request.headers.items()},
+            body=body,
+            attempt=attempt,
+            method=request.method,
+        )
+        try:
+            replay_key = route.adapter.verify_callback(callback, route.settings, self._now())
+        except NotAuthentic as refused:
+            self._metrics.callback(name, CallbackResult.UNAUTHENTICATED)
+            log.warning("callback_refused", provider=name, reason=str(refused))
+            return web.Response(status=401)
+        events = route.adapter.parse_callback(callback)
+        outcome = await self._store(name, body, replay_key, events)
+        return _answer(route.adapter.reply(outcome))
+
+    async def push_event(self, request: web.Request) -> web.Response:
+        """`POST /events/push`: the lender's app tells what became of a push.  204 stored, 401, 400, 404, 503."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not any([same(token, each) for each in self._app_tokens]):
+            return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+        body = await self._body(request)
+        if isinstance(body, web.Response):
+            return body
+        try:
+            event = self._push_decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return web.Response(status=400)
+        attempt = from_reference(event.attempt)
+        if attempt is None:
+            return web.Response(status=400)
+        try:
+            provider = await self._push_provider_of(attempt)
+        except Exception as error:
+            log.error("push_event_failed", exc_info=error)
+            return web.Response(status=503)
+        if provider is None:
+            return web.Response(status=404)
+        events: list[ProviderEvent] = [
+            Receipt(AttemptState.DELIVERED, _PUSH_CODE, attempt=event.attempt, occurred_at=event.at)
+        ]
+        if event.kind == "opened":
+            events.append(Engaged(Engagement.OPENED, attempt=event.attempt, occurred_at=event.at))
+        outcome = await self._store(provider, body, f"{event.attempt}:{event.kind}", events)
+        return web.Response(status=204 if outcome is CallbackOutcome.STORED else 503)
+
+    async def _store(
+        self, provider: str, body: bytes, replay_key: str | None, events: Sequence[ProviderEvent]
+    ) -> CallbackOutcome:
+        try:
+            first = await self._keep(provider, body, replay_key, events)
+        except Exception as error:
+            self._metrics.callback(provider, CallbackResult.FAILED)
+            log.error("callback_not_stored", provider=provider, exc_info=error)
+            return CallbackOutcome.FAILED
+        self._metrics.callback(provider, CallbackResult.STORED if first else CallbackResult.REPLAYED)
+        return CallbackOutcome.STORED
+
+    async def _body(self, request: web.Request) -> bytes | web.Response:
+        """The raw bytes within the limits of size and time, or the refusal."""
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            return web.Response(status=415)
+        try:
+            return await asyncio.wait_for(request.read(), self._limits.read_seconds)
+        except web.HTTPRequestEntityTooLarge:
+            return web.Response(status=413)
+        except TimeoutError:
+            return web.Response(status=408)
+
+
+def _answer(reply: HttpResponse) -> web.Response:
+    return web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)

@@ -1,0 +1,1 @@
+"""Receipts: authenticated, stored, answered, then applied."""

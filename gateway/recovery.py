@@ -1,0 +1,122 @@
+"""Recovery: what nobody's memory holds any more: dead workers' claims, forgotten claims, ripe timers."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.ledger import claims, outcomes, schema, timers, workers
+from gateway.ledger.database import Database
+from gateway.ledger.follow import Move, Rules
+from gateway.observability.logs import get_logger
+from gateway.worker import Worker
+
+log = get_logger(__name__)
+
+
+class RecoveryObserver(Protocol):
+    def moved(self, moves: Sequence[Move]) -> None: ...
+    def rescued(self, kind: str, n: int) -> None: ...
+
+
+class Recovery:
+    """Runs its rounds every `seconds`, each bounded and repeatable by any number of processes."""
+
+    def __init__(
+        self,
+        database: Database,
+        worker: Worker,
+        clock: Clock,
+        rules: Rules,
+        in_hand: Callable[[], frozenset[int]],
+        metrics: RecoveryObserver,
+        on_due: Callable[[], None],
+        seconds: float = 2.0,
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._clock = clock
+        self._rules = rules
+        self._in_hand = in_hand
+        self._metrics = metrics
+        self._on_due = on_due
+        self._seconds = seconds
+        self._suspects: dict[int, int] = {}
+        self._partitions_on: dt.date | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="recovery")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        rounds = (self._rescue_dead, self._give_back_forgotten, self._fire_timers, self._make_partitions)
+        while True:
+            for each in rounds:
+                try:
+                    await each()
+                except Exception as error:
+                    log.warning("recovery_round_failed", round=each.__name__, exc_info=error)
+            await asyncio.sleep(self._seconds * (0.5 + random.random()))  # noqa: S311  spreads replicas
+
+    async def _rescue_dead(self) -> None:
+        async with self._database.connection() as connection:
+            dead = await workers.dead(connection)
+        for worker in dead:
+            while moves := await self._rescue(worker):
+                self._note(moves, "dead worker")
+            async with self._database.connection() as connection:
+                await workers.remove(connection, worker)
+
+    async def _rescue(self, worker: int) -> list[Move]:
+        now = self._clock.now()
+        return await self._database.transaction(lambda c: outcomes.rescue(c, worker, now, self._rules, random.random))
+
+    async def _give_back_forgotten(self) -> None:
+        """A claim of ours that memory does not know in two rounds running belongs to a commit whose answer was lost."""
+        lease = self._worker.lease
+        async with self._database.connection() as connection:
+            held = await claims.held_by(connection, lease.id)
+        in_hand = self._in_hand()
+        unknown = {reminder: token for reminder, token in held.items() if reminder not in in_hand}
+        forgotten = {each: token for each, token in unknown.items() if self._suspects.get(each) == token}
+        self._suspects = unknown
+        if forgotten:
+            moves = await self._database.transaction(
+                lambda c: outcomes.give_back(c, lease.id, forgotten, self._clock.now(), self._rules, random.random)
+            )
+            self._note(moves, "forgotten")
+
+    def _note(self, moves: Sequence[Move], why: str) -> None:
+        self._metrics.moved(moves)
+        unknown = sum(1 for move in moves if move.was.state == "sending")
+        kinds = {"intended": unknown, "unintended" if why == "dead worker" else "forgotten": len(moves) - unknown}
+        for kind, n in kinds.items():
+            self._metrics.rescued(kind, n)
+        log.warning("rescued", why=why, n=len(moves), unknown=unknown)
+        self._on_due()
+
+    async def _fire_timers(self) -> None:
+        while True:
+            moves = await self._database.transaction(lambda c: timers.fire(c, self._clock.now(), self._rules))
+            self._metrics.moved(moves)
+            if moves:
+                self._on_due()
+            if len(moves) < 100:
+                return
+
+    async def _make_partitions(self) -> None:
+        today = self._clock.now().date()
+        if self._partitions_on != today:
+            made = await self._database.transaction(lambda c: schema.ensure_partitions(c, self._clock.now()))
+            self._partitions_on = today
+            if made:
+                log.info("partitions_made", n=len(made))

@@ -1,0 +1,103 @@
+"""Twilio's webhook signature.  Source: https://www.twilio.com/docs/usage/webhooks/webhooks-security
+
+Signed are the URL and every form parameter, or the URL and, through `bodySHA256` in its query, any other body.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from providers.contract import Callback, Unauthenticated
+
+FORM = "application/x-www-form-urlencoded"
+
+Params = list[tuple[str, str]]
+
+
+def form_params(callback: Callback) -> Params:
+    """The decoded parameters of a form body, none for any other type.  Raises ValueError for anything but UTF-8."""
+    kind, _, options = callback.headers.get("content-type", FORM).lower().partition(";")
+    if kind.strip() != FORM:
+        return []
+    _, declared, charset = options.replace(" ", "").partition("charset=")
+    if declared and charset.strip("\"'") not in ("utf-8", "utf8"):
+        raise ValueError("charset")
+    fields = [field.partition("=") for field in callback.body.decode().split("&") if field]
+    return [(_decoded(name), _decoded(value)) for name, _, value in fields]
+
+
+def _decoded(text: str) -> str:
+    """What parse_qsl does, at a fifth of its cost: most fields hold nothing to decode."""
+    text = text.replace("+", " ")
+    return unquote(text, errors="strict") if "%" in text else text
+
+
+def signed_text(url: str, params: Iterable[tuple[str, str]]) -> bytes:
+    """What Twilio signs: the URL, then name and value of each distinct parameter in order of name, then value."""
+    text = url + "".join(name + value for name, value in sorted(set(params)))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def signature(text: bytes, secret: bytes, digest: str = "sha1") -> bytes:
+    return base64.b64encode(hmac.digest(secret, text, digest))
+
+
+def authenticate(callback: Callback, auth_tokens: Sequence[bytes], shared_keys: Sequence[bytes] = ()) -> str:
+    """The replay key: a hash of everything the signature covers, so that a replay has the same one however encoded.
+
+    SHA-1 is checked against the auth tokens, SHA-256 (named in the settings header) against the shared keys; any
+    secret of the list will do.  Raises Unauthenticated.
+    """
+    given = callback.headers.get("x-twilio-signature", "").encode("utf-8", "surrogatepass")
+    if not given:
+        raise Unauthenticated("signature_missing")
+    algorithm = _algorithm(callback.headers.get("x-twilio-webhooks-signature-settings", ""))
+    if algorithm not in ("HMAC_SHA1", "HMAC_SHA256"):
+        raise Unauthenticated("signature_algorithm")
+    secrets, digest = (auth_tokens, "sha1") if algorithm == "HMAC_SHA1" else (shared_keys, "sha256")
+    params = _covered(callback)
+    for url in _with_and_without_port(callback.url):
+        text = signed_text(url, params)
+        if any(hmac.compare_digest(signature(text, secret, digest), given) for secret in secrets):
+            return hashlib.sha256(signed_text(callback.url, params)).hexdigest()
+    raise Unauthenticated("signature_mismatch")
+
+
+def _algorithm(settings: str) -> str:
+    """The algorithm in `key=…,algorithm=…`; without one it is the auth token's SHA-1."""
+    for part in settings.split(","):
+        name, _, value = part.partition("=")
+        if name.strip() == "algorithm" and value.strip():
+            return value.strip().upper()
+    return "HMAC_SHA1"
+
+
+def _covered(callback: Callback) -> Params:
+    """The parameters under the signature, once the body is known to be covered by it too."""
+    try:
+        params = form_params(callback)
+        query = dict(parse_qsl(urlsplit(callback.url).query)) if "bodySHA256" in callback.url else {}
+    except ValueError:
+        raise Unauthenticated("body_unreadable") from None
+    promised = query.get("bodySHA256")
+    if promised is None:
+        if callback.body and not params:
+            raise Unauthenticated("body_unsigned")
+    elif promised != hashlib.sha256(callback.body).hexdigest():  # no secret: both sides are in the request
+        raise Unauthenticated("body_mismatch")
+    return params
+
+
+def _with_and_without_port(url: str) -> tuple[str, str]:
+    """Twilio is not consistent about the port; the URL as it is comes first."""
+    scheme, separator, rest = url.partition("://")
+    end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+    host, tail = rest[:end], rest[end:]
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdigit():
+        return url, f"{scheme}{separator}{name}{tail}"
+    return url, f"{scheme}{separator}{host}:{443 if scheme == 'https' else 80}{tail}"

@@ -1,0 +1,229 @@
+"""SMS by Twilio's Messages API, with signed status callbacks.
+
+Sources: https://www.twilio.com/docs/messaging/api/message-resource (request, answer),
+https://www.twilio.com/docs/messaging/guides/outbound-message-status-in-status-callbacks (callbacks),
+https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides (retries of callbacks).
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Annotated, Self
+from urllib.parse import urlencode
+
+import msgspec
+from pydantic import Field, model_validator
+
+from providers import defaults
+from providers.auth import twilio
+from providers.contract import (
+    Accepted,
+    Adapter,
+    Ambiguous,
+    Callback,
+    Context,
+    Engaged,
+    HttpRequest,
+    HttpResponse,
+    Inbound,
+    Invalid,
+    Message,
+    Outcome,
+    ProviderEvent,
+    ProviderSettings,
+    Receipt,
+    Secret,
+    Url,
+)
+from providers.defaults import Verdict
+from providers.reading import clean_code, clean_reference, read_json
+from schemas.vocabulary import AttemptState, Channel, Engagement, Failure, FailureScope
+
+_TO: Verdict = (Failure.BAD_RECIPIENT, FailureScope.RECIPIENT)
+_FROM: Verdict = (Failure.BAD_CONFIG, FailureScope.SENDER)
+_ACCOUNT: Verdict = (Failure.BAD_CONFIG, FailureScope.ACCOUNT)
+_TEXT: Verdict = (Failure.BAD_CONTENT, FailureScope.TEMPLATE)
+_BUG: Verdict = (Failure.BUG, FailureScope.ACCOUNT)
+_UNREACHABLE: Verdict = (Failure.UNREACHABLE, FailureScope.RECIPIENT)
+
+# https://www.twilio.com/docs/api/errors.  Twilio splits and re-uses codes: an unlisted one gets its status' default.
+_CODES: dict[str, Verdict] = {
+    "20003": _ACCOUNT,  # authentication
+    "20005": _ACCOUNT,  # account not active
+    "20404": _ACCOUNT,  # no such account: the path names nothing else
+    "20429": (Failure.THROTTLED, FailureScope.ACCOUNT),  # too many requests
+    "21211": _TO,  # not a valid number
+    "21212": _FROM,  # not a valid sender
+    "21217": _TO,  # looks incorrect
+    "21408": _TO,  # region not enabled
+    "21601": _FROM,  # sender cannot send SMS
+    "21602": _BUG,  # no body
+    "21603": _BUG,  # no sender
+    "21604": _BUG,  # no recipient
+    "21606": _FROM,  # sender not owned, or not for this destination
+    "21608": _ACCOUNT,  # trial account, recipient not verified
+    "21609": _ACCOUNT,  # StatusCallback is not a valid URL
+    "21610": (Failure.OPTED_OUT, FailureScope.RECIPIENT),  # replied STOP
+    "21611": (Failure.THROTTLED, FailureScope.SENDER),  # the sender's queue is full
+    "21612": _TO,  # no route from this sender
+    "21614": _TO,  # not a mobile number
+    "21617": _TEXT,  # too long
+    "21635": _TO,  # landline
+}
+
+# The same page: codes that come in callbacks only.
+_RECEIPT_CODES: dict[str, Verdict] = {
+    "30001": (Failure.THROTTLED, FailureScope.SENDER),  # queue overflow
+    "30002": _ACCOUNT,  # account suspended
+    "30003": _UNREACHABLE,  # handset off or out of area
+    "30004": _TO,  # blocked
+    "30005": _TO,  # unknown handset
+    "30006": _TO,  # landline or unreachable carrier
+    "30007": (Failure.BAD_CONTENT, FailureScope.SENDER),  # filtered as spam
+    "30008": _UNREACHABLE,  # the carrier does not say why; the next contact is safer than another try
+    "30010": _ACCOUNT,  # costs more than the maximum price
+}
+_VALIDITY_EXPIRED = "30036"
+
+_STATES = {
+    "accepted": AttemptState.ACCEPTED,
+    "scheduled": AttemptState.ACCEPTED,
+    "queued": AttemptState.ACCEPTED,
+    "sending": AttemptState.ACCEPTED,
+    "sent": AttemptState.SENT,
+    "delivered": AttemptState.DELIVERED,
+    "read": AttemptState.DELIVERED,
+    "undelivered": AttemptState.UNDELIVERED,
+    "partially_delivered": AttemptState.UNDELIVERED,
+    "failed": AttemptState.UNDELIVERED,
+    "canceled": AttemptState.UNDELIVERED,
+}
+_INBOUND = ("receiving", "received")
+_VALIDITY = (1, 36_000)  # seconds
+
+
+class TwilioSmsSettings(ProviderSettings):
+    """One account and one sender: either a number (`sender`) or a Messaging Service.
+
+    Requests are authorised by the API key, else by the first auth token.  Callbacks are signed with an auth token, or
+    with a shared key where the account uses them; every one listed is good.
+    """
+
+    base_url: Url = "https://api.twilio.com"
+    account_sid: Annotated[str, Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")]
+    auth_tokens: tuple[Secret, ...] = ()
+    api_key_sid: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = None
+    api_key_secret: Secret | None = None
+    shared_keys: tuple[Secret, ...] = ()
+    sender: Annotated[str, Field(min_length=1, max_length=20)] | None = None
+    messaging_service_sid: Annotated[str, Field(pattern=r"^MG[0-9A-Za-z]{1,62}$")] | None = None
+    # How often and why Twilio calls back again; by its default an answer of 503 is final.
+    callback_overrides: Annotated[str, Field(pattern=r"^[0-9a-z=&,]*$")] = "rc=5&rp=5xx,ct,rt"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.sender is None) == (self.messaging_service_sid is None):
+            raise ValueError("exactly one of sender and messaging_service_sid is needed")
+        if (self.api_key_sid is None) != (self.api_key_secret is None):
+            raise ValueError("api_key_sid and api_key_secret come together")
+        if not self.auth_tokens and (self.api_key_sid is None or not self.shared_keys):
+            raise ValueError("auth_tokens are needed, unless there is an API key to send and a shared key to verify")
+        return self
+
+
+class _Created(msgspec.Struct):
+    sid: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: int | None = None
+
+
+_CREATED = msgspec.json.Decoder(_Created)
+_ERROR = msgspec.json.Decoder(_Error)
+_FIELDS = msgspec.json.Decoder(dict[str, str])
+
+
+@lru_cache(maxsize=64)
+def _prepared(settings: TwilioSmsSettings) -> tuple[str, Mapping[str, str], tuple[str, str]]:
+    """What does not depend on the message: URL, headers, sender."""
+    user, secret = settings.api_key_sid or settings.account_sid, settings.api_key_secret or settings.auth_tokens[0]
+    basic = base64.b64encode(f"{user}:{secret.get_secret_value()}".encode()).decode()
+    url = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
+    sender = ("From", settings.sender or "")
+    if settings.messaging_service_sid is not None:
+        sender = ("MessagingServiceSid", settings.messaging_service_sid)
+    headers = {"authorization": f"Basic {basic}", "content-type": twilio.FORM}
+    return url, MappingProxyType(headers), sender  # shared by all requests
+
+
+@lru_cache(maxsize=64)
+def _callback_secrets(settings: TwilioSmsSettings) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    tokens = tuple(secret.get_secret_value().encode() for secret in settings.auth_tokens)
+    return tokens, tuple(secret.get_secret_value().encode() for secret in settings.shared_keys)
+
+
+class TwilioSms(Adapter):
+    name = "twilio_sms"
+    channel = Channel.SMS
+    settings_type = TwilioSmsSettings
+    signs_callbacks = True
+
+    def build_request(self, message: Message, settings: TwilioSmsSettings, ctx: Context) -> HttpRequest:
+        url, headers, sender = _prepared(settings)
+        form = [("To", message.address), sender, ("Body", message.text)]
+        if ctx.callback_url is not None:
+            overrides = settings.callback_overrides
+            form.append(("StatusCallback", f"{ctx.callback_url}#{overrides}" if overrides else ctx.callback_url))
+        if message.ttl_seconds is not None:
+            low, high = _VALIDITY
+            form.append(("ValidityPeriod", str(min(max(message.ttl_seconds, low), high))))
+        return HttpRequest(url, headers, urlencode(form).encode())
+
+    def classify_response(self, response: HttpResponse) -> Outcome:
+        if 200 <= response.status < 300:
+            created = read_json(_CREATED, response.body)
+            ref = clean_reference(created.sid) if created is not None else None
+            return Accepted(ref) if ref is not None else Ambiguous(f"http_{response.status}")
+        if 400 <= response.status < 500:
+            error = read_json(_ERROR, response.body)
+            if error is not None and error.code is not None:
+                return defaults.classify_code(_CODES, str(error.code), response)
+        return defaults.classify(response)
+
+    def verify_callback(self, callback: Callback, settings: TwilioSmsSettings, now: dt.datetime) -> str:
+        tokens, shared = _callback_secrets(settings)
+        return twilio.authenticate(callback, tokens, shared)
+
+    def parse_callback(self, callback: Callback) -> list[ProviderEvent]:
+        try:
+            fields = dict(twilio.form_params(callback)) or read_json(_FIELDS, callback.body) or {}
+        except ValueError:
+            return [Invalid("body_unreadable")]
+        ref = clean_reference(fields.get("MessageSid"))
+        status = fields.get("MessageStatus") or fields.get("SmsStatus", "")
+        if ref is None:
+            return [Invalid("message_sid")]
+        if status in _INBOUND:
+            return [Inbound(ref, fields.get("From", ""), fields.get("To", ""), fields.get("Body", ""))]
+        state = _STATES.get(status)
+        if state is None:
+            return [Invalid("message_status")]
+        code = clean_code(fields.get("ErrorCode") or status)
+        failure = None
+        if state is AttemptState.UNDELIVERED:
+            verdict = _RECEIPT_CODES.get(code) or _CODES.get(code)
+            failure = verdict[0] if verdict is not None else None
+            if code == _VALIDITY_EXPIRED:
+                state = AttemptState.TTL_EXPIRED
+        events: list[ProviderEvent] = [Receipt(state, code, callback.attempt, ref, failure)]
+        if status == "read":
+            events.append(Engaged(Engagement.OPENED, callback.attempt, ref))
+        return events
+
+
+ADAPTER = TwilioSms()

@@ -1,0 +1,85 @@
+"""The fixtures every test may use: `postgres`, `database`, `kafka` and `topics`. Real servers, one of each per run."""
+
+import secrets
+from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from gateway.dev.embedded import EmbeddedBroker
+from gateway.dev.server import Server
+from tests.stack.kafka import KafkaServer, must_be_real
+from tests.stack.postgres import PostgresServer
+
+_NO_KAFKA = "Java and Maven are missing: no Apache Kafka here, the embedded broker stands in"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real_kafka: needs Apache Kafka itself; the embedded broker will not do")
+
+
+def pytest_report_header() -> str:
+    return "kafka: Apache Kafka" if must_be_real() else f"kafka: !!! {_NO_KAFKA}; tests marked real_kafka are skipped"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not must_be_real():
+        for item in items:
+            if item.get_closest_marker("real_kafka"):
+                item.add_marker(pytest.mark.skip(reason=_NO_KAFKA))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its servers said."""
+    report = yield
+    if report.failed:
+        for server in getattr(item, "funcargs", {}).values():
+            if isinstance(server, Server):
+                report.sections.append((f"end of the log of {server.name}", server.process.tail()))
+    return report
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[PostgresServer]:
+    """The run's Postgres. A test may kill or pause it: `database` heals it for the next one."""
+    async with PostgresServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def database(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The address of a database of this test's own, with the current schema and no rows."""
+    await postgres.heal()
+    name = await postgres.fresh_database()
+    yield postgres.dsn(name)
+    await postgres.heal()
+    await postgres.drop_database(name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kafka() -> AsyncIterator[KafkaServer | EmbeddedBroker]:
+    """The run's broker. A test may kill or pause it: `topics` heals it for the next one."""
+    async with KafkaServer() if must_be_real() else EmbeddedBroker() as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Names of this test's own: three topics that exist, and a consumer group that does not yet."""
+
+    requests: str
+    events: str
+    deadletters: str
+    group: str
+
+
+@pytest_asyncio.fixture
+async def topics(kafka: KafkaServer | EmbeddedBroker) -> Topics:
+    """Fresh topics, four partitions each (one for dead letters)."""
+    await kafka.heal()
+    mark = secrets.token_hex(4)
+    names = Topics(f"requests-{mark}", f"events-{mark}", f"deadletters-{mark}", f"gateway-{mark}")
+    await kafka.create_topics({names.requests: 4, names.events: 4, names.deadletters: 1})
+    return names

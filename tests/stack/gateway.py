@@ -1,0 +1,222 @@
+"""A gateway of the test's own: the real process, the real command line, pointed at the simulator."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from gateway.dev.host import free_port
+from gateway.dev.process import Child
+from gateway.dev.settings import Development, aliyun_receipts_url, app_events_url, development
+from gateway.dev.simulator import Simulator, SimulatorConfig
+
+
+class GatewayProcess:
+    """`reminder-gateway run` as a child process; its log is kept for the PII sweep and for failures."""
+
+    def __init__(self, settings: Development, home: Path, name: str = "gateway") -> None:
+        self.settings = settings
+        self.log = home / f"{name}.log"
+        self._config = settings.write(home / f"{name}.yaml")
+        self._child = Child(name, self.log)
+        self.url = f"http://127.0.0.1:{settings.tree['http']['internal_port']}"
+
+    def spawn(self, **environ: str) -> None:
+        """Starts it; `environ` may arm a crash point."""
+        command = [sys.executable, "-m", "gateway", "run", "--config", str(self._config)]
+        self._child.spawn(command, env={**os.environ, **self.settings.environ, **environ})
+
+    @property
+    def child(self) -> Child:
+        return self._child
+
+    async def ready(self, within: float = 30) -> None:
+        await self._child.ready(self._is_ready, within=within)
+
+    async def metrics(self) -> str:
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
+            return await response.text()
+
+    async def _is_ready(self) -> bool:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything around one gateway: its database, topics, simulator and settings."""
+
+    dsn: str
+    bootstrap: str
+    topics: Any
+    simulator: Simulator
+    home: Path
+
+    def settings(self, overrides: Mapping[str, Any] | None = None) -> Development:
+        """Settings of one more gateway process; the simulator's receipts go to the last one made."""
+        settings = development(
+            dsn=self.dsn,
+            bootstrap=self.bootstrap,
+            provider_url=self.simulator.urls.base,
+            token_url=self.simulator.urls.token,
+            credentials=self.simulator.credentials,
+            public_port=free_port(),
+            internal_port=free_port(),
+            overrides={
+                "kafka": {
+                    "requests_topic": self.topics.requests,
+                    "events_topic": self.topics.events,
+                    "deadletters_topic": self.topics.deadletters,
+                    "group": self.topics.group,
+                },
+            },
+        )
+        merge(settings.tree, overrides or {})
+        self.simulator.console(aliyun_url=aliyun_receipts_url(settings), app_events_url=app_events_url(settings))
+        return settings
+
+    def gateway(self, overrides: Mapping[str, Any] | None = None, name: str = "gateway") -> GatewayProcess:
+        return GatewayProcess(self.settings(overrides), self.home, name)
+
+    async def publish(self, events: Sequence[Mapping[str, Any] | bytes], keys: Sequence[bytes | None] = ()) -> None:
+        """Puts events (or raw bytes) on the requests topic, keyed by borrower ref unless `keys` says otherwise."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks="all")
+        await producer.start()
+        try:
+            for position, event in enumerate(events):
+                value = event if isinstance(event, bytes) else json.dumps(event).encode()
+                key = keys[position] if keys else key_of(event)
+                await producer.send(self.topics.requests, value, key=key)
+            await producer.flush()
+        finally:
+            await producer.stop()
+
+    async def read(self, topic: str) -> list[dict[str, Any]]:
+        """Everything on a topic by now, in offset order per partition."""
+        return [json.loads(record.value) for record in await self.records(topic)]
+
+    async def records(self, topic: str) -> list[Any]:
+        async with reader(self.bootstrap) as consumer:
+            partitions = [TopicPartition(topic, each) for each in await partitions_of(self.bootstrap, topic)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            found: list[Any] = []
+            while any([await consumer.position(each) < ends[each] for each in partitions]):
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found.extend(records)
+            return found
+
+
+def merge(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    for key, value in overrides.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+@asynccontextmanager
+async def reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def partitions_of(bootstrap: str, topic: str) -> set[int]:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        return set(await producer.partitions_for(topic))
+    finally:
+        await producer.stop()
+
+
+def key_of(event: Mapping[str, Any] | bytes) -> bytes | None:
+    if isinstance(event, bytes):
+        return None
+    data = event.get("data") or {}
+    ref = data.get("borrower_ref") or (data.get("borrower") or {}).get("ref")
+    return None if ref is None else str(ref).encode()
+
+
+def requested(number: int, channels: Sequence[str] = ("sms",), **changes: Any) -> dict[str, Any]:
+    """One valid reminder request; `number` makes it and its recipient unique, and is the marker `M-<number>`."""
+    now = dt.datetime.now(dt.UTC)
+    data: dict[str, Any] = {
+        "lender": "acme",
+        "borrower": {
+            "ref": f"borrower-{number}",
+            "name": "Li Lei",
+            "locale": "zh-CN" if number % 2 else "en",
+            "timezone": "Asia/Shanghai",
+            "jurisdiction": "CN",
+            "role": "debtor",
+        },
+        "debt": {
+            "ref": f"debt-{number}",
+            "amount": "1234.50",
+            "currency": "CNY",
+            "due_date": now.date().isoformat(),
+            "state_as_of": now.isoformat(),
+        },
+        "stage": "due",
+        "contacts": [{"channel": channel, "address": address(channel, number)} for channel in channels],
+        "template": "repayment",
+        "params": {"pay_url": "https://pay.example.com/a", "reference": f"M-{number}"},
+        "not_after": (now + dt.timedelta(hours=6)).isoformat(),
+        "priority": "urgent" if number % 5 == 0 else "bulk",
+    }
+    merge(data, changes)
+    return {
+        "specversion": "1.0",
+        "id": f"request-{number}",
+        "source": "loan-core",
+        "type": "reminder.requested.v1",
+        "data": data,
+    }
+
+
+def cancelled(number: int, scope: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """A cancel for the borrower of `requested(number)`."""
+    now = dt.datetime.now(dt.UTC)
+    data = {"lender": "acme", "borrower_ref": f"borrower-{number}", "scope": dict(scope), "as_of": now.isoformat()}
+    data |= changes
+    return {
+        "specversion": "1.0",
+        "id": f"cancel-{number}-{now.timestamp()}",
+        "source": "loan-core",
+        "type": "reminder.cancelled.v1",
+        "data": data,
+    }
+
+
+def address(channel: str, number: int) -> str:
+    """A recipient of this number's own: a valid mobile number, or a device token."""
+    if channel == "push":
+        return f"token-{number:08d}-abcdefghijklmnopqrstuvwxyz"
+    return f"+86139{number:08d}" if channel == "sms" else f"+86138{number:08d}"
+
+
+@asynccontextmanager
+async def world(dsn: str, bootstrap: str, topics: Any, home: Path, **simulator: Any) -> AsyncIterator[World]:
+    """The world around a gateway; the simulator runs in this process and outlives any kill of the gateway."""
+    config = SimulatorConfig(log=home / "simulator.jsonl", **simulator)
+    async with Simulator(config) as running:
+        yield World(dsn, bootstrap, topics, running, home)

@@ -1,0 +1,317 @@
+"""Every kind of problem, each at the path of its key, alone and together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from config_case import Case, key
+
+from gateway.config import LEASE_MARGIN_SECONDS, ConfigError, Problem, ProblemReason, load
+from gateway.content import DEFAULT_TEMPLATES
+from gateway.dispatch import send
+from providers.contract import Adapter
+
+Edit = Callable[[Case], None]
+
+
+def put(path: str, value: Any) -> Edit:
+    return lambda case: case.set(path, value)
+
+
+def variable(name: str, value: str) -> Edit:
+    return lambda case: case.environ.__setitem__(name, value)
+
+
+def text(content: str) -> Edit:
+    return lambda case: setattr(case, "text", content)
+
+
+def drop(path: str) -> Edit:
+    return lambda case: case.drop(path)
+
+
+def both(*edits: Edit) -> Edit:
+    return lambda case: [edit(case) for edit in edits] and None
+
+
+SASL = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me", "sasl_password": "env:DSN"}
+
+# What is changed, and the one problem that must come of it.
+ONE = [
+    # the file and its keys
+    (text("a: [1"), "", "not_yaml"),
+    (text("- a\n- b\n"), "", "not_yaml"),
+    (text("a: 1\n---\nb: 2\n"), "", "not_yaml"),
+    (put("http", None), "http", "wrong_value"),
+    (drop("kafka"), "kafka", "missing"),
+    (drop("kafka/bootstrap"), "kafka.bootstrap", "missing"),
+    (drop("http/public_url"), "http.public_url", "missing"),
+    (drop("providers/texts/adapter"), "providers.texts.adapter", "missing"),
+    (drop("providers/texts/settings/account"), "providers.texts.settings.account", "missing"),
+    (put("retries", 3), "retries", "unknown_key"),
+    (put("kafka/bootstrap_servers", "a:1"), "kafka.bootstrap_servers", "unknown_key"),
+    (put("kafka/security", {"tls": True}), "kafka.security.tls", "unknown_key"),
+    (put("providers/texts/retries", 3), "providers.texts.retries", "unknown_key"),
+    (put("providers/texts/settings/colour", "red"), "providers.texts.settings.colour", "unknown_key"),
+    (put("lenders/harbour/logo", "x"), "lenders.harbour.logo", "unknown_key"),
+    (variable("GATEWAY__KAFAK__GROUP", "x"), "kafak.group", "unknown_key"),
+    (variable("GATEWAY__KAFKA__GRUOP", "x"), "kafka.gruop", "unknown_key"),
+    # values
+    (put("database/pool_size", 0), "database.pool_size", "wrong_value"),
+    (put("database/pool_size", "ten"), "database.pool_size", "wrong_value"),
+    (put("database/statement_cache", -1), "database.statement_cache", "wrong_value"),
+    (variable("DSN", "mysql://h/d"), "database.dsn", "wrong_value"),
+    (put("kafka/bootstrap", "localhost"), "kafka.bootstrap", "wrong_value"),
+    (put("kafka/group", ""), "kafka.group", "wrong_value"),
+    (put("kafka/requests_topic", "a topic"), "kafka.requests_topic", "wrong_value"),
+    (put("kafka/session_timeout_seconds", float("inf")), "kafka.session_timeout_seconds", "wrong_value"),
+    (put("kafka/security", {"ca_file": "/does/not/exist"}), "kafka.security.ca_file", "wrong_value"),
+    (put("http/public_port", 65_536), "http.public_port", "wrong_value"),
+    (put("http/public_url", "reminders.example.com"), "http.public_url", "wrong_value"),
+    (put("http/public_url", "https://a:b@reminders.example.com"), "http.public_url", "wrong_value"),
+    (put("http/max_body_bytes", 1 << 40), "http.max_body_bytes", "wrong_value"),
+    (variable("GATEWAY__HTTP__APP_TOKENS", "a,b"), "http.app_tokens", "wrong_value"),
+    (variable("GATEWAY__DATABASE__POOL_SIZE", "many"), "database.pool_size", "wrong_value"),
+    (put("sealing/keys/2000000000000", "env:SEALING_1"), "sealing.keys.2000000000000", "wrong_value"),
+    (put("lenders", {}), "lenders", "wrong_value"),
+    (put("lenders/harbour/name", "two\nlines"), "lenders.harbour.name", "wrong_value"),
+    (put("lenders/harbour/name", "x" * 41), "lenders.harbour.name", "wrong_value"),
+    (put("lenders/harbour/routes", {}), "lenders.harbour.routes", "wrong_value"),
+    (put("lenders/harbour/routes/fax", "texts"), "lenders.harbour.routes.fax", "wrong_value"),
+    (put("lenders/har bour", {"name": "H", "routes": {"sms": "texts"}}), "lenders.har bour", "wrong_value"),
+    (put("providers/Bells", {"adapter": "bell", "settings": {"base_url": "https://b"}}), "providers.Bells", "wrong_value"),
+    (put("providers/texts/settings/base_url", "ftp://x"), "providers.texts.settings.base_url", "wrong_value"),
+    (put("providers/texts/settings/limit", "much"), "providers.texts.settings.limit", "wrong_value"),
+    (put("providers/texts/burst", 5), "providers.texts.burst", "wrong_value"),
+    (put("providers/texts/rate_per_second", 0), "providers.texts.rate_per_second", "wrong_value"),
+    (put("providers/texts/on_unknown", "guess"), "providers.texts.on_unknown", "wrong_value"),
+    (put("providers/texts/receipt_window_hours", 0), "providers.texts.receipt_window_hours", "wrong_value"),
+    (put("dispatch/backoff_cap_seconds", 5), "dispatch.backoff_cap_seconds", "wrong_value"),
+    (put("dispatch/fast_path", "perhaps"), "dispatch.fast_path", "wrong_value"),
+    (put("intake/freeze_share", 1.5), "intake.freeze_share", "wrong_value"),
+    (put("roles", []), "roles", "wrong_value"),
+    (put("roles", ["cook"]), "roles.0", "wrong_value"),
+    (put("templates_path", "/does/not/exist"), "templates_path", "wrong_value"),
+    (put("log_level", "loud"), "log_level", "wrong_value"),
+    # secrets
+    (put("database/dsn", "postgresql://u:p@h/d"), "database.dsn", "literal_secret"),
+    (put("database/dsn", "file:relative/path"), "database.dsn", "literal_secret"),
+    (put("http/app_tokens", ["env:APP", "s" * 30]), "http.app_tokens.1", "literal_secret"),
+    (put("http/app_tokens", [1234567890123456789012345]), "http.app_tokens.0", "literal_secret"),
+    (put("sealing/keys/1", key(b"1")), "sealing.keys.1", "literal_secret"),
+    (put("sealing/index_key", key(b"i")), "sealing.index_key", "literal_secret"),
+    (put("kafka/security", SASL | {"sasl_password": "pw"}), "kafka.security.sasl_password", "literal_secret"),
+    (put("providers/texts/callback_tokens", ["t" * 30]), "providers.texts.callback_tokens.0", "literal_secret"),
+    (put("providers/texts/settings/key", "k"), "providers.texts.settings.key", "literal_secret"),
+    (put("providers/texts/settings/older", ["env:TEXT_KEY", "k"]), "providers.texts.settings.older.1", "literal_secret"),
+    (put("providers/texts/settings/by_name/a", "k"), "providers.texts.settings.by_name.a", "literal_secret"),
+    (put("providers/texts/settings/nested/inner", "k"), "providers.texts.settings.nested.inner", "literal_secret"),
+    (put("database/dsn", "env:NOWHERE"), "database.dsn", "secret_unavailable"),
+    (variable("DSN", " "), "database.dsn", "secret_unavailable"),
+    (put("database/dsn", "file:/does/not/exist"), "database.dsn", "secret_unavailable"),
+    (put("sealing/keys/1", "env:NOWHERE"), "sealing.keys.1", "secret_unavailable"),
+    (put("providers/texts/settings/key", "env:NOWHERE"), "providers.texts.settings.key", "secret_unavailable"),
+    (put("kafka/bootstrap", "env:DSN"), "kafka.bootstrap", "not_a_secret"),
+    (put("database/pool_size", "env:DSN"), "database.pool_size", "not_a_secret"),
+    (put("providers/texts/settings/account", "env:DSN"), "providers.texts.settings.account", "not_a_secret"),
+    (variable("APP", "a" * 21), "http.app_tokens.0", "weak_secret"),
+    (variable("TEXT_TOKEN", "with/slash" * 4), "providers.texts.callback_tokens.0", "weak_secret"),
+    (variable("SEALING_1", "bm90IDMyIGJ5dGVz"), "sealing.keys.1", "bad_key"),
+    (variable("INDEX", "not base64!"), "sealing.index_key", "bad_key"),
+    (variable("INDEX", key(b"1")), "sealing.index_key", "bad_key"),
+    # what does not fit together
+    (put("sealing/current", 2), "sealing.current", "unknown_key_id"),
+    (put("http/public_url", "http://reminders.example.com"), "http.public_url", "insecure_url"),
+    (put("http/public_url", "http://localhost.example.com"), "http.public_url", "insecure_url"),
+    (put("http/internal_port", 8080), "http.internal_port", "same_port"),
+    (put("kafka/events_topic", "reminders.requests"), "kafka.events_topic", "same_topic"),
+    (put("kafka/deadletters_topic", "reminders.events"), "kafka.deadletters_topic", "same_topic"),
+    (put("kafka/security", {"sasl_username": "me"}), "kafka.security.sasl_username", "incomplete_sasl"),
+    (put("kafka/security", {**SASL, "sasl_mechanism": None}), "kafka.security.sasl_mechanism", "incomplete_sasl"),
+    (put("providers/bells/read_timeout_seconds", 9), "providers.bells.total_timeout_seconds", "timeouts"),
+    (put("providers/bells/total_timeout_seconds", 11), "providers.bells.total_timeout_seconds", "timeouts"),
+    (put("providers/bells/total_timeout_seconds", 23), "providers.bells.total_timeout_seconds", "lease_too_short"),
+    (put("dispatch/heartbeat_seconds", 10.5), "dispatch.heartbeat_seconds", "lease_too_short"),
+    (put("shutdown/drain_seconds", 18), "shutdown.budget_seconds", "over_budget"),
+    (put("shutdown/budget_seconds", 22), "shutdown.budget_seconds", "over_budget"),
+    (put("providers/bells/adapter", "bells"), "providers.bells.adapter", "unknown_adapter"),
+    (put("lenders/harbour/routes/sms", "nobody"), "lenders.harbour.routes.sms", "unknown_provider"),
+    (put("lenders/harbour/routes/sms", "bells"), "lenders.harbour.routes.sms", "wrong_channel"),
+    (put("providers/texts/on_unknown", "resend"), "providers.texts.on_unknown", "cannot_resend"),
+    (put("providers/bells/on_unknown", "lookup"), "providers.bells.on_unknown", "cannot_look_up"),
+    (drop("providers/texts/callback_tokens"), "providers.texts.callback_tokens", "no_callback_token"),
+    (put("lenders/harbour/default_locale", "fr"), "lenders.harbour.default_locale", "unknown_locale"),
+    # provider templates
+    (drop("providers/calls/templates"), "providers.calls.templates.repayment", "unmapped_template"),
+    (
+        both(
+            drop("providers/calls/templates/repayment/*"),
+            *(put(f"providers/calls/templates/repayment/{stage}/*/code", "T") for stage in
+              ("d7", "due", "overdue_early", "overdue_mid", "overdue_late")),
+            put("providers/calls/templates/repayment/d3/en/code", "T"),
+        ),
+        "providers.calls.templates.repayment.d3.zh-CN",
+        "unmapped_template",
+    ),
+    (
+        put("providers/calls/templates/wedding", {"*": {"*": {"code": "T"}}}),
+        "providers.calls.templates.wedding",
+        "unknown_template",
+    ),
+    (
+        put("providers/calls/templates/repayment/d4", {"en": {"code": "T"}}),
+        "providers.calls.templates.repayment.d4",
+        "unknown_template",
+    ),
+    (
+        put("providers/calls/templates/repayment/d3", {"fr": {"code": "T"}}),
+        "providers.calls.templates.repayment.d3.fr",
+        "unknown_template",
+    ),
+    (
+        put("providers/calls/templates/repayment/*/*/params/who", "lendr"),
+        "providers.calls.templates.repayment.*.*.params.who",
+        "unknown_slot",
+    ),
+    (  # a call may be answered by anyone, so it never tells of a debt
+        put("providers/calls/templates/repayment/*/*/params/who", "amount"),
+        "providers.calls.templates.repayment.*.*.params.who",
+        "unknown_slot",
+    ),
+    (
+        put("providers/calls/templates/repayment/*/*/sound", "x"),
+        "providers.calls.templates.repayment.*.*.sound",
+        "unknown_key",
+    ),
+]  # fmt: skip
+
+# These need a file or a text of their own, below.
+ELSEWHERE = {ProblemReason.UNREADABLE_FILE, ProblemReason.DUPLICATE_KEY, ProblemReason.BAD_TEMPLATES}
+
+
+@pytest.mark.parametrize(("edit", "path", "reason"), ONE, ids=[f"{path}-{reason}-{n}" for n, (_, path, reason) in enumerate(ONE)])  # fmt: skip
+def test_one_mistake_is_one_problem_at_its_key(case: Case, edit: Edit, path: str, reason: str) -> None:
+    edit(case)
+    assert case.found() == {(path, reason)}
+
+
+def test_the_case_itself_is_valid(case: Case) -> None:
+    assert case.load().kafka.bootstrap == "localhost:9092"
+
+
+def test_every_reason_has_a_case() -> None:
+    assert {reason for _, _, reason in ONE} | {each.value for each in ELSEWHERE} == {each.value for each in ProblemReason}
+
+
+def test_all_problems_are_told_at_once(case: Case) -> None:
+    case.set("database/dsn", "postgresql://u:p@h/d")
+    case.drop("kafka/bootstrap")
+    case.set("http/public_url", "http://a.example.com")
+    case.set("lenders/harbour/routes/sms", "bells")
+    case.set("providers/texts/settings/key", "env:NOWHERE")
+    case.set("providers/texts/settings/limit", "much")
+    case.set("providers/texts/on_unknown", "resend")
+    case.set("providers/calls/templates/repayment/*/*/params/who", "amount")
+    case.set("providers/bells/adapter", "gong")
+    case.set("dispatch/lease_seconds", 15)
+    case.set("colour", "red")
+    case.environ["GATEWAY__SHUTDOWN__BUDGET_SECONDS"] = "3"
+    case.environ["GATEWAY__ROLES"] = "intake"
+    too_short = {(f"providers.{name}.total_timeout_seconds", "lease_too_short") for name in ("texts", "bells", "calls")}
+    assert case.found() == too_short | {
+        ("database.dsn", "literal_secret"),
+        ("kafka.bootstrap", "missing"),
+        ("http.public_url", "insecure_url"),
+        ("lenders.harbour.routes.sms", "unknown_provider") if "bells" not in case.tree["providers"] else ("colour", "unknown_key"),
+        ("providers.texts.settings.key", "secret_unavailable"),
+        ("providers.texts.settings.limit", "wrong_value"),
+        ("providers.texts.on_unknown", "cannot_resend"),
+        ("providers.calls.templates.repayment.*.*.params.who", "unknown_slot"),
+        ("providers.bells.adapter", "unknown_adapter"),
+        ("colour", "unknown_key"),
+        ("shutdown.budget_seconds", "over_budget"),
+        ("roles", "wrong_value"),
+    }  # fmt: skip
+
+
+def test_an_invalid_provider_is_not_called_unknown(case: Case) -> None:
+    case.set("providers/texts/concurrency", 0)
+    assert case.found() == {("providers.texts.concurrency", "wrong_value")}
+
+
+def test_the_error_lists_every_problem_for_people(case: Case) -> None:
+    case.set("colour", "red")
+    case.drop("kafka")
+    assert str(case.error()).splitlines() == [
+        "colour: Extra inputs are not permitted (unknown_key)",
+        "kafka: Field required (missing)",
+    ]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "none.yaml", {}, {})
+    assert caught.value.problems == [
+        Problem("", ProblemReason.UNREADABLE_FILE, f"cannot be read: {os.strerror(2)}")
+    ]
+
+
+def test_a_file_that_is_not_text(case: Case, tmp_path: Path) -> None:
+    case.path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError) as caught:
+        load(case.path, {}, {})
+    assert [each.reason for each in caught.value.problems] == [ProblemReason.UNREADABLE_FILE]
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "reason"),
+    [
+        ("kafka: {group: a, group: b}", "kafka.group", "duplicate_key"),
+        ("lenders: {a: {name: A}, a: {name: B}}", "lenders.a", "duplicate_key"),
+        ("kafka: &k {security: *k}", "kafka.security", "not_yaml"),
+        ("kafka: {group: !!python/name:os.system x}", "kafka.group", "not_yaml"),
+        ("kafka: {[a]: b}", "kafka", "not_yaml"),
+    ],
+)
+def test_yaml_says_what_it_means(case: Case, lines: str, path: str, reason: str) -> None:
+    case.text = lines
+    assert (path, reason) in case.found()
+
+
+def test_every_fault_of_the_templates_is_told(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    (folder / "notice").mkdir(parents=True)
+    (folder / "locales.yaml").write_bytes((DEFAULT_TEMPLATES / "locales.yaml").read_bytes())
+    (folder / "notice" / "template.yaml").write_text(
+        "{version: 1, stages: [d3], channels: [sms, voice], locales: [en], max_segments: 2}"
+    )
+    case.set("templates_path", str(folder))
+    assert case.found() == {("templates_path", "bad_templates")}
+    assert [each.message for each in case.problems()] == [
+        "notice/d3/en/sms.j2: is missing",
+        "notice/d3/en/voice.j2: is missing",
+    ]
+
+
+def test_templates_that_cannot_be_read_are_a_problem(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "locales.yaml").mkdir()
+    case.set("templates_path", str(tmp_path))
+    assert case.found() == {("templates_path", "bad_templates")}
+
+
+def test_an_adapter_that_looks_up_may(case: Case) -> None:
+    class Asking(type(case.adapters["bell"])):  # type: ignore[misc]  # a class made at run time
+        def build_lookup(self) -> None: ...
+
+    case.adapters["bell"] = Asking()
+    assert isinstance(case.adapters["bell"], Adapter)
+    case.set("providers/bells/on_unknown", "lookup")
+    assert case.load().providers["bells"].on_unknown == "lookup"
+
+
+def test_the_margin_of_a_lease_covers_what_sending_needs() -> None:
+    assert LEASE_MARGIN_SECONDS >= send.MARGIN_SECONDS
