@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import UnknownError, UnsupportedVersionError
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from gateway import internal
 from gateway.clock import AnchoredClock
@@ -62,6 +62,7 @@ class Application:
         self._failed: str | None = None
         self._lifecycle = Lifecycle(config.shutdown.budget_seconds)
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._loop_lag = LoopLag(self.registry)
         self.health = internal.Health(["gateway", "intake"], lag=self._loop_lag.current)
         self.metrics = Metrics(
@@ -312,6 +313,7 @@ class Application:
                 lambda: gauges.due_rows >= settings.backlog_limit,
                 self.metrics.consumer_lag,
                 self.metrics.paused,
+                self.metrics.assigned,
             )
 
         lenders = {name: LenderFacts(each.name, each.default_locale) for name, each in config.lenders.items()}

@@ -14,12 +14,14 @@ from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.observability.logs import get_logger
 from gateway.worker import Worker
+from schemas.vocabulary import AttemptState, Failure
 
 log = get_logger(__name__)
 
 
 class RecoveryObserver(Protocol):
     def moved(self, moves: Sequence[Move]) -> None: ...
+    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
     def rescued(self, kind: str, n: int) -> None: ...
 
 
@@ -97,6 +99,7 @@ class Recovery:
 
     def _note(self, moves: Sequence[Move], why: str) -> None:
         self._metrics.moved(moves)
+        self._count_attempts(moves, AttemptState.UNKNOWN)
         unknown = sum(1 for move in moves if move.was.state == "sending")
         kinds = {"intended": unknown, "unintended" if why == "dead worker" else "forgotten": len(moves) - unknown}
         for kind, n in kinds.items():
@@ -104,10 +107,17 @@ class Recovery:
         log.warning("rescued", why=why, n=len(moves), unknown=unknown)
         self._on_due()
 
+    def _count_attempts(self, moves: Sequence[Move], state: AttemptState) -> None:
+        for move in moves:
+            for each in move.was.attempts:
+                if each.state is state and (each.final_at == move.now or state is AttemptState.UNKNOWN):
+                    self._metrics.attempt(each.provider, state, each.failure)
+
     async def _fire_timers(self) -> None:
         while True:
             moves = await self._database.transaction(lambda c: timers.fire(c, self._clock.now(), self._rules))
             self._metrics.moved(moves)
+            self._count_attempts(moves, AttemptState.UNCONFIRMED)
             if moves:
                 self._on_due()
             if len(moves) < 100:

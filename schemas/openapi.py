@@ -73,9 +73,9 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
                     "properties": {
                         "ready": {"type": "boolean"},
                         "reasons": {
-                            "description": "Why it is not ready; empty when it is.",
-                            "type": "array",
-                            "items": {"type": "string"},
+                            "description": "Why it is not ready, by component; empty when it is.",
+                            "type": "object",
+                            "additionalProperties": {"type": "string"},
                         },
                     },
                     "required": ["ready", "reasons"],

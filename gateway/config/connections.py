@@ -71,7 +71,7 @@ class Kafka(Section):
         return topic
 
     def client_options(self) -> dict[str, Any]:
-        """The arguments that aiokafka's clients have for reaching the brokers.  Reads `ca_file`; may raise ssl.SSLError."""
+        """What aiokafka's clients are given to reach the brokers.  Raises ssl.SSLError on a bad `ca_file`."""
         security = self.security
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap.split(","),

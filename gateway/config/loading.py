@@ -103,7 +103,8 @@ class _Loading:
             except Unavailable as error:
                 self._spoil(path, ProblemReason.SECRET_UNAVAILABLE, str(error))
         for path in references_in(tree):
-            self._spoil(path, ProblemReason.NOT_A_SECRET, "only a secret is read by reference; set the key itself")
+            if not _is_unknowable(path, kinds):
+                self._spoil(path, ProblemReason.NOT_A_SECRET, "only a secret is read by reference; set the key itself")
 
     def _put(self, tree: Tree, path: Path, secret: str) -> None:
         replace(tree, path, SecretStr(secret))
@@ -176,6 +177,11 @@ def _secrets_of(tree: Tree, kinds: Kinds) -> list[tuple[Path, Any]]:
         settings = _mapping(_mapping(_mapping(tree.get("providers")).get(name)).get("settings"))
         places += [((*path, *below), value) for below, value in secrets_of(kind, settings)]
     return places
+
+
+def _is_unknowable(path: Path, kinds: Kinds) -> bool:
+    """Nobody can say what the settings of an unknown adapter mean."""
+    return path[:1] == ("providers",) and path[2:3] == ("settings",) and path[1] not in kinds
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -131,27 +131,30 @@ class Sender:
         provider = job.provider
         assert provider is not None
         reservation, template = provider.reservation, job.claimed.template
-        attempt, reminder, name = job.attempt, job.claimed.id, provider.name
+        attempt, name = job.attempt, provider.name
+        reminder, subject = job.claimed.id, job.claimed.subject
         match result:
             case Accepted(ref):
                 reservation.succeeded(template)
-                return Outcome(attempt, reminder, name, AttemptState.ACCEPTED, ref=ref)
+                return Outcome(attempt, reminder, subject, name, AttemptState.ACCEPTED, ref=ref)
             case Refused(failure, scope, code, retry_after):
                 reservation.failed(failure, scope, template, retry_after)
                 if failure is Failure.AMBIGUOUS:
-                    return Outcome(attempt, reminder, name, AttemptState.UNKNOWN, failure, code)
-                return Outcome(attempt, reminder, name, AttemptState.REJECTED, failure, code, None, retry_after)
+                    return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, failure, code)
+                return Outcome(
+                    attempt, reminder, subject, name, AttemptState.REJECTED, failure, code, None, retry_after
+                )
             case Ambiguous(code):
                 reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None)
-                return Outcome(attempt, reminder, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, code)
+                return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, code)
             case MaybeSent(wire):
                 reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None)
-                return Outcome(attempt, reminder, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, wire)
+                return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, wire)
             case NotSent(wire):
                 if wire is not Wire.CANCELLED:
                     reservation.failed(Failure.TRANSIENT, FailureScope.ACCOUNT, template, None)
                 failure = Failure.BUG if wire is Wire.BAD_REQUEST else Failure.TRANSIENT
-                return Outcome(attempt, reminder, name, AttemptState.NOT_SENT, failure, wire)
+                return Outcome(attempt, reminder, subject, name, AttemptState.NOT_SENT, failure, wire)
 
 
 def _last_result(state: RetryCallState) -> object:

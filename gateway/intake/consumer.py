@@ -54,7 +54,9 @@ class Consumer:
         overloaded: Callable[[], bool],
         on_lag: Callable[[int, int, float], None],
         on_pause: Callable[[bool], None],
+        on_assigned: Callable[[Iterable[int]], None],
     ) -> None:
+        self._on_assigned = on_assigned
         self._client = client
         self._topic = topic
         self._positions = positions
@@ -125,6 +127,7 @@ class Consumer:
             if partition in self._client.assignment():
                 self._client.seek(partition, offset)
                 self._positioned.add(partition)
+        self._on_assigned(each.partition for each in self._positioned)
         self.progress.moved_at = time.monotonic()
         return True
 
@@ -200,6 +203,7 @@ class Consumer:
 
     def _revoked(self, revoked: Iterable[TopicPartition]) -> None:
         self._positioned.difference_update(revoked)
+        self._on_assigned(each.partition for each in self._positioned)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types

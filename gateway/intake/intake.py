@@ -17,7 +17,7 @@ from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Letter, Request
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
+from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed, personal_part
@@ -28,6 +28,7 @@ log = get_logger(__name__)
 
 
 class IntakeObserver(Protocol):
+    def moved(self, moves: Sequence[Move]) -> None: ...
     def born(self, state: ReminderState, reason: Reason | None, n: int = 1) -> None: ...
     def read(self, outcome: str, n: int) -> None: ...
     def deadletter(self, reason: Rejection, n: int) -> None: ...
@@ -218,6 +219,7 @@ class Intake:
             self._metrics.read(outcome, n)
         for reason, n in result.letters.items():
             self._metrics.deadletter(Rejection(reason), n)
+        self._metrics.moved(result.moves)
         for each in result.accepted:
             self._metrics.born(each.state, each.reason)
 

@@ -7,8 +7,11 @@ A reference is judged as a whole: `c-13800138000` is the lender's own business. 
   digits; both with a province and a birthday), or has the shape of a US social security number (ddd-dd-dddd);
 - ends one of the request's own phone numbers, with or without the country code;
 - and, for the borrower's reference only, what `+` in front would make a mobile number that exists, such as
-  447911123456.  Of random numbers 10 % with 11 digits would be refused by that, 3 % with 12, below 1 % with more:
-  too many for loan numbers, few enough for the one reference where phone numbers really turn up.
+  447911123456: too many loan numbers look like that, and phone numbers really turn up as references of people.
+
+A lender whose references are digits and nothing else will meet this: of random ones 8 % with 11 digits are refused
+(14 % as the borrower's), 3 % of the borrower's with 12, 1.4 % with 15, hardly any of other lengths.  One letter in
+front of the digits settles it.
 
 Everything else passes: 12345678, 20261118-000417, UUIDs.
 """

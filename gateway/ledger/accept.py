@@ -17,7 +17,7 @@ from schemas.messages import EVENTS_TOPIC, ReminderStatus
 from schemas.vocabulary import Answer, Lane, Reason, ReminderState
 
 _INBOX: Final = """
-insert into inbox (key, hash, reminder) select * from unnest($1::bytea[], $2::bytea[], $3::bigint[])
+insert into inbox (key, hash, reminder) select * from unnest($1::inbox[])
 on conflict (key) do nothing returning reminder
 """
 # A second statement: the first does not see rows another transaction has just inserted.
@@ -27,7 +27,7 @@ _TOMBSTONES: Final = "select subject, kind, value, as_of from tombstone where su
 _HELD: Final = "select key from subject where key = any($1::bytea[]) and unreadable_stop_at is not null"
 
 _STAGES: Final = """
-insert into stage_key (key, reminder) select * from unnest($1::bytea[], $2::bigint[])
+insert into stage_key (key, reminder) select * from unnest($1::stage_key[])
 on conflict (key) do nothing returning reminder
 """
 _STAGE_OWNERS: Final = "select key, reminder from stage_key where key = any($1::bytea[])"
@@ -37,22 +37,11 @@ select lane from unnest($1::lane[]) as i(lane)
 where exists (select 1 from due d where d.lane = i.lane and d.due_at <= $2)
 """
 
-_REMINDERS: Final = """
-insert into reminder (id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
-    stage_key, template, lane, ladder, send_at, not_after, state_as_of, topic, partition, "offset", sealed, received_at)
-select t.*, $23 from unnest(
-    $1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::text[],
-    $10::text[], $11::text[], $12::bytea[], $13::text[], $14::lane[], $15::text[], $16::timestamptz[],
-    $17::timestamptz[], $18::timestamptz[], $19::text[], $20::int[], $21::bigint[], $22::bytea[]
-) as t
-"""
+_REMINDERS: Final = "insert into reminder select * from unnest($1::reminder[])"
 
 _FIRST_STATES: Final = """
 with i as (
-    select * from unnest(
-        $1::bigint[], $2::bytea[], $3::lane[], $4::text[], $5::timestamptz[], $6::reminder_state[], $7::text[],
-        $8::timestamptz[], $9::text[], $10::bytea[]
-    ) as t(id, subject, lane, ladder, not_after, state, reason, at, queue, event)
+    select * from unnest($1::birth_row[])
 ), living as (
     insert into live (id, subject, lane, ladder, not_after, state, reason, seq, at)
     select id, subject, lane, ladder, not_after, state, reason, 1, at from i where queue <> 'none'
@@ -63,9 +52,9 @@ with i as (
 ), timers as (
     insert into timer (at, id) select at, id from i where queue = 'timer'
 ), claims as (
-    insert into claim (id, worker, lane, due_at, token) select id, $11, lane, at, $12 from i where queue = 'claim'
+    insert into claim (id, worker, lane, due_at, token) select id, $2, lane, at, $3 from i where queue = 'claim'
 )
-insert into outbox (bucket, reminder, seq, id, topic, payload) select id & 255, id, 1, 0, $13, event from i
+insert into outbox (bucket, reminder, seq, id, topic, payload) select id & 255, id, 1, 0, $4, event from i
 """
 
 _ANSWERS: Final = """
@@ -124,10 +113,10 @@ async def write(
         return written
     births = await _births(connection, fresh, now, in_force)
     births = await _fast_path(connection, births, now, slots)
-    await connection.execute(_REMINDERS, *_columns([_facts(each) for each in fresh]), now)
+    await connection.execute(_REMINDERS, [_facts(each, now) for each in fresh])
     await connection.execute(
         _FIRST_STATES,
-        *_columns([_first_state(each, now) for each in births]),
+        [_first_state(each, now) for each in births],
         slots.worker if slots else None,
         slots.token if slots else None,
         EVENTS_TOPIC,
@@ -140,7 +129,7 @@ async def write(
 async def _new_keys(
     connection: Connection, requests: Sequence[Request], written: Written, now: dt.datetime
 ) -> list[Request]:
-    rows = await connection.fetch(_INBOX, *_columns([(each.request_key, each.hash, each.id) for each in requests]))
+    rows = await connection.fetch(_INBOX, [(each.request_key, each.hash, each.id) for each in requests])
     mine = {row[0] for row in rows}
     fresh = [each for each in requests if each.id in mine]
     if len(fresh) < len(requests):
@@ -237,7 +226,7 @@ async def _own_stages(connection: Connection, requests: Sequence[Request]) -> di
     if not requests:
         return {}
     rows = [(each.stage_key, each.id) for each in requests]
-    mine = {row[0] for row in await connection.fetch(_STAGES, *_columns(rows))}
+    mine = {row[0] for row in await connection.fetch(_STAGES, rows)}
     owners = {key: reminder for key, reminder in rows if reminder in mine}
     lost = [key for key, _ in rows if key not in owners]
     if lost:
@@ -265,11 +254,12 @@ async def _fast_path(
     ]
 
 
-def _facts(each: Request) -> tuple[Any, ...]:
+def _facts(each: Request, now: dt.datetime) -> tuple[Any, ...]:
     return (
         each.id, each.subject, each.source, each.request_id, each.lender, each.borrower, each.debt, each.instalment,
         each.product, each.stage, each.step, each.stage_key, each.template, each.lane, each.ladder, each.send_at,
-        each.not_after, each.state_as_of, each.origin.topic, each.origin.partition, each.origin.offset, each.sealed,
+        each.not_after, each.state_as_of, now, each.origin.topic, each.origin.partition, each.origin.offset,
+        each.sealed,
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class Queue(StrEnum):
     TIMER = "timer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """One attempt as the ledger has it."""
 
@@ -46,10 +46,19 @@ class Attempt:
     failure: Failure | None = None
     final_at: dt.datetime | None = None
 
+    def become(self, state: AttemptState, failure: Failure | None, now: dt.datetime) -> None:
+        """Notes the new state for the move and its event; the ledger's row is moved beside it."""
+        self.state, self.failure = state, failure
+        if state not in OPEN:
+            self.final_at = now
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Situation:
-    """One reminder with everything a move depends on.  `queue` is None once it has ended."""
+    """One reminder with everything a move depends on.  `queue` is None once it has ended.
+
+    Read for one transaction and owned by it.
+    """
 
     id: int
     subject: bytes
@@ -73,8 +82,11 @@ class Situation:
     token: int | None = None
     attempts: tuple[Attempt, ...] = ()
 
+    def find(self, attempt: int) -> Attempt | None:
+        return next((each for each in self.attempts if each.id == attempt), None)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Move:
     """Where a reminder goes.  `queue` None ends it; `emit` tells upstream; `correction` raises an ending."""
 

@@ -19,7 +19,7 @@ from gateway.ledger import accept, deadletters, freezes, offsets, stops, subject
 from gateway.ledger.accept import Accepted, Slots
 from gateway.ledger.commands import Command, Letter, Request, Stop, Validation
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Rules
+from gateway.ledger.follow import Move, Rules
 from schemas.vocabulary import Rejection
 
 
@@ -31,12 +31,14 @@ class Result:
     letters: Counter[str] = field(default_factory=Counter)
     accepted: list[Accepted] = field(default_factory=list)
     claimed: list[Request] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
 
     def add(self, other: Result) -> None:
         self.outcomes.update(other.outcomes)
         self.letters.update(other.letters)
         self.accepted.extend(other.accepted)
         self.claimed.extend(other.claimed)
+        self.moves.extend(other.moves)
 
 
 async def write(
@@ -138,14 +140,14 @@ class _Body:
                 conflicts = await self._accept(requests, result)
                 letters.extend(conflicts)
             if halts:
-                await stops.write(self.connection, halts, self.now, self.rules)
+                result.moves += await stops.write(self.connection, halts, self.now, self.rules)
                 result.outcomes.update((each.origin.partition, "command") for each in halts)
             if validations:
                 await accept.answer_validations(self.connection, validations, self.now)
                 result.outcomes.update((each.origin.partition, "command") for each in validations)
             if letters:
                 await deadletters.write(self.connection, letters, self.now)
-                await stops.hold_unreadable(self.connection, letters, self.now, self.rules)
+                result.moves += await stops.hold_unreadable(self.connection, letters, self.now, self.rules)
                 result.outcomes.update((each.origin.partition, "deadletter") for each in letters)
                 result.letters.update(each.reason for each in letters)
         return result

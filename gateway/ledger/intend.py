@@ -17,9 +17,7 @@ from gateway.ledger.database import Connection
 
 _INTEND: Final = """
 with i as (
-    select * from unnest(
-        $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::text[], $9::bytea[], $10::jsonb[]
-    ) as t(reminder, token, attempt, rung, channel, provider, sealed, inputs)
+    select * from unnest($3::intent_row[])
 ), ok as (
     select i.*, l.subject, l.row from i
     cross join lateral (
@@ -86,8 +84,8 @@ async def intend(connection: Connection, worker: int, intents: Sequence[Intent],
     permitted, frozen, stopped = await _fence(connection, intents, now)
     sendable: frozenset[int] = frozenset()
     if permitted:
-        columns = (list(column) for column in zip(*map(_row, permitted), strict=True))
-        sendable = frozenset(row[0] for row in await connection.fetch(_INTEND, worker, now, *columns))
+        rows = await connection.fetch(_INTEND, worker, now, [_row(each) for each in permitted])
+        sendable = frozenset(row[0] for row in rows)
     return Intended(sendable, frozen, stopped)
 
 

@@ -51,11 +51,7 @@ select (select count(*) from moved),
 
 _ADVANCE: Final = f"""
 with i as (
-    select * from unnest(
-        $1::bigint[], $2::int[], $3::reminder_state[], $4::reminder_state[], $5::text[], $6::timestamptz[],
-        $7::timestamptz[], $8::text[], $9::text[], $10::smallint[], $11::smallint[], $12::smallint[], $13::text[],
-        $14::bytea[], $15::lane[]
-    ) as t(id, seq, was, state, reason, was_at, at, leaves, enters, rung, tries, rescues, closed, event, lane)
+    select * from unnest($1::advance_row[])
 ), moved as (
     update live l set state = s.state, reason = s.reason, at = s.at, rung = s.rung, tries = s.tries,
         rescues = s.rescues, closed = s.closed, seq = l.seq + case when s.event is null then 0 else 1 end
@@ -69,17 +65,14 @@ with i as (
     insert into timer (at, id) select i.at, i.id from i where i.enters = 'timer'
 ), events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, i.seq + 1, 0, $16, i.event from i where i.event is not null
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i where i.event is not null
 )
 {_COUNTS}
 """  # noqa: S608  joins constants of this file
 
 _END: Final = f"""
 with i as (
-    select * from unnest(
-        $1::bigint[], $2::int[], $3::reminder_state[], $4::reminder_state[], $5::text[], $6::timestamptz[],
-        $7::timestamptz[], $8::text[], $9::bytea[], $10::lane[]
-    ) as t(id, seq, was, state, reason, was_at, at, leaves, event, lane)
+    select * from unnest($1::end_row[])
 ), moved as (
     delete from live where ctid = any (array(
         select x.row from i cross join lateral (
@@ -89,7 +82,7 @@ with i as (
     insert into ending (reminder, state, reason, seq, at) select i.id, i.state, i.reason, i.seq + 1, i.at from i
 ), {_QUEUE_ROWS}, events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, i.seq + 1, 0, $11, i.event from i
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i
 )
 {_COUNTS}
 """  # noqa: S608
@@ -103,8 +96,7 @@ where r.id = any($1::bigint[]) and s.key = r.stage_key and s.reminder = r.id
 
 _CORRECT: Final = """
 with i as (
-    select * from unnest($1::bigint[], $2::int[], $3::reminder_state[], $4::reminder_state[], $5::text[], $6::bytea[])
-        as t(id, seq, was, state, reason, event)
+    select * from unnest($1::end_row[])
 ), raised as (
     update ending e set state = s.state, reason = s.reason, seq = e.seq + 1
     from (select i.*, x.row from i cross join lateral (
@@ -113,7 +105,7 @@ with i as (
     returning 1
 ), events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, i.seq + 1, 0, $7, i.event from i
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i
 )
 select (select count(*) from raised), 0, 0
 """
@@ -129,8 +121,7 @@ update attempt a set state = s.state, failure = s.failure, code = s.code,
     final_at = case when s.settled then s.at else a.final_at end
 from (
     select i.*, x.row
-    from unnest($1::bigint[], $2::attempt_state[], $3::text[], $4::text[], $5::timestamptz[], $6::boolean[])
-        as i(id, state, failure, code, at, settled)
+    from unnest($1::attempt_row[]) as i
     cross join lateral (select a.ctid as row from attempt a where a.id = i.id limit 1) x
 ) s
 where a.ctid = s.row and attempt_moves(a.state, s.state)
@@ -139,7 +130,7 @@ returning a.id
 
 _REFS: Final = """
 insert into provider_ref (provider, ref, attempt)
-select * from unnest($1::text[], $2::text[], $3::bigint[]) on conflict (provider, ref) do nothing
+select * from unnest($1::provider_ref[]) on conflict (provider, ref) do nothing
 """
 
 # Attempt id, new state, failure, the provider's own code, when.
@@ -167,7 +158,7 @@ async def apply(connection: Connection, moves: Iterable[Move]) -> None:
         if free := [move.was.id for move in end if move.state not in _KEEPS_STAGE]:
             await connection.execute(_FREE_STAGE, free)
     if correct:
-        await _run(connection, _CORRECT, correct, _correct_row, EVENTS_TOPIC)
+        await _run(connection, _CORRECT, correct, _end_row, EVENTS_TOPIC)
 
 
 async def _note_unsettled(connection: Connection, advance: Sequence[Move], end: Sequence[Move]) -> None:
@@ -182,8 +173,7 @@ async def _note_unsettled(connection: Connection, advance: Sequence[Move], end: 
 
 
 async def _run(connection: Connection, sql: str, moves: Sequence[Move], row: Any, topic: str) -> None:
-    columns = (list(column) for column in zip(*map(row, moves), strict=True))
-    moved, left, expected = await connection.fetchrow(sql, *columns, topic)
+    moved, left, expected = await connection.fetchrow(sql, [row(move) for move in moves], topic)
     if moved != len(moves) or left != expected:
         raise LostGuard(f"{len(moves)} planned, {moved} moved; {expected} queue rows expected, {left} found")
 
@@ -203,11 +193,6 @@ def _end_row(move: Move) -> tuple[Any, ...]:
     return (
         was.id, was.seq, was.state, move.state, move.reason, was.at, move.at, was.queue, event_of(move), was.lane,
     )  # fmt: skip
-
-
-def _correct_row(move: Move) -> tuple[Any, ...]:
-    was = move.was
-    return (was.id, was.seq, was.state, move.state, move.reason, event_of(move))
 
 
 def event_of(move: Move) -> bytes:
@@ -247,12 +232,11 @@ async def move_attempts(
     """Raises attempts to new states, one change per attempt; returns the ids that moved.  A rank is never lowered."""
     if not changes:
         return set()
-    ids, states, failures, codes, ats = (list(column) for column in zip(*changes, strict=True))
-    settled = [state not in _STILL_OPEN for state in states]
-    return {row[0] for row in await connection.fetch(_ATTEMPTS, ids, states, failures, codes, ats, settled)}
+    rows = [(*change, change[1] not in _STILL_OPEN) for change in changes]
+    return {row[0] for row in await connection.fetch(_ATTEMPTS, rows)}
 
 
 async def keep_refs(connection: Connection, refs: Sequence[tuple[str, str, int]]) -> None:
     """Remembers (provider, its message id, attempt), whatever the order of arrival."""
     if refs:
-        await connection.execute(_REFS, *(list(column) for column in zip(*refs, strict=True)))
+        await connection.execute(_REFS, list(refs))

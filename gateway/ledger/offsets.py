@@ -19,7 +19,9 @@ where o.topic = $1 and o.partition = i.partition and o.next < i.next
 _READ: Final = "select partition, next from intake_offset where topic = $1 and partition = any($2::int[])"
 _RESET: Final = """
 insert into intake_offset (topic, partition, first, next) values ($1, $2, $3, $3)
-on conflict (topic, partition) do update set next = $3, updated_at = clock_timestamp()
+on conflict (topic, partition) do update set
+    -- next - first stays the number of records read
+    first = intake_offset.first + $3 - intake_offset.next, next = $3, updated_at = clock_timestamp()
 where intake_offset.next = $4
 """
 _COUNT: Final = """

@@ -32,7 +32,7 @@ where bucket between $1 and $2 order by bucket, reminder, seq, id limit $3
 # One index probe per event, whatever the statistics of this mostly empty table say.
 _DELETE: Final = """
 delete from outbox where ctid = any (array(
-    select x.row from unnest($1::smallint[], $2::bigint[], $3::int[], $4::bigint[]) as i(bucket, reminder, seq, id)
+    select x.row from unnest($1::outbox_row[]) as i
     cross join lateral (
         select o.ctid as row from outbox o
         where o.bucket = i.bucket and o.reminder = i.reminder and o.seq = i.seq and o.id = i.id limit 1
@@ -82,10 +82,4 @@ async def fetch(connection: Connection, low: int, high: int, limit: int) -> list
 
 async def delete(connection: Connection, events: Sequence[Event]) -> None:
     """Removes published events."""
-    await connection.execute(
-        _DELETE,
-        [each.bucket for each in events],
-        [each.reminder for each in events],
-        [each.seq for each in events],
-        [each.id for each in events],
-    )
+    await connection.execute(_DELETE, [(each.bucket, each.reminder, each.seq, each.id) for each in events])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.ledger import claims, follow, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Attempt, Move, Rules, Situation
+from gateway.ledger.follow import Move, Rules
 from gateway.ledger.moves import AttemptChange
 from gateway.ledger.states import attempt_moves
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
@@ -23,6 +23,7 @@ class Outcome:
 
     attempt: int
     reminder: int
+    subject: bytes
     provider: str
     state: AttemptState
     failure: Failure | None = None
@@ -65,24 +66,22 @@ async def record(
 
     Repeatable: an attempt that moved already does not move again.  The provider's id is kept in any case.
     """
-    reminders = [outcome.reminder for outcome in outcomes]
-    await subjects.lock_reminders(connection, reminders)
+    await subjects.lock(connection, (outcome.subject for outcome in outcomes))
     await moves.keep_refs(
         connection,
         sorted({(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None}),
     )
-    found = await situations.read(connection, reminders)
+    found = await situations.read(connection, (outcome.reminder for outcome in outcomes))
     changes: dict[int, AttemptChange] = {}
     planned: dict[int, Move] = {}
     for outcome in outcomes:
         was = found[outcome.reminder]
-        attempt = next((each for each in was.attempts if each.id == outcome.attempt), None)
+        attempt = was.find(outcome.attempt)
         if attempt is None or not attempt_moves(attempt.state, outcome.state):
             continue
-        now_attempt = replace(attempt, state=outcome.state, failure=outcome.failure)
-        was = found[outcome.reminder] = with_attempt(was, now_attempt)
+        attempt.become(outcome.state, outcome.failure, now)
         changes[attempt.id] = (attempt.id, outcome.state, outcome.failure, outcome.code, now)
-        move = follow.after_attempt(was, now_attempt, now, rules, retry_after=outcome.retry_after, jitter=jitter())
+        move = follow.after_attempt(was, attempt, now, rules, retry_after=outcome.retry_after, jitter=jitter())
         if move is not None:
             planned[was.id] = move
     await moves.move_attempts(connection, list(changes.values()))
@@ -156,21 +155,15 @@ async def _take_back(
     for was in (await situations.read(connection, tokens)).values():
         if was.worker != worker or was.token != tokens[was.id]:
             continue
-        current = next((each for each in was.attempts if each.id == was.attempt), None)
+        current = None if was.attempt is None else was.find(was.attempt)
         if was.state is ReminderState.SCHEDULED:
             planned.append(follow.rescue(was, now, rules))
         elif current is not None and current.state is AttemptState.INTENDED:
-            unknown = replace(current, state=AttemptState.UNKNOWN, failure=Failure.AMBIGUOUS)
-            was = with_attempt(was, unknown)
-            changes.append((unknown.id, unknown.state, unknown.failure, "worker_lost", now))
-            move = follow.after_attempt(was, unknown, now, rules, jitter=jitter())
+            current.become(AttemptState.UNKNOWN, Failure.AMBIGUOUS, now)
+            changes.append((current.id, current.state, current.failure, "worker_lost", now))
+            move = follow.after_attempt(was, current, now, rules, jitter=jitter())
             assert move is not None
             planned.append(move)
     await moves.move_attempts(connection, changes)
     await moves.apply(connection, planned)
     return planned
-
-
-def with_attempt(was: Situation, changed: Attempt) -> Situation:
-    """The situation with one attempt replaced by its new state."""
-    return replace(was, attempts=tuple(changed if each.id == changed.id else each for each in was.attempts))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.ledger import follow, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
-from gateway.ledger.outcomes import Jitter, with_attempt
+from gateway.ledger.outcomes import Jitter
 from gateway.ledger.situations import ATTEMPT_STATE, FAILURE
 from gateway.ledger.states import receipt_disposition
 from schemas.vocabulary import AttemptState, Disposition, Failure
@@ -25,11 +25,7 @@ on conflict (key) do nothing returning key
 """
 _STORE: Final = """
 with i as (
-    select * from unnest(
-        $1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::attempt_state[], $7::text[], $8::text[],
-        $9::timestamptz[], $10::timestamptz[], $11::bytea[], $12::timestamptz[], $13::text[]
-    ) as t(id, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at, sealed, sweep_at,
-           disposition)
+    select * from unnest($1::receipt_row[])
 ), kept as (
     insert into receipt (id, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at, sealed,
                          disposition)
@@ -44,8 +40,7 @@ join provider_ref r on r.provider = i.provider and r.ref = i.ref
 _ATTEMPTS: Final = "select id, reminder, subject, provider from attempt where id = any($1::bigint[])"
 _DISPOSE: Final = """
 with i as (
-    select * from unnest($1::bigint[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
-        as t(id, disposition, attempt, swept, again)
+    select * from unnest($1::disposed_row[])
 ), disposed as (
     update receipt r set disposition = s.disposition, attempt = coalesce(s.attempt, r.attempt)
     from (select i.*, x.row from i cross join lateral (
@@ -117,7 +112,7 @@ async def store(connection: Connection, callbacks: Sequence[CallbackToStore], no
         kept.append(first)
     rows = [_row(event) for each, first in zip(callbacks, kept, strict=True) if first for event in each.events]
     if rows:
-        await connection.execute(_STORE, *_columns(rows))
+        await connection.execute(_STORE, rows)
     return kept
 
 
@@ -173,16 +168,16 @@ async def apply(
             engaged.append((receipt.id, attempt_id, receipt.code, receipt.occurred_at))
         elif receipt.state is not None:
             was = found[reminder]
-            attempt = next(each for each in was.attempts if each.id == attempt_id)
+            attempt = was.find(attempt_id)
+            assert attempt is not None
             disposition = receipt_disposition(attempt.state, receipt.state)
             if disposition is Disposition.APPLIED:
                 since = attempt.intended_at
                 if was.queue is None:
                     disposition = Disposition.LATE
-                changed = replace(attempt, state=receipt.state, failure=receipt.failure, final_at=receipt.occurred_at)
-                was = found[reminder] = with_attempt(was, changed)
+                attempt.become(receipt.state, receipt.failure, now)
                 changes[attempt_id] = (attempt_id, receipt.state, receipt.failure, receipt.code, now)
-                move = follow.after_attempt(was, changed, now, rules, jitter=jitter())
+                move = follow.after_attempt(was, attempt, now, rules, jitter=jitter())
                 if move is not None:
                     planned[reminder] = move
         settled.append((receipt.id, disposition, attempt_id, receipt.sweep_at, None))
@@ -191,7 +186,7 @@ async def apply(
     await moves.apply(connection, planned.values())
     if engaged:
         await connection.execute(_ENGAGE, *_columns(engaged))
-    await connection.execute(_DISPOSE, *_columns(settled))
+    await connection.execute(_DISPOSE, settled)
     return disposed, list(planned.values())
 
 

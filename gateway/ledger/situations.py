@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Attempt, Queue, Situation
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
 
-_REMINDERS = """
+_REMINDERS: Final = """
 select r.id, r.subject, r.lender, r.source, r.request_id, r.lane, r.ladder, r.not_after,
-       l.state, l.reason, l.seq, l.at, l.rung, l.tries, l.rescues, l.attempt, l.closed,
-       c.worker, c.token, e.state, e.reason, e.seq, e.at
+       l.state, l.reason, l.seq, l.at, l.rung, l.tries, l.rescues, l.attempt, l.closed, c.worker, c.token, l.attempts,
+       a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at
 from unnest($1::bigint[]) as i(id)
 join reminder r on r.id = i.id
 left join live l on l.id = i.id
 left join claim c on c.id = i.id
-left join ending e on e.reminder = i.id
+left join attempt a on a.id = l.attempt
 """
 
-_ATTEMPTS = """
+_ENDINGS: Final = "select reminder, state, reason, seq, at from ending where reminder = any($1::bigint[])"
+
+_ATTEMPTS: Final = """
 select reminder, id, rung, channel, provider, state, intended_at, failure, final_at
 from attempt where reminder = any($1::bigint[]) order by id
 """
@@ -39,35 +40,53 @@ async def attempts_of(connection: Connection, reminders: Iterable[int]) -> dict[
     """Every attempt of these reminders, oldest first."""
     found: dict[int, list[Attempt]] = {}
     for row in await connection.fetch(_ATTEMPTS, list(reminders)):
-        found.setdefault(row[0], []).append(
-            Attempt(row[1], row[2], CHANNEL[row[3]], row[4], ATTEMPT_STATE[row[5]], row[6], FAILURE[row[7]], row[8])
-        )
+        found.setdefault(row[0], []).append(_attempt(row[1], row[2:]))
     return found
 
 
 async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Situation]:
-    """The situation of each reminder that exists, by id."""
-    ids = list(set(reminders))
-    rows = await connection.fetch(_REMINDERS, ids)
-    attempts = await attempts_of(connection, ids)
-    situations = {}
-    for row in rows:
+    """The situation of each reminder that exists, by id.
+
+    A living reminder with one attempt, the usual case, comes with a single query; histories and endings take more.
+    """
+    situations: dict[int, Situation] = {}
+    ended = []
+    longer = []
+    for row in await connection.fetch(_REMINDERS, list(set(reminders))):
         (id_, subject, lender, source, request_id, lane, ladder, not_after) = row[:8]
-        (state, reason, seq, at, rung, tries, rescues, attempt, closed, worker, token) = row[8:19]
-        mine = tuple(attempts.get(id_, ()))
+        (state, reason, seq, at, rung, tries, rescues, attempt, closed, worker, token, made) = row[8:20]
         if state is None:
-            ended = REMINDER_STATE[row[19]]
-            situations[id_] = Situation(
-                id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
-                ended, REASON[row[20]], row[21], row[22], None, attempts=mine,
-            )  # fmt: skip
+            ended.append(row)
             continue
+        if made > 1:
+            longer.append(id_)
         situations[id_] = Situation(
             id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, queue_of(state, worker),
-            rung, tries, rescues, attempt, REASON[closed], worker, token, mine,
+            rung, tries, rescues, attempt, REASON[closed], worker, token,
+            (_attempt(attempt, row[20:]),) if made == 1 else (),
         )  # fmt: skip
+    if longer or ended:
+        await _add_endings(connection, situations, ended)
+        for id_, attempts in (await attempts_of(connection, [*longer, *(row[0] for row in ended)])).items():
+            situations[id_].attempts = tuple(attempts)
     return situations
+
+
+async def _add_endings(connection: Connection, situations: dict[int, Situation], ended: list[Any]) -> None:
+    endings = {row[0]: row for row in await connection.fetch(_ENDINGS, [row[0] for row in ended])}
+    for row in ended:
+        _, state, reason, seq, at = endings[row[0]]
+        id_, subject, lender, source, request_id, lane, ladder, not_after = row[:8]
+        situations[id_] = Situation(
+            id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
+            REMINDER_STATE[state], REASON[reason], seq, at, None,
+        )  # fmt: skip
+
+
+def _attempt(id_: int, columns: tuple[Any, ...]) -> Attempt:
+    rung, channel, provider, state, intended_at, failure, final_at = columns
+    return Attempt(id_, rung, CHANNEL[channel], provider, ATTEMPT_STATE[state], intended_at, FAILURE[failure], final_at)
 
 
 def queue_of(state: str, worker: int | None) -> Queue:
@@ -75,7 +94,3 @@ def queue_of(state: str, worker: int | None) -> Queue:
     if worker is not None:
         return Queue.CLAIM
     return Queue.DUE if state == "scheduled" else Queue.TIMER
-
-
-def utc(value: dt.datetime) -> dt.datetime:
-    return value.astimezone(dt.UTC)

@@ -12,7 +12,7 @@ from gateway.ids import to_reference
 from gateway.ledger import accept, follow, moves, situations, subjects
 from gateway.ledger.commands import Letter, Stop
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Rules
+from gateway.ledger.follow import Move, Rules
 from schemas.messages import ReminderStatus
 from schemas.vocabulary import Answer, Reason, ReminderState
 
@@ -35,7 +35,7 @@ _LIVE_OF: Final = "select id from live where subject = any($1::bytea[])"
 _encode = msgspec.json.Encoder().encode
 
 
-async def write(connection: Connection, stops: Sequence[Stop], now: dt.datetime, rules: Rules) -> None:
+async def write(connection: Connection, stops: Sequence[Stop], now: dt.datetime, rules: Rules) -> list[Move]:
     """Applies stops whose subjects are locked, in their order: tombstone, moves, answers."""
     await connection.execute(
         _BURY,
@@ -44,8 +44,10 @@ async def write(connection: Connection, stops: Sequence[Stop], now: dt.datetime,
         [each.value for each in stops],
         [each.as_of for each in stops],
     )
+    made: list[Move] = []
     for stop in stops:
-        await _cancel(connection, stop, await _named(connection, stop), now, rules)
+        made += await _cancel(connection, stop, await _named(connection, stop), now, rules)
+    return made
 
 
 async def _named(connection: Connection, stop: Stop) -> list[int]:
@@ -57,7 +59,9 @@ async def _named(connection: Connection, stop: Stop) -> list[int]:
     return [row[0] for row in rows]
 
 
-async def _cancel(connection: Connection, stop: Stop, reminders: list[int], now: dt.datetime, rules: Rules) -> None:
+async def _cancel(
+    connection: Connection, stop: Stop, reminders: list[int], now: dt.datetime, rules: Rules
+) -> list[Move]:
     planned = []
     late = []
     for was in (await situations.read(connection, reminders)).values():
@@ -75,6 +79,7 @@ async def _cancel(connection: Connection, stop: Stop, reminders: list[int], now:
             for was in late
         ],
     )
+    return planned
 
 
 def _too_late(was: follow.Situation, now: dt.datetime) -> bytes:
@@ -91,14 +96,16 @@ def _too_late(was: follow.Situation, now: dt.datetime) -> bytes:
     )
 
 
-async def hold_unreadable(connection: Connection, letters: Sequence[Letter], now: dt.datetime, rules: Rules) -> None:
+async def hold_unreadable(
+    connection: Connection, letters: Sequence[Letter], now: dt.datetime, rules: Rules
+) -> list[Move]:
     """Holds what a stop that could not be read may have named.  Losing a stop is worse than losing a reminder."""
     keys = {each.subject[0] for each in letters if each.subject is not None}
     borrowers = [each.borrower for each in letters if each.subject is None and each.borrower is not None]
     if borrowers:
         keys.update(await subjects.of_borrowers(connection, borrowers))
     if not keys:
-        return
+        return []
     await subjects.hold(connection, sorted(keys), now)
     rows = await connection.fetch(_LIVE_OF, sorted(keys))
     planned = [
@@ -107,6 +114,7 @@ async def hold_unreadable(connection: Connection, letters: Sequence[Letter], now
         if was.state is ReminderState.SCHEDULED
     ]
     await moves.apply(connection, planned)
+    return planned
 
 
 async def released(connection: Connection, key: bytes) -> bool:

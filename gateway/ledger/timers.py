@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
 from typing import Final
 
 from gateway.ledger import follow, freezes, moves, situations, subjects
@@ -33,12 +32,12 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
         if was.queue is not Queue.TIMER or was.at > now:
             continue
         if was.state is ReminderState.AWAITING:
-            open_attempts = [each for each in was.attempts if each.state in OPEN]
             move = follow.window_closed(was, now)
-            for each in open_attempts:
-                changes.append((each.id, AttemptState.UNCONFIRMED, each.failure, None, now))
-                was = _with_unconfirmed(was, each.id)
-            planned.append(replace(move, was=was))
+            for each in was.attempts:
+                if each.state in OPEN:
+                    changes.append((each.id, AttemptState.UNCONFIRMED, each.failure, None, now))
+                    each.become(AttemptState.UNCONFIRMED, each.failure, now)
+            planned.append(move)
         elif now >= was.not_after:
             planned.append(follow.expire(was, now))
         elif was.id in frozen:
@@ -58,12 +57,3 @@ async def _frozen(connection: Connection, found: dict[int, Situation], in_force:
     rows = await connection.fetch(_FACTS, list(found))
     kinds = ("source", "lender", "product", "stage", "template")
     return frozenset(row[0] for row in rows if in_force.covers(dict(zip(kinds, row[1:], strict=True))))
-
-
-def _with_unconfirmed(was: Situation, attempt: int) -> Situation:
-    return replace(
-        was,
-        attempts=tuple(
-            replace(each, state=AttemptState.UNCONFIRMED) if each.id == attempt else each for each in was.attempts
-        ),
-    )

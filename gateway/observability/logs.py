@@ -22,8 +22,8 @@ from structlog.typing import EventDict, FilteringBoundLogger
 # fmt: off
 FIELDS: Final = frozenset({
     # who and what, by id or name
-    "adapter", "attempt", "channel", "component", "group", "internal_port", "lane", "lender", "logger", "number",
-    "offset", "partition", "provider", "public_port", "reminder", "role", "round", "source", "stage", "stored",
+    "adapter", "attempt", "channel", "component", "group", "internal_port", "lane", "lender", "number", "offset",
+    "partition", "provider", "public_port", "reminder", "role", "round", "source", "stage", "stored",
     "template", "topic", "version", "worker",
     # how it stands, by a code of a closed set
     "code", "disposition", "failure", "late", "outcome", "reason", "rejection", "scope", "signal", "state", "status",
@@ -39,7 +39,8 @@ _EVENT: Final = re.compile(r"[a-z]+(?:[._][a-z]+)*")
 _FIELD: Final = re.compile(r"[a-z][a-z_]{0,39}")
 _VALUE: Final = re.compile(r"(?!.*://)[A-Za-z0-9_.:/@ -]{0,128}")
 _SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}")
-_BREAKS: Final = re.compile(r"[^\x20-\x7e]+")
+_BREAK: Final = re.compile(r"[\r\n]+")
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 _OURS: Final = ("gateway", "providers", "schemas")
 _LONGEST_TEMPLATE: Final = 200
 _MOST: Final = 20
@@ -51,7 +52,7 @@ _SCALAR: Final = (bool, int, float, type(None))
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """The logger of a module.  It may be made before `setup`, which it follows from then on."""
-    return cast("FilteringBoundLogger", structlog.get_logger(component=name))
+    return cast("FilteringBoundLogger", structlog.get_logger(name))
 
 
 def setup(level: str = "info", stream: TextIO | None = None) -> None:
@@ -68,7 +69,7 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Sink(stream or sys.stdout),
+        logger_factory=lambda name="": _Sink(name, stream or sys.stdout),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -77,7 +78,8 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
 
 
 class _Sink:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name = name
         self._stream = stream
 
     def msg(self, line: str) -> None:
@@ -108,7 +110,7 @@ class _LibraryHandler(logging.Handler):
         """The default prints the record with its arguments."""
 
 
-def _name_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def _name_exception(_sink: _Sink, _method: str, event: EventDict) -> EventDict:
     given = event.pop("exc_info", None)
     if given is True:
         given = sys.exc_info()
@@ -158,16 +160,17 @@ def _place(error: BaseException) -> str | None:
     return found
 
 
-def _keep_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def _keep_fields(sink: _Sink, _method: str, event: EventDict) -> EventDict:
     name = event.pop("event", "")
     kept: EventDict = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": name}
+    kept["logger"] = _UNPRINTABLE.sub(" ", sink.name)
     dropped: set[str] = set()
     if not (isinstance(name, str) and _EVENT.fullmatch(name)):
         kept["event"] = "unnamed"
         dropped.add("event")
     for field, value in event.items():
         if isinstance(value, _Constant):
-            kept[field] = _BREAKS.sub(" ", value)[:_LONGEST_TEMPLATE]
+            kept[field] = _UNPRINTABLE.sub(" ", value)[:_LONGEST_TEMPLATE]
         elif field in FIELDS and (shown := _shown(value)) is not _UNFIT:
             kept[field] = shown
         else:
@@ -184,7 +187,7 @@ _UNFIT: Final = object()
 def _shown(value: Any) -> Any:
     """The value as it may stand in a log, or _UNFIT."""
     if isinstance(value, str):
-        text = _BREAKS.sub(" ", str(value))
+        text = _BREAK.sub(" ", str(value))
         return text if _VALUE.fullmatch(text) else _UNFIT
     if isinstance(value, float) and not -1e300 < value < 1e300:
         return str(value)  # JSON has no infinity

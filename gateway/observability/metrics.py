@@ -67,10 +67,10 @@ class Metrics:
         channels = {name: str(channel) for name, channel in providers.items()} | {OTHER: OTHER}
         self._channel = channels
 
-        state = ("state", "reason")
+        state_and_reason = ("state", "reason")
         moves = ((state, reason) for state, reasons in REASONS.items() for reason in reasons)
-        self._born = counts("reminders_born", "Reminders made, by first state.", state, BIRTHS)
-        self._moves = counts("reminder_moves", "Moves of reminders into a state.", state, moves)
+        self._born = counts("reminders_born", "Reminders made, by first state.", state_and_reason, BIRTHS)
+        self._moves = counts("reminder_moves", "Moves of reminders into a state.", state_and_reason, moves)
         self._corrections = counts("reminder_corrections", "Last words after the end.", ("was", "state"), CORRECTIONS)
         self._attempts = counts(
             "attempts",

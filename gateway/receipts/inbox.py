@@ -24,17 +24,19 @@ from gateway.observability.logs import get_logger
 from gateway.sealing import Sealer
 from gateway.worker import Worker
 from providers.contract import Engaged, Inbound, Invalid, KeyPress, ProviderEvent, Receipt
-from schemas.vocabulary import Disposition
+from schemas.vocabulary import AttemptState, Disposition, Failure
 
 log = get_logger(__name__)
 
 # The sweep leaves what this process is about to apply from memory alone for so long.
 _SWEEP_AFTER: Final = dt.timedelta(seconds=3)
+_MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})
 _KEEP_PARKED: Final = dt.timedelta(hours=72)
 
 
 class ReceiptObserver(Protocol):
     def moved(self, moves: Sequence[Move]) -> None: ...
+    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
     def disposed(self, provider: str, disposition: Disposition) -> None: ...
     def receipt_lag(self, provider: str, seconds: float) -> None: ...
 
@@ -154,6 +156,8 @@ class ReceiptInbox:
         self._metrics.moved(moves)
         for each in disposed:
             self._metrics.disposed(each.receipt.provider, each.disposition)
+            if each.receipt.state is not None and each.disposition in _MOVED:
+                self._metrics.attempt(each.receipt.provider, each.receipt.state, each.receipt.failure)
             if each.handed_over_at is not None:
                 lag = (each.receipt.received_at - each.handed_over_at).total_seconds()
                 self._metrics.receipt_lag(each.receipt.provider, max(lag, 0.0))

@@ -13,7 +13,7 @@ EMPTY_BODY = hashlib.sha256(b"").hexdigest()
 
 def canonical_query(params: Mapping[str, str]) -> str:
     """Sorted by name and encoded by RFC 3986; signed and sent in exactly this form."""
-    return "&".join(f"{quote(name, safe='~')}={quote(params[name], safe='~')}" for name in sorted(params))
+    return "&".join(f"{quote(name, safe='')}={quote(params[name], safe='')}" for name in sorted(params))
 
 
 def authorization(method: str, path: str, query: str, headers: Mapping[str, str], key_id: str, secret: str) -> str:

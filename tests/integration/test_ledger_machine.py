@@ -286,7 +286,8 @@ class Ledger(RuleBasedStateMachine):
             sent.taken = state is A.ACCEPTED
         sent.recorded = True
         ref = f"ref{sent.attempt}" if state is A.ACCEPTED else None
-        done = Outcome(sent.attempt, sent.reminder, "p", state, failure, "code", ref, 1.0)
+        subject = next(each.subject for each in self.requests if each.id == sent.reminder)
+        done = Outcome(sent.attempt, sent.reminder, subject, "p", state, failure, "code", ref, 1.0)
 
         async def work(connection: Any) -> Any:
             return await outcomes.record(connection, [done], self.now, RULES, self.random.random)

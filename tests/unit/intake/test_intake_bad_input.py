@@ -317,7 +317,9 @@ FIELDS: list[tuple[dict[str, Any], R, str | None]] = [
     # references
     *(
         ({"data.borrower.ref": ref}, R.BAD_REFERENCE, "data.borrower.ref")
-        for ref in ("+8613800138000", "13800138000", "8613800138000", "11010519491231002X", "447911123456", "139-0000-1234")
+        for ref in (
+            "+8613800138000", "13800138000", "8613800138000", "11010519491231002X", "447911123456", "139-0000-1234",
+        )
     ),
     ({"data.debt.ref": "110105491231002"}, R.BAD_REFERENCE, "data.debt.ref"),
     ({"data.debt.ref": "123-45-6789"}, R.BAD_REFERENCE, "data.debt.ref"),

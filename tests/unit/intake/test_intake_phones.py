@@ -9,13 +9,13 @@ from gateway.intake.phones import is_international, is_phone
 
 
 def by_parsing(address: str) -> bool:
-    """Valid for phonenumbers, and written exactly as it would write it."""
+    """Valid for phonenumbers, written exactly as it would write it, and no longer than E.164 allows."""
     try:
         parsed = phonenumbers.parse(address, None)
     except phonenumbers.NumberParseException:
         return False
     e164 = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-    return phonenumbers.is_valid_number(parsed) and e164 == address
+    return phonenumbers.is_valid_number(parsed) and e164 == address and len(address) <= 16
 
 
 TYPES = [

@@ -78,7 +78,7 @@ TREE: dict[str, Any] = {
     "database": {"dsn": "env:DSN"},
     "kafka": {"bootstrap": "localhost:9092"},
     "http": {"public_url": "https://reminders.example.com", "app_tokens": ["env:APP"]},
-    "sealing": {"keys": {1: "env:SEALING_1"}, "current": 1, "index_key": "env:INDEX"},
+    "sealing": {"keys": {"1": "env:SEALING_1"}, "current": 1, "index_key": "env:INDEX"},
     "lenders": {"harbour": {"name": "Harbour", "routes": {"sms": "texts", "push": "bells", "voice": "calls"}}},
     "providers": {
         "texts": {
@@ -107,7 +107,7 @@ class Case:
         self.path = folder / "gateway.yaml"
         self.text: str | None = None  # the file as it is, instead of the tree
 
-    def set(self, path: str, value: Any) -> None:
+    def put(self, path: str, value: Any) -> None:
         *parents, last = path.split("/")
         inner = self.tree
         for part in parents:

@@ -1,0 +1,194 @@
+"""What a loaded configuration says and does; variables over the file; the example."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic import ValidationError
+
+from gateway.config import Config, OnUnknown, Role, describe, load
+from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, REQUESTS_TOPIC
+from schemas.vocabulary import Channel
+from tests.unit.config.case import SECRETS, Case, key
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "gateway.yaml"
+
+
+def test_the_defaults_are_those_of_the_service(case: Case) -> None:
+    config = case.load()
+    kafka, provider = config.kafka, config.providers["texts"]
+    assert (kafka.requests_topic, kafka.events_topic, kafka.deadletters_topic) == (
+        REQUESTS_TOPIC,
+        EVENTS_TOPIC,
+        DEADLETTERS_TOPIC,
+    )
+    assert config.roles == frozenset(Role)
+    assert provider.on_unknown is OnUnknown.WAIT
+    assert provider.total_timeout_seconds > provider.connect_timeout_seconds + provider.read_timeout_seconds
+    assert config.lenders["harbour"].routes == {Channel.SMS: "texts", Channel.PUSH: "bells", Channel.VOICE: "calls"}
+
+
+def test_settings_are_what_the_adapter_reads(case: Case) -> None:
+    config = case.load()
+    for name, provider in config.providers.items():
+        assert type(provider.settings) is case.adapters[provider.adapter].settings_type, name
+    hash(config.providers["bells"].settings)
+
+
+def test_it_cannot_be_changed(case: Case) -> None:
+    config = case.load()
+    with pytest.raises(ValidationError):
+        config.log_level = "debug"
+    with pytest.raises(ValidationError):
+        config.http.public_port = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path", "shown"),
+    [
+        ("GATEWAY__KAFKA__BOOTSTRAP", "a:1,b:2", "kafka.bootstrap", "a:1,b:2"),
+        ("gateway__kafka__group", "other", "kafka.group", "other"),
+        ("GATEWAY__DATABASE__POOL_SIZE", "3", "database.pool_size", "3"),
+        ("GATEWAY__DISPATCH__FAST_PATH", "false", "dispatch.fast_path", "False"),
+        ("GATEWAY__LOG_LEVEL", "debug", "log_level", "debug"),
+        ("GATEWAY__ROLES", '["intake", "relay"]', "roles", "intake, relay"),
+        ("GATEWAY__KAFKA__SECURITY", '{"protocol": "SSL"}', "kafka.security.protocol", "SSL"),
+        ("GATEWAY__KAFKA__SECURITY__PROTOCOL", "SSL", "kafka.security.protocol", "SSL"),
+        ("GATEWAY__LENDERS__HARBOUR__NAME", "Port", "lenders.harbour.name", "Port"),
+        ("GATEWAY__PROVIDERS__TEXTS__RATE_PER_SECOND", "7", "providers.texts.rate_per_second", "7.0"),
+        ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__ACCOUNT", "0012", "providers.texts.settings.account", "0012"),
+        ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__LIMIT", "5", "providers.texts.settings.limit", "5"),
+        ("GATEWAY__SEALING__KEYS__1", "env:OTHER", "sealing.keys.1", "*** (env:OTHER)"),
+    ],
+)
+def test_a_variable_overrides_the_file(case: Case, name: str, value: str, path: str, shown: str) -> None:
+    case.environ |= {name: value, "OTHER": key(b"o")}
+    after = dict(describe(case.load()))
+    assert after[path] == shown
+    del case.environ[name]
+    before = dict(describe(case.load()))
+    assert [each for each in before if before[each] != after[each]] == [path]
+
+
+def test_only_our_variables_count(case: Case) -> None:
+    case.environ |= {"GATEWAY_PORT": "tcp://1", "KAFKA__GROUP": "x", "XGATEWAY__LOG_LEVEL": "debug"}
+    assert case.load().log_level == "info"
+
+
+def test_it_builds_a_sealer_that_opens_what_older_keys_sealed(case: Case) -> None:
+    sealed = case.load().sealing.sealer().seal(b"hello", 7, "name")
+    case.environ["GATEWAY__SEALING__KEYS__2"] = key(b"2")
+    case.environ["GATEWAY__SEALING__CURRENT"] = "2"
+    sealer = case.load().sealing.sealer()
+    assert sealer.open(sealed, 7, "name") == b"hello"
+    assert sealer.seal(b"hello", 7, "name")[1:5] == (2).to_bytes(4, "big")
+
+
+def test_what_aiokafka_is_given(case: Case) -> None:
+    options = case.load().kafka.client_options()
+    assert options == {
+        "bootstrap_servers": ["localhost:9092"],
+        "client_id": "reminder-gateway",
+        "security_protocol": "PLAINTEXT",
+    }
+    secured = {
+        "protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_username": "me",
+        "sasl_password": "env:TEXT_KEY",
+    }
+    case.put("kafka/security", secured)
+    options = case.load().kafka.client_options()
+    assert isinstance(options.pop("ssl_context"), ssl.SSLContext)
+    assert options == {
+        "bootstrap_servers": ["localhost:9092"],
+        "client_id": "reminder-gateway",
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "me",
+        "sasl_plain_password": SECRETS["TEXT_KEY"],
+    }
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8080", "http://127.0.0.1:1", "http://[::1]:1", "https://a.example"])
+def test_http_is_for_loopback(case: Case, url: str) -> None:
+    case.put("http/public_url", f"{url}/base/")
+    assert case.load().http.public_url == f"{url}/base"
+
+
+def test_ports_the_system_chooses_may_be_the_same(case: Case) -> None:
+    case.put("http/public_port", 0)
+    case.put("http/internal_port", 0)
+    assert case.load().http.internal_port == 0
+
+
+def test_templates_go_by_template_stage_and_locale(case: Case) -> None:
+    case.put("providers/calls/templates/repayment/d3", {"en": {"code": "T2", "sign": "S"}})
+    mapped = case.load().providers["calls"].mappings()
+    assert {key: each.code for key, each in mapped.items()} == {
+        ("repayment", "*", "*"): "T1",
+        ("repayment", "d3", "en"): "T2",
+    }
+
+
+def test_keys_are_taken_as_they_are_written(case: Case) -> None:
+    """YAML would make a truth value of the locale `no` and a number of the lender `007`."""
+    case.text = """
+lenders: {007: {name: Agency, colour: red}}
+providers: {calls: {adapter: call, templates: {repayment: {d3: {no: {code: T}}}}}}
+"""
+    assert {path for path, _ in case.found()} >= {"lenders.007.colour"}
+    case.text = None
+    case.tree["lenders"]["007"] = case.tree["lenders"].pop("harbour")
+    case.put("providers/calls/templates/repayment/d3", {"no": {"code": "T"}})
+    case.text = yaml.safe_dump(case.tree).replace("'007'", "007").replace("'no'", "no")
+    assert case.found() == {("providers.calls.templates.repayment.d3.no", "unknown_template")}
+
+
+def test_everything_in_force_is_described_once(case: Case) -> None:
+    rows = describe(case.load())
+    paths = [path for path, _ in rows]
+    assert len(set(paths)) == len(paths)
+    sections = {path.partition(".")[0] for path in paths}
+    assert sections == set(Config.model_fields)
+    assert dict(rows)["dispatch.lease_seconds"] == "30.0"
+    assert dict(rows)["providers.texts.settings.base_url"] == "https://text.example.com"
+
+
+def _example_secrets() -> dict[str, str]:
+    pem = (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
+    return {
+        "GATEWAY_DATABASE_DSN": "postgresql://reminders:canary@localhost:5432/reminders",
+        "KAFKA_PASSWORD": "canary-kafka",
+        "APP_TOKEN": "canary-app-token-0123456789",
+        "SEALING_KEY_1": key(b"1"),
+        "SEALING_INDEX_KEY": key(b"i"),
+        "TWILIO_AUTH_TOKEN": "canary-twilio",
+        "TWILIO_CALLBACK_TOKEN": "canary-twilio-callback-0123",
+        "FCM_PRIVATE_KEY": pem,
+        "ALIYUN_ACCESS_KEY_SECRET": "canary-aliyun",
+        "ALIYUN_CALLBACK_TOKEN": "canary-aliyun-callback-0123",
+    }
+
+
+def test_the_example_loads_with_the_adapters_there_are() -> None:
+    secrets = _example_secrets()
+    config = load(EXAMPLE, secrets)
+    assert {each.adapter for each in config.providers.values()} == {"twilio_sms", "fcm", "aliyun_voice"}
+    shown = repr(config) + repr(describe(config))
+    assert not [value for value in secrets.values() if value in shown]
+
+
+def test_the_example_names_the_secrets_it_needs() -> None:
+    named = set(re.findall(r"env:([A-Z0-9_]+)", re.sub(r"#.*", "", EXAMPLE.read_text(encoding="utf-8"))))
+    assert named == set(_example_secrets())
