@@ -33,7 +33,7 @@ from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder, LenderFacts
 from gateway.intake.intake import FreezeRule, Intake
 from gateway.intake.positions import Positions
-from gateway.ledger import schema, timeline
+from gateway.ledger import schema, timeline, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Rules
 from gateway.lifecycle import Lifecycle
@@ -88,6 +88,8 @@ class Application:
             log.error("start_failed", exc_info=error)
         log.info("stopping", reason=self._failed or "asked")
         self.health.stop()
+        # Whoever routes work here needs a moment to see it.
+        await asyncio.sleep(self._config.shutdown.not_ready_seconds)
         late = await self._lifecycle.stop()
         log.info("stopped", reason=self._failed or "asked", late=late)
         return 1 if self._failed else 0
@@ -340,8 +342,7 @@ class Application:
 
 async def _database_time(database: Database) -> dt.datetime:
     async with database.connection() as connection:
-        now: dt.datetime = await connection.fetchval("select clock_timestamp()")
-        return now
+        return await workers.clock(connection)
 
 
 def _rules(config: Config) -> Rules:

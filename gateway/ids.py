@@ -27,12 +27,20 @@ _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 class IdSource:
     """Makes ids for one worker number.  Never repeats one, even when the clock stands still or steps back."""
 
-    def __init__(self, number: int, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+    def __init__(
+        self,
+        number: int,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        after: IdSource | None = None,
+    ) -> None:
+        """`after` is this process's source before it: the same number leased again must not repeat its ids."""
         if not 0 <= number < WORKER_NUMBERS:
             raise ValueError(f"worker number {number} is outside 0..{WORKER_NUMBERS - 1}")
         self._number = number
         self._now_ms = now_ms
-        self._tick = 0  # milliseconds and counter as one number, so that a full counter borrows the next millisecond
+        self._tick = (
+            0 if after is None else after._tick
+        )  # milliseconds and counter as one number, so that a full counter borrows the next millisecond
 
     def next(self, bucket: int) -> int:
         """A new id in `bucket` (0..255)."""

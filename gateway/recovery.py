@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.clock import Clock
+from gateway.clock import AnchoredClock
 from gateway.ledger import claims, outcomes, schema, timers, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
@@ -32,7 +32,7 @@ class Recovery:
         self,
         database: Database,
         worker: Worker,
-        clock: Clock,
+        clock: AnchoredClock,
         rules: Rules,
         in_hand: Callable[[], frozenset[int]],
         metrics: RecoveryObserver,
@@ -60,7 +60,13 @@ class Recovery:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        rounds = (self._rescue_dead, self._give_back_forgotten, self._fire_timers, self._make_partitions)
+        rounds = (
+            self._set_clock,
+            self._rescue_dead,
+            self._give_back_forgotten,
+            self._fire_timers,
+            self._make_partitions,
+        )
         while True:
             for each in rounds:
                 try:
@@ -68,6 +74,11 @@ class Recovery:
                 except Exception as error:
                     log.warning("recovery_round_failed", round=each.__name__, exc_info=error)
             await asyncio.sleep(self._seconds * (0.5 + random.random()))  # noqa: S311  spreads replicas
+
+    async def _set_clock(self) -> None:
+        """Our monotonic clock may drift, or stand still while the machine sleeps."""
+        async with self._database.connection() as connection:
+            self._clock.anchor(await workers.clock(connection))
 
     async def _rescue_dead(self) -> None:
         async with self._database.connection() as connection:

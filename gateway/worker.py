@@ -67,7 +67,7 @@ class Worker:
             worker = await workers.register(connection, self._length)
         self.lease.deadline = 0.0  # whoever still holds the old incarnation must not start anything under it
         self.lease = Lease(worker.id, asked + self._length.total_seconds())
-        self.ids = IdSource(worker.number)
+        self.ids = IdSource(worker.number, after=self.ids)
         log.info("worker_registered", worker=worker.id, number=worker.number)
 
     async def _beat(self) -> None:

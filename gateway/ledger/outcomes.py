@@ -158,12 +158,13 @@ async def _take_back(
         current = None if was.attempt is None else was.find(was.attempt)
         if was.state is ReminderState.SCHEDULED:
             planned.append(follow.rescue(was, now, rules))
-        elif current is not None and current.state is AttemptState.INTENDED:
-            current.become(AttemptState.UNKNOWN, Failure.AMBIGUOUS, now)
-            changes.append((current.id, current.state, current.failure, "worker_lost", now))
+        elif current is not None:
+            if current.state is AttemptState.INTENDED:
+                current.become(AttemptState.UNKNOWN, Failure.AMBIGUOUS, now)
+                changes.append((current.id, current.state, current.failure, "worker_lost", now))
             move = follow.after_attempt(was, current, now, rules, jitter=jitter())
-            assert move is not None
-            planned.append(move)
+            if move is not None:
+                planned.append(move)
     await moves.move_attempts(connection, changes)
     await moves.apply(connection, planned)
     return planned

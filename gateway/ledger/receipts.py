@@ -20,7 +20,7 @@ from gateway.ledger.states import receipt_disposition
 from schemas.vocabulary import AttemptState, Disposition, Failure
 
 _REPLAY: Final = """
-insert into replay (key, at) select distinct key, $2::timestamptz from unnest($1::bytea[]) as i(key)
+insert into replay (key, at) select distinct key, $2::timestamptz from unnest($1::bytea[]) as i(key) order by 1
 on conflict (key) do nothing returning key
 """
 _STORE: Final = """

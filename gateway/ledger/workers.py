@@ -23,8 +23,6 @@ where id = $1 and lease_until > clock_timestamp() returning id
 _RETIRE: Final = "delete from worker w where w.id = $1 and not exists (select 1 from claim c where c.worker = w.id)"
 _END_LEASE: Final = "update worker set lease_until = '-infinity' where id = $1"
 _DEAD: Final = "select id from worker where lease_until <= clock_timestamp() order by id"
-# The time that is left is measured by the database; the worker turns it into its own monotonic deadline.
-_LEFT: Final = "select lease_until - clock_timestamp() from worker where id = $1 and lease_until > clock_timestamp()"
 
 
 class NoWorkerNumber(RuntimeError):
@@ -71,7 +69,7 @@ async def dead(connection: Connection) -> list[int]:
     return [row[0] for row in await connection.fetch(_DEAD)]
 
 
-async def lease_left(connection: Connection, worker: int) -> dt.timedelta | None:
-    """What is left of the lease by the database's clock, or None when it ended."""
-    left: dt.timedelta | None = await connection.fetchval(_LEFT, worker)
-    return left
+async def clock(connection: Connection) -> dt.datetime:
+    """The database's time."""
+    now: dt.datetime = await connection.fetchval("select clock_timestamp()")
+    return now
