@@ -38,9 +38,10 @@ class IdSource:
             raise ValueError(f"worker number {number} is outside 0..{WORKER_NUMBERS - 1}")
         self._number = number
         self._now_ms = now_ms
-        self._tick = (
-            0 if after is None else after._tick
-        )  # milliseconds and counter as one number, so that a full counter borrows the next millisecond
+        # Milliseconds and counter as one number, so that a full counter borrows the next millisecond.
+        self._tick: int = 0
+        if after is not None:
+            self._tick = after._tick
 
     def next(self, bucket: int) -> int:
         """A new id in `bucket` (0..255)."""
