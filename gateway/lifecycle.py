@@ -6,10 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.observability.logs import get_logger
 
 log = get_logger(__name__)
+
+_LEAST_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,20 @@ class Lifecycle:
         late = []
         while self._steps:
             step = self._steps.pop()
-            seconds = max(min(step.seconds, ends - time.monotonic()), 0.1)
-            try:
-                await asyncio.wait_for(step.stop(), seconds)
-            except Exception as error:
+            seconds = max(min(step.seconds, ends - time.monotonic()), _LEAST_SECONDS)
+            error = await _bounded(step.stop(), seconds)
+            if error is not None:
                 late.append(step.name)
                 log.error("stop_failed", component=step.name, exc_info=error)
         return late
+
+
+async def _bounded(stopping: Awaitable[object], seconds: float) -> BaseException | None:
+    """What kept it from stopping within `seconds`.  `wait_for` would wait on for what ignores its cancellation."""
+    task = asyncio.ensure_future(stopping)
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    if not done:
+        task.cancel()
+        await asyncio.wait([task], timeout=_LEAST_SECONDS)
+        return TimeoutError()
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -62,8 +62,8 @@ class Sealer:
 
 
 def same(one: str, other: str) -> bool:
-    """Constant-time comparison of secrets."""
-    return hmac.compare_digest(one.encode(), other.encode())
+    """Constant-time comparison of secrets; text from the wire may hold lone surrogates."""
+    return hmac.compare_digest(one.encode(errors="surrogatepass"), other.encode(errors="surrogatepass"))
 
 
 def _bound(row: int, field: str) -> bytes:

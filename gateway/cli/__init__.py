@@ -1,10 +1,12 @@
-"""The command line: one module per group of commands."""
+"""The command line: one module per group of commands.  Each imports what it needs when it runs, so that `--help`
+is quick and the service never loads a development tool.
+"""
 
 from __future__ import annotations
 
 import typer
 
-from gateway.cli import service
+from gateway.cli import develop, request, service, show
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -16,6 +18,10 @@ app = typer.Typer(
 app.command()(service.run)
 app.command()(service.migrate)
 app.command("check-config")(service.check_config)
+app.command()(request.request)
+app.command()(show.show)
+app.command()(develop.simulate)
+app.command()(develop.demo)
 
 
 def main() -> None:

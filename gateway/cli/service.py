@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
-import uvloop
-from rich.console import Console
-from rich.table import Table
 
-from gateway.app import Application
-from gateway.config import Config, ConfigError, describe, load
-from gateway.ledger import schema
-from gateway.observability import logs
-
-ConfigPath = Annotated[
-    Path,
-    typer.Option("--config", "-c", envvar="REMINDER_GATEWAY_CONFIG", help="The YAML file.", show_default=True),
-]
-DEFAULT_CONFIG = Path("gateway.yaml")
+from gateway.cli.common import DEFAULT_CONFIG, ConfigPath, console, fail, read
 
 
 def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Run the gateway until SIGTERM."""
+    import uvloop
+
+    from gateway.app import Application
+    from gateway.observability import logs
+
     settings = read(config)
     logs.setup(settings.log_level, sys.stdout)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -35,25 +25,27 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 def migrate(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Bring the database to the schema this version needs; forward only, safe to run again."""
+    import asyncpg
+
+    from gateway.ledger import schema
+
     settings = read(config)
-    version = asyncio.run(schema.migrate(settings.database.dsn.get_secret_value()))
+    try:
+        version = asyncio.run(schema.migrate(settings.database.dsn.get_secret_value()))
+    except (OSError, asyncpg.PostgresError) as error:
+        raise fail(f"the database cannot be used: {type(error).__name__}") from None
     typer.echo(f"schema {version}")
 
 
 def check_config(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Check the configuration and print it, secrets hidden; all problems at once."""
+    """Check the configuration and print it, secrets hidden; all problems at once, and then exit 2."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from gateway.config import describe
+
     settings = read(config)
     table = Table("key", "value")
     for path, value in describe(settings):
-        table.add_row(path, value)
-    Console().print(table)
-
-
-def read(path: Path) -> Config:
-    """The configuration; on problems prints every one with its path and exits with 2."""
-    try:
-        return load(path, os.environ)
-    except ConfigError as error:
-        for each in error.problems:
-            typer.echo(f"{each.path or path}: {each.reason}: {each.message}", err=True)
-        raise typer.Exit(2) from None
+        table.add_row(escape(path), escape(value))
+    console().print(table)

@@ -37,7 +37,13 @@ class Child:
         leash = [sys.executable, "-I", "-S", _LEASH, str(os.getpid()), self._user, *command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own argument list, no shell
-                leash, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=self.log.parent
+                leash,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+                cwd=self.log.parent,
+                process_group=0,  # a terminal's Ctrl-C is for the owner, who stops its children in order
             )
         return self
 

@@ -10,6 +10,9 @@ from typing import Final
 
 from schemas.vocabulary import Failure, FailureScope
 
+# No Retry-After keeps a circuit open for longer without a probe; some send a date's seconds instead of a delay.
+_LONGEST_OPEN: Final = 3600.0
+
 # Failures that say something about more than one recipient.  The others never open a circuit.
 _OPENS: Final = frozenset({Failure.BAD_CONFIG, Failure.THROTTLED, Failure.TRANSIENT, Failure.AMBIGUOUS})
 _AT_ONCE: Final = frozenset({Failure.BAD_CONFIG})
@@ -37,19 +40,17 @@ class Circuit:
     def state(self, now: float) -> CircuitState:
         if self.until == 0.0:
             return CircuitState.CLOSED
-        return CircuitState.OPEN if now < self.until or self.probing else CircuitState.HALF_OPEN
+        return CircuitState.OPEN if now < self.until else CircuitState.HALF_OPEN
 
     def wait(self, now: float) -> float:
-        """Seconds until a try is worth it; 0 when one may be made now (and is then the probe)."""
-        state = self.state(now)
-        if state is CircuitState.CLOSED:
-            return 0.0
-        if state is CircuitState.HALF_OPEN:
-            self.probing = True
-            # A probe that never reports back does not lock the circuit for ever.
-            self.until = now + self.cool_off
-            return 0.0
-        return max(self.until - now, 0.5)
+        """Seconds until a try is worth it; 0 when one may be made now."""
+        return max(self.until - now, 0.5) if self.state(now) is CircuitState.OPEN else 0.0
+
+    def begin(self, now: float) -> None:
+        """A message is on its way; if the circuit was half open, it is the probe."""
+        if self.state(now) is CircuitState.HALF_OPEN:
+            # A probe that never reports back does not lock the circuit for ever: another follows.
+            self.probing, self.until = True, now + self.cool_off
 
     def succeeded(self) -> None:
         self.failures, self.until, self.probing = 0, 0.0, False
@@ -57,7 +58,8 @@ class Circuit:
     def failed(self, now: float, failure: Failure, retry_after: float | None) -> None:
         self.failures += 1
         if failure in _AT_ONCE or retry_after is not None or self.failures >= self.threshold or self.probing:
-            self.until = max(self.until, now + (retry_after if retry_after is not None else self.cool_off))
+            wait = self.cool_off if retry_after is None else min(retry_after, _LONGEST_OPEN)
+            self.until = max(self.until, now + wait)
         self.probing = False
 
 
@@ -88,10 +90,9 @@ class Reservation:
     def take(self, template: str) -> float:
         """0.0 when a send is reserved; give it back with `done`.  Otherwise seconds after which to try again."""
         now = self._clock()
-        for key in _keys(template):
-            circuit = self._circuits.get(key)
-            if circuit is not None and (wait := circuit.wait(now)) > 0:
-                return wait
+        circuits = [self._circuits[key] for key in _keys(template) if key in self._circuits]
+        if (wait := max((each.wait(now) for each in circuits), default=0.0)) > 0:
+            return wait
         if self._slots <= 0:
             return 0.2 + random.random() * 0.3  # noqa: S311  jitter, not a secret
         if self._rate is not None:
@@ -101,6 +102,8 @@ class Reservation:
                 return (1 - self._tokens) / self._rate
             self._tokens -= 1
         self._slots -= 1
+        for each in circuits:  # only now: a message that found no slot or token is no probe
+            each.begin(now)
         return 0.0
 
     def done(self) -> None:

@@ -25,10 +25,13 @@ from providers.contract import Accepted, Ambiguous, HttpResponse, Refused, Token
 from schemas.vocabulary import AttemptState, Failure, FailureScope
 
 _UNAUTHORIZED: Final = 401
+# Another try would find the same: the request cannot be sent, or there is no time left for it.
+_NOT_WORTH_A_RETRY: Final = frozenset({Wire.BAD_REQUEST, Wire.CANCELLED})
 # How long the record of an outcome may take after the last byte, added to the timeouts a lease must cover.
 MARGIN_SECONDS: Final = 2.0
 
 Again = Callable[[Job], Awaitable[bool]]
+_Result = Accepted | Refused | Ambiguous | NotSent | MaybeSent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +60,21 @@ class Sender:
         self._sleep = sleep
 
     async def send(self, job: Job) -> Outcome:
-        """The attempt's outcome; never raises for what a provider or the network does."""
-        result = await self._try(job)
-        if isinstance(result, NotSent) and result.wire is not Wire.BAD_REQUEST:
-            result = await self._retry(job, result)
+        """The attempt's outcome; never raises for what a provider or the network does, nor when it is cancelled."""
+        try:
+            result = await self._try(job)
+            if _worth_a_retry(result):
+                result = await self._retry(job, result)
+        except asyncio.CancelledError:
+            # Between requests: the transport answers a cancellation during one itself.  Nothing was taken.
+            result = NotSent(Wire.CANCELLED)
         return self._outcome(job, result)
 
-    async def _retry(self, job: Job, first: NotSent) -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+    async def _retry(self, job: Job, first: _Result) -> _Result:
         """One tenacity object per call; the allow-list predicate retries nothing but proof that no byte left."""
         started = False
 
-        async def once() -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+        async def once() -> _Result:
             nonlocal started
             if not started:
                 started = True
@@ -76,23 +83,22 @@ class Sender:
 
         room = max(job.lease.deadline - self._monotonic() - MARGIN_SECONDS, 0.0)
         retrying = AsyncRetrying(
-            retry=retry_if_result(lambda result: isinstance(result, NotSent)),
+            retry=retry_if_result(_worth_a_retry),
             stop=stop_after_attempt(self._retries.attempts) | stop_after_delay(room),
             wait=wait_random_exponential(multiplier=0.1, max=self._retries.longest_wait),
             sleep=self._sleep,
             retry_error_callback=_last_result,
         )
-        result: Accepted | Refused | Ambiguous | NotSent | MaybeSent = await retrying(once)
+        result: _Result = await retrying(once)
         return result
 
-    async def _try(self, job: Job) -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+    async def _try(self, job: Job) -> _Result:
         provider, message = job.provider, job.message
         assert provider is not None
         assert message is not None
         token = await provider.token()
         if isinstance(token, Refused):
             # Without a token no byte of the message can have left.
-            provider.reservation.failed(token.failure, token.scope, job.claimed.template, token.retry_after)
             return NotSent(Wire.REFUSED) if token.failure is Failure.TRANSIENT else token
         if not self._may_start(job, provider):
             return NotSent(Wire.CANCELLED)
@@ -107,7 +113,7 @@ class Sender:
 
     async def _with_fresh_token(
         self, job: Job, provider: Provider, stale: Token, answer: HttpResponse
-    ) -> Accepted | Refused | Ambiguous | NotSent | MaybeSent:
+    ) -> _Result:
         """A refused token is refreshed once.  A 401 is the provider's word that it took nothing."""
         refused = provider.adapter.classify_response(answer)
         assert job.message is not None
@@ -127,7 +133,7 @@ class Sender:
         assert job.send_by is not None
         return self._now() < job.send_by and job.lease.stands(provider.timeouts.total + MARGIN_SECONDS)
 
-    def _outcome(self, job: Job, result: Accepted | Refused | Ambiguous | NotSent | MaybeSent) -> Outcome:
+    def _outcome(self, job: Job, result: _Result) -> Outcome:
         provider = job.provider
         assert provider is not None
         reservation, template = provider.reservation, job.claimed.template
@@ -151,10 +157,14 @@ class Sender:
                 reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None)
                 return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, wire)
             case NotSent(wire):
-                if wire is not Wire.CANCELLED:
-                    reservation.failed(Failure.TRANSIENT, FailureScope.ACCOUNT, template, None)
                 failure = Failure.BUG if wire is Wire.BAD_REQUEST else Failure.TRANSIENT
+                if wire is not Wire.CANCELLED:
+                    reservation.failed(failure, FailureScope.ACCOUNT, template, None)
                 return Outcome(attempt, reminder, subject, name, AttemptState.NOT_SENT, failure, wire)
+
+
+def _worth_a_retry(result: object) -> bool:
+    return isinstance(result, NotSent) and result.wire not in _NOT_WORTH_A_RETRY
 
 
 def _last_result(state: RetryCallState) -> object:

@@ -8,6 +8,7 @@ keep-alive connection.  Redirects are never followed.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -18,6 +19,7 @@ from yarl import URL
 from providers.contract import HttpRequest, HttpResponse
 
 _BODY_LIMIT: Final = 256 * 1024
+_BREAKS: Final = re.compile(r"[\r\n\0]").search
 
 
 class Wire(StrEnum):
@@ -88,11 +90,8 @@ class Transport:
     async def post(self, request: HttpRequest) -> HttpResponse | NotSent | MaybeSent:
         """One POST, exactly once.  Never raises for what the network does; a cancellation is answered as MaybeSent
         and asked again of the caller's task by `asyncio.Task.cancelling`."""
-        if self._session is None or request.method != "POST":
-            return NotSent(Wire.BAD_REQUEST)
-        try:
-            url = URL(request.url, encoded=True)
-        except ValueError:
+        url = _sendable(request)
+        if self._session is None or url is None:
             return NotSent(Wire.BAD_REQUEST)
         try:
             async with self._session.post(
@@ -107,9 +106,9 @@ class Transport:
                 return HttpResponse(response.status, headers, body)
         except aiohttp.ClientConnectorDNSError:
             return NotSent(Wire.DNS)
-        except aiohttp.ClientConnectorSSLError:
+        except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError):
             return NotSent(Wire.TLS)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorError):
+        except aiohttp.ClientConnectorError:
             return NotSent(Wire.REFUSED)
         except aiohttp.ConnectionTimeoutError:
             return NotSent(Wire.CONNECT_TIMEOUT)
@@ -126,3 +125,16 @@ class Transport:
         except asyncio.CancelledError:
             # Shutdown has waited long enough.  The outcome is still recorded; then the task ends.
             return MaybeSent(Wire.CANCELLED)
+
+
+def _sendable(request: HttpRequest) -> URL | None:
+    """The URL of a request that can be put on the wire as it is; aiohttp finds some faults only on the connection."""
+    url, texts = request.url, (*request.headers, *request.headers.values())
+    if request.method != "POST" or not url.startswith(("http://", "https://")) or not url.isascii():
+        return None
+    if not url.isprintable() or " " in url or any(not isinstance(text, str) or _BREAKS(text) for text in texts):
+        return None
+    try:
+        return URL(url, encoded=True)
+    except ValueError:
+        return None

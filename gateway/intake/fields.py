@@ -38,7 +38,7 @@ _REFERENCES: Final = _PERSONS | {"data.lender", "data.debt.ref", "data.debt.prod
 # msgspec says where at the end: - at `$.debt.amount`, or - at `key` in `$.params`.
 _PLACE: Final = re.compile(r".* - at (?:`key` in )?`\$([^`]*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
-_STEP: Final = re.compile(r"\.([a-z_]+)|\[(\d+)\]|\[\.\.\.\]")
+_STEP: Final = re.compile(r"\.([a-z_]+)|\[(\d{1,2})\]|\[\.\.\.\]")
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 
@@ -90,6 +90,8 @@ def _fault(message: str, data: Any) -> Fault:
     place = place_of(message, "data")
     if message.startswith("Object missing"):
         return Fault(Rejection.MISSING_FIELD, place)
+    if message.startswith("Object contains unknown"):
+        return Fault(Rejection.WRONG_FIELD, place)
     if place == "data.params" and " - at `$.params`" not in message:
         return Fault(Rejection.BAD_PARAMS, place)  # a name or a value inside
     value = _value_at(data, place)
@@ -110,7 +112,7 @@ def _value_at(data: Any, place: str) -> Any:
         key = step[1]
         if key is not None and isinstance(data, dict):
             data = data.get(key)
-        elif step[2] is not None and isinstance(data, list):
+        elif step[2] is not None and isinstance(data, list) and int(step[2]) < len(data):
             data = data[int(step[2])]
         else:
             return None

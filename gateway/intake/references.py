@@ -69,9 +69,7 @@ def _is_north_american(written: str) -> bool:
 def _ends_one_of(contacts: Iterable[str], digits: str) -> bool:
     """Country codes have one to three digits, and a national number may be written with zeros in front."""
     national = digits.lstrip("0")
-    return len(national) >= 7 and any(
-        each.startswith("+") and each.endswith(national) and len(each) - len(national) <= 4 for each in contacts
-    )
+    return any(each.startswith("+") and each.endswith(national) and len(each) - len(national) <= 4 for each in contacts)
 
 
 def _is_resident(digits: str) -> bool:

@@ -171,8 +171,6 @@ def _after_failure(
         return _end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
     if failure is Failure.BUG:
         return hold(was, Reason.BUG, now, was.not_after)
-    if attempt.state is AttemptState.DECLINED:
-        return _next_contact(was, now, without=Channel.VOICE)
     spent = was.tries + 1 >= rules.max_tries and failure is not Failure.BAD_CONFIG
     if failure in _DEFER and not spent:
         at = _backoff(was, now, rules, retry_after, jitter)
@@ -182,7 +180,10 @@ def _after_failure(
     return _next_contact(was, now)
 
 
-def _next_contact(was: Situation, now: dt.datetime, without: Channel | None = None) -> Move:
+def _next_contact(was: Situation, now: dt.datetime) -> Move:
+    # A person who pressed the call away is not called again, however many contacts lie between.
+    declined = any(each.state is AttemptState.DECLINED for each in was.attempts)
+    without = Channel.VOICE if declined else None
     for rung in range(was.rung + 1, len(was.ladder)):
         if LADDER_CHANNEL[was.ladder[rung]] is not without:
             return _schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
@@ -230,9 +231,9 @@ def cancel(was: Situation, by: Reason, now: dt.datetime, rules: Rules) -> tuple[
     if all(each.state in NO_CONTACT or each.state in FAILED for each in was.attempts):
         return _end(was, ReminderState.CANCELLED, by, now), False
     closed = was.closed or by
-    if was.queue is Queue.TIMER or was.state is ReminderState.SENDING:
+    if was.state in (ReminderState.SENDING, ReminderState.AWAITING):
         return replace(_stay(was), closed=closed), True
-    # Scheduled for a resend while the first attempt is unknown: the resend must not happen any more.
+    # Scheduled or held for a resend while the first attempt is unknown: the resend must not happen any more.
     window = rules.window(was.attempts[-1].provider)
     return replace(_await(was, Reason.OUTCOME_UNKNOWN, now, window), closed=closed), True
 

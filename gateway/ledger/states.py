@@ -60,8 +60,9 @@ def receipt_disposition(current: A, new: A) -> Disposition:
 # A reminder moves along these edges only.  An edge from a state to itself changes its reason, rung or time.
 _ENDS: Final = frozenset({R.DELIVERED, R.UNDELIVERED, R.UNCONFIRMED, R.SUPPRESSED, R.CANCELLED, R.EXPIRED})
 REMINDER_MOVES: Final[dict[R, frozenset[R]]] = {
-    R.SCHEDULED: frozenset({R.SCHEDULED, R.HELD, R.SENDING}) | _ENDS,
-    R.HELD: frozenset({R.HELD, R.SCHEDULED}) | _ENDS,
+    # To awaiting goes a resend that a stop forbids: its first attempt may still have arrived.
+    R.SCHEDULED: frozenset({R.SCHEDULED, R.HELD, R.SENDING, R.AWAITING}) | _ENDS,
+    R.HELD: frozenset({R.HELD, R.SCHEDULED, R.AWAITING}) | _ENDS,
     R.SENDING: frozenset({R.SENDING, R.SCHEDULED, R.HELD, R.AWAITING}) | _ENDS,
     R.AWAITING: frozenset({R.AWAITING, R.SCHEDULED, R.HELD}) | _ENDS,
     # Corrections only raise.

@@ -106,9 +106,6 @@ class _LibraryHandler(logging.Handler):
             extra["message"] = _Constant(record.msg)
         get_logger(record.name).log(level, "library", exc_info=record.exc_info, **extra)
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """The default prints the record with its arguments."""
-
 
 def _name_exception(_sink: _Sink, _method: str, event: EventDict) -> EventDict:
     given = event.pop("exc_info", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,17 @@ def test_every_fault_of_the_templates_is_told(case: Case, tmp_path: Path) -> Non
         "notice/d3/en/sms.j2: is missing",
         "notice/d3/en/voice.j2: is missing",
     ]
+
+
+def test_a_mapping_for_a_channel_the_template_lacks(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    shutil.copytree(DEFAULT_TEMPLATES, folder)
+    spec = folder / "repayment" / "template.yaml"
+    spec.write_text(spec.read_text(encoding="utf-8").replace("push, voice", "push"), encoding="utf-8")
+    for path in folder.rglob("voice.j2"):
+        path.unlink()
+    case.put("templates_path", str(folder))
+    assert case.found() == {("providers.calls.templates.repayment", "unknown_template")}
 
 
 def test_templates_that_cannot_be_read_are_a_problem(case: Case, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_it_cannot_be_changed(case: Case) -> None:
         ("GATEWAY__LENDERS__HARBOUR__NAME", "Port", "lenders.harbour.name", "Port"),
         ("GATEWAY__PROVIDERS__TEXTS__RATE_PER_SECOND", "7", "providers.texts.rate_per_second", "7.0"),
         ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__ACCOUNT", "0012", "providers.texts.settings.account", "0012"),
+        ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__ACCOUNT", "1e9", "providers.texts.settings.account", "1e9"),
         ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__LIMIT", "5", "providers.texts.settings.limit", "5"),
         ("GATEWAY__SEALING__KEYS__1", "env:OTHER", "sealing.keys.1", "*** (env:OTHER)"),
     ],
@@ -149,6 +150,14 @@ providers: {calls: {adapter: call, templates: {repayment: {d3: {no: {code: T}}}}
     case.put("providers/calls/templates/repayment/d3", {"no": {"code": "T"}})
     case.text = yaml.safe_dump(case.tree).replace("'007'", "007").replace("'no'", "no")
     assert case.found() == {("providers.calls.templates.repayment.d3.no", "unknown_template")}
+
+
+def test_an_anchor_may_be_used_again(case: Case) -> None:
+    shared = {"repayment": {"d3": {"en": {"code": "T"}}}}
+    case.put("providers/texts/templates", shared)
+    case.put("providers/bells/templates", shared)
+    assert "*id001" in yaml.safe_dump(case.tree)
+    assert case.load().providers["bells"].mappings().keys() == {("repayment", "d3", "en")}
 
 
 def test_everything_in_force_is_described_once(case: Case) -> None:

@@ -22,6 +22,7 @@ import structlog
 from yarl import URL
 
 import gateway
+from gateway.content import Catalogue
 from gateway.observability.logs import FIELDS, get_logger, setup
 from schemas.vocabulary import Channel
 
@@ -172,7 +173,7 @@ def test_an_exception_is_its_class_and_code(out: Output, error: BaseException, t
 
 def test_an_exception_in_hand_is_told_with_its_place_in_our_code(out: Output) -> None:
     try:
-        gateway.content.Catalogue.load(Path(__file__))
+        Catalogue.load(Path(__file__))
     except Exception:
         get_logger("gateway").exception("failed")
     assert out.line["error"] == "NotADirectoryError"

@@ -50,7 +50,7 @@ def test_any_digits(number: str) -> None:
     assert is_phone(number) == by_parsing(number)
 
 
-@pytest.mark.parametrize("number", ["+4407911123456", "+390000000000", "+3906123456"])
+@pytest.mark.parametrize("number", ["+4407911123456", "+390000000000", "+390612345678", "+3900612345678"])
 def test_zeros_in_front(number: str) -> None:
     assert is_phone(number) == by_parsing(number)
 

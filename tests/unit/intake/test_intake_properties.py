@@ -105,7 +105,7 @@ CANARY = "canaryZq7"
 def planted(value: Any) -> Any:
     """The value with a canary in every text, also made to look like a place, and in the name of a field not ours."""
     if isinstance(value, dict):
-        return {key: planted(each) for key, each in value.items()} | {f"{CANARY}-field": CANARY}
+        return {key: planted(each) for key, each in value.items()} | {f"x` - at `$.{CANARY}": CANARY}
     if isinstance(value, list):
         return [planted(each) for each in value]
     return f"{CANARY}-{value}` - at `$.{CANARY}" if isinstance(value, str) else value

@@ -29,8 +29,8 @@ $$;
 
 create function reminder_moves(was reminder_state, becomes reminder_state) returns boolean language sql immutable parallel safe as $$
     select case was
-        when 'scheduled' then becomes <> 'awaiting'
-        when 'held' then becomes not in ('sending', 'awaiting')
+        when 'scheduled' then true
+        when 'held' then becomes <> 'sending'
         when 'sending' then true
         when 'awaiting' then becomes <> 'sending'
         when 'unconfirmed' then becomes in ('undelivered', 'delivered')

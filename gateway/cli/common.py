@@ -1,0 +1,51 @@
+"""What the commands share: the option for the file, reading it, and where to write."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+
+# Exit codes: 1 the work failed, 2 what was asked for is wrong and nothing was done.
+FAILED: Final = 1
+WRONG: Final = 2
+
+ConfigPath = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="REMINDER_GATEWAY_CONFIG", help="The YAML file.", show_default=True),
+]
+DEFAULT_CONFIG: Final = Path("gateway.yaml")
+
+_PIPE_WIDTH: Final = 160
+
+
+def read(path: Path) -> Config:
+    """The configuration; on problems prints every one at its key's path and exits with 2."""
+    from gateway.config import ConfigError, load
+
+    try:
+        return load(path, os.environ)
+    except ConfigError as error:
+        for each in error.problems:
+            typer.echo(str(each), err=True)
+        count = len(error.problems)
+        typer.echo(f"{path}: {count} problem{'s' if count > 1 else ''}", err=True)
+        raise typer.Exit(WRONG) from None
+
+
+def fail(message: str, code: int = FAILED) -> typer.Exit:
+    """Says why on standard error; raise what it returns."""
+    typer.echo(message, err=True)
+    return typer.Exit(code)
+
+
+def console(*, err: bool = False) -> Console:
+    """A terminal as wide as it is; a pipe or a file with room for a table's line."""
+    plain = Console(stderr=err)
+    return plain if plain.is_terminal else Console(stderr=err, width=_PIPE_WIDTH)

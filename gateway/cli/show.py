@@ -1,0 +1,74 @@
+"""`show`: one reminder's timeline, as the ledger has it.  Ids, states and times; nothing personal."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, read
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from gateway.config import Config
+    from gateway.ledger.timeline import Timeline
+
+_FACTS: Final = ("source", "request_id", "lender", "borrower", "debt", "stage", "step", "template", "lane", "not_after")
+
+
+def show(
+    reminder: Annotated[str | None, typer.Argument(help="The reminder's id, as events and logs name it.")] = None,
+    source: Annotated[str | None, typer.Option(help="The CloudEvents source of its request.")] = None,
+    request_id: Annotated[str | None, typer.Option("--id", help="The id of its request.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Show one reminder's timeline, by its id or by --source and --id.  Exits with 1 when there is none."""
+    if (reminder is None) == (source is None) or (source is None) != (request_id is None):
+        raise fail("give either a reminder's id, or --source and --id", WRONG)
+    story = asyncio.run(_read(read(config), reminder, source, request_id))
+    if story is None:
+        raise fail("no such reminder")
+    for part in _pictures(story):
+        console().print(part)
+
+
+async def _read(config: Config, reference: str | None, source: str | None, request_id: str | None) -> Timeline | None:
+    import asyncpg
+
+    from gateway.ledger import schema, timeline
+
+    try:
+        connection = await asyncpg.connect(config.database.dsn.get_secret_value(), timeout=10)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise fail(f"the database cannot be reached: {type(error).__name__}") from None
+    try:
+        await schema.check(connection)
+        found = await timeline.find(connection, reference, source, request_id)
+        return None if found is None else await timeline.read(connection, found)
+    except schema.UnknownSchema as error:
+        raise fail(str(error)) from None
+    finally:
+        await connection.close()
+
+
+def _pictures(story: Timeline) -> list[RenderableType]:
+    from rich.table import Table
+
+    now = story.situation
+    head = Table(title=f"reminder {story.reminder}", show_header=False, title_justify="left")
+    head.add_row("state", f"{now.state} ({now.reason})" if now.reason else str(now.state))
+    for name in _FACTS:
+        value = story.facts[name]
+        if value not in (None, ""):
+            head.add_row(name, _time(value) if isinstance(value, dt.datetime) else str(value))
+    lines = Table("at (UTC)", "what", "detail")
+    for entry in story.entries:
+        lines.add_row(_time(entry.at), entry.what, entry.detail)
+    return [head, lines]
+
+
+def _time(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -1,0 +1,148 @@
+"""The demo from curtain to curtain."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gateway.cli.common import console
+from gateway.cli.kafka import Listener, producing
+from gateway.dev.demo import cast
+from gateway.dev.demo.account import Account, count
+from gateway.dev.demo.stage import Stage, stage
+from gateway.dev.demo.watch import Watch
+
+# Everything takes some 15 seconds; a slow machine may take longer.
+_WITHIN: Final = 90.0
+_INTERRUPTED: Final = 130
+
+
+def run(*, once: bool) -> int:
+    """The exit code: 0 when every record ended as the cast says, and nothing was sent twice."""
+    return asyncio.run(_until_asked(once))
+
+
+async def _until_asked(once: bool) -> int:
+    """Ctrl-C and SIGTERM end the demo in order: the first is heeded, the others have nothing to add."""
+    work = asyncio.ensure_future(_demo(once))
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def stop() -> None:
+        if not asked.is_set():
+            asked.set()
+            work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        return _INTERRUPTED if once else 0
+
+
+async def _demo(once: bool) -> int:
+    out, began = console(), time.monotonic()
+    with _progress(out) as progress:
+        task = progress.add_task("starting", total=None)
+        async with stage(cast.script(), lambda what: progress.update(task, description=f"starting {what}")) as ready:
+            progress.remove_task(task)
+            watch = Watch(cast.records(dt.datetime.now(dt.UTC)))
+            async with Listener(ready.config.kafka) as listener:
+                await _play(ready, watch, listener, progress)
+                progress.stop()
+                account = Account(watch.fates, await count(ready.simulator_log))
+                problems = account.problems()
+                out.print(account.table())
+                out.print(account.sentence(), highlight=False, soft_wrap=True)
+                for problem in problems:
+                    out.print(problem, style="red", markup=False)
+                if not once:
+                    await _stay(ready, watch, listener, out)
+    sums = {**account.sums(), "seconds": round(time.monotonic() - began, 1)}
+    sys.stdout.write(json.dumps(sums) + "\n")
+    return 1 if problems else 0
+
+
+async def _play(ready: Stage, watch: Watch, listener: Listener, progress: Progress) -> None:
+    """Publishes everything and follows it; returns when all has ended or time is up."""
+    total = len(watch.fates)
+    published = progress.add_task("published", total=total)
+    told = progress.add_task("heard of", total=total)
+    ended = progress.add_task("ended", total=total)
+
+    def show() -> None:
+        progress.update(published, completed=watch.published)
+        progress.update(told, completed=sum(bool(fate.state) for fate in watch.fates))
+        progress.update(ended, completed=watch.ended)
+
+    kafka = ready.config.kafka
+    async with producing(kafka, kafka.requests_topic) as producer:
+        publishing = asyncio.create_task(watch.publish(producer, kafka.requests_topic))
+        try:
+            await asyncio.wait_for(watch.follow(listener, show), _WITHIN)
+        except TimeoutError:
+            pass  # the account says what is missing
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+            show()
+
+
+async def _stay(ready: Stage, watch: Watch, listener: Listener, out: Console) -> None:
+    """Tells what to try, then what is told, until Ctrl-C."""
+    command = sys.argv[0]
+    command = f"{sys.executable} -m gateway" if command.endswith(".py") else shlex.quote(command)
+    example = _example(ready.home)
+    out.print(
+        f"""
+Everything stays up until Ctrl-C. In another terminal, from this directory:
+
+  export REMINDER_GATEWAY_CONFIG={ready.config_path}
+  {command} request {example}                 # send your own request
+  {command} request --validate-only {example} # or only have it checked
+  {command} show --source {cast.SOURCE} --id whole-ladder  # see the timeline of one
+  curl -s {ready.metrics_url}    # read the metrics
+
+What is told about requests of yours appears here.
+""",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    async for told in watch.news(listener):
+        what = told.get("state") or told.get("answer") or f"dead letter at {told.get('partition')}/{told.get('offset')}"
+        name = told.get("request_id", "a record")
+        reason = f" ({told['reason']})" if told.get("reason") else ""
+        out.print(f"{name}: {what}{reason}  {told.get('reminder', '')}", highlight=False, markup=False)
+
+
+def _example(home: Path) -> Path:
+    """The file of the README, or a copy of the same where the source is not at hand."""
+    example = Path("docs/examples/request.json")
+    if example.is_file():
+        return example
+    copy = home / "request.json"
+    copy.write_text(json.dumps(cast.example(), ensure_ascii=False, indent=2))
+    return copy
+
+
+def _progress(out: Console) -> Progress:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=out, transient=True)

@@ -1,0 +1,121 @@
+"""The stage: Postgres, a broker, the providers and the gateway, started in order and stopped in reverse."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from gateway.config import Config, load
+from gateway.dev.embedded import EmbeddedBroker, EmbeddedPostgres
+from gateway.dev.host import Home, StackError, free_port
+from gateway.dev.process import Child
+from gateway.dev.settings import Development, aliyun_receipts_url, app_events_url, development
+from gateway.dev.simulator import ReceiptSettings, Script, Simulator, SimulatorConfig
+from gateway.ledger import schema
+
+TOPICS: Final = {"reminders.requests": 4, "reminders.events": 4, "reminders.deadletters": 1}
+_READY_WITHIN: Final = 60.0
+# Seconds where production has minutes and days, so that everything ends while we watch.
+_IMPATIENT: Final[dict[str, Any]] = {
+    "kafka": {"session_timeout_seconds": 2},  # the embedded broker lets a group's first member wait half of it
+    "dispatch": {"backoff_base_seconds": 1, "backoff_cap_seconds": 2},
+    "providers": {name: {"receipt_window_hours": 6 / 3600} for name in ("twilio", "fcm", "aliyun")},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything up and ready."""
+
+    home: Path
+    config_path: Path
+    config: Config
+    gateway: Child
+    simulator_log: Path
+    metrics_url: str
+
+
+@asynccontextmanager
+async def stage(script: Script, say: Callable[[str], None]) -> AsyncIterator[Stage]:
+    """The stage, ready for requests; `say` is told what starts.  StackError when something does not."""
+    home = Home("demo")
+    try:
+        say("Postgres")
+        async with EmbeddedPostgres() as postgres:
+            dsn = await postgres.create_database("reminders")
+            await schema.migrate(dsn)
+            say("a Kafka broker")
+            async with EmbeddedBroker() as broker:
+                await broker.create_topics(TOPICS)
+                log = home.path / "simulator.jsonl"
+                receipts = ReceiptSettings(retry_scale=0.05)
+                say("three providers")
+                simulator = Simulator(SimulatorConfig(log=log, script=script, receipts=receipts))
+                async with simulator, _gateway(home.path, dsn, broker.bootstrap, simulator, say) as ready:
+                    yield replace(ready, simulator_log=log)
+    finally:
+        home.close()
+
+
+@asynccontextmanager
+async def _gateway(
+    home: Path, dsn: str, bootstrap: str, simulator: Simulator, say: Callable[[str], None]
+) -> AsyncIterator[Stage]:
+    settings = development(
+        dsn=dsn,
+        bootstrap=bootstrap,
+        provider_url=simulator.urls.base,
+        token_url=simulator.urls.token,
+        credentials=simulator.credentials,
+        public_port=free_port(),
+        internal_port=free_port(),
+        overrides=_IMPATIENT,
+    )
+    simulator.console(aliyun_url=aliyun_receipts_url(settings), app_events_url=app_events_url(settings))
+    path = _in_files(settings, home).write(home / "gateway.yaml")
+    url = f"http://127.0.0.1:{settings.tree['http']['internal_port']}"
+    say("the gateway")
+    child = Child("gateway", home / "gateway.log")
+    # Nobody's own overrides change what the demo shows.
+    environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY__")}
+    child.spawn([sys.executable, "-m", "gateway", "run", "--config", path], env=environ)
+    try:
+        await child.ready(lambda: _answers(f"{url}/readyz"), within=_READY_WITHIN)
+        yield Stage(home, path, load(path, {}), child, Path(), f"{url}/metrics")
+    finally:
+        code = await child.stop(within=30)
+    if code:
+        raise StackError(f"the gateway ended with {code}\n{child.tail()}")
+
+
+def _in_files(settings: Development, home: Path) -> Development:
+    """The same settings with every secret in a file, so that another terminal can use them, and no other user."""
+    secrets = home / "secrets"
+    secrets.mkdir(mode=0o700)
+    for name, value in settings.environ.items():
+        (secrets / name).write_text(value)
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [moved(item) for item in value]
+        name = value.removeprefix("env:") if isinstance(value, str) else ""
+        return f"file:{secrets / name}" if name in settings.environ else value
+
+    return Development(moved(settings.tree), {})
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
