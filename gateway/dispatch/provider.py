@@ -12,8 +12,11 @@ from typing import Any
 from gateway.content import Rendered
 from gateway.dispatch.reserve import Reservation
 from gateway.dispatch.tokens import TokenCache
-from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Transport
+from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Transport, Wire
+from gateway.observability.logs import get_logger
 from providers.contract import Adapter, Context, HttpResponse, Message, ProviderTemplate, Refused, Token
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,12 @@ class Provider:
         """Builds the request and makes it, once."""
         callback_url = None if self.callback_base is None else f"{self.callback_base}/{message.reference}"
         context = self._context(token, callback_url)
-        return await self.transport.post(self.adapter.build_request(message, self.settings, context))
+        try:
+            request = self.adapter.build_request(message, self.settings, context)
+        except Exception as error:
+            log.error("request_not_built", provider=self.name, attempt=message.reference, exc_info=error)
+            return NotSent(Wire.BAD_REQUEST)
+        return await self.transport.post(request)
 
     def _context(self, token: Token | None, callback_url: str | None) -> Context:
         return Context(

@@ -111,9 +111,7 @@ class Sender:
             return await self._with_fresh_token(job, provider, token, answer)
         return provider.adapter.classify_response(answer)
 
-    async def _with_fresh_token(
-        self, job: Job, provider: Provider, stale: Token, answer: HttpResponse
-    ) -> _Result:
+    async def _with_fresh_token(self, job: Job, provider: Provider, stale: Token, answer: HttpResponse) -> _Result:
         """A refused token is refreshed once.  A 401 is the provider's word that it took nothing."""
         refused = provider.adapter.classify_response(answer)
         assert job.message is not None

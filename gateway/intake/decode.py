@@ -68,6 +68,10 @@ class Decoder:
         identifier = ids.next(record.offset & 0xFF)  # letters are independent of each other: any bucket will do
         return Decoded(letter(record, unread, identifier, now, self._sealer, self._lenders))
 
+    def seal(self, record: Record, identifier: int) -> bytes:
+        """The record's bytes as a dead letter with this id keeps them."""
+        return self._sealer.seal(record.value or b"", identifier, LETTER_FIELD)
+
     def _command(self, record: Record, event: CloudEvent, ids: IdSource, now: dt.datetime) -> Decoded | Fault:
         if references.is_number(event.source):
             return Fault(Rejection.BAD_REFERENCE, "source")

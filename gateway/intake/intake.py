@@ -15,7 +15,7 @@ from gateway.intake.decode import Decoded, Decoder, Record
 from gateway.ledger import deadletters, freezes, intake
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
-from gateway.ledger.commands import Letter, Request
+from gateway.ledger.commands import Command, Letter, Request
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
@@ -170,7 +170,13 @@ class Intake:
         now = self._clock.now()
         decoded = [self._decoder.decode(each, self._worker.ids, now) for each in records]
         slots = self._fast_path.offer() if self._fast_path is not None else None
-        result, suspects = await self._commit(decoded, dict(following), now, slots)
+        kept = {(each.partition, each.offset): each for each in records}
+
+        def seal(command: Command) -> bytes:
+            origin = command.origin
+            return self._decoder.seal(kept[origin.partition, origin.offset], command.id)
+
+        result, suspects = await self._commit(decoded, dict(following), now, slots, seal)
         if slots is not None and result.claimed:
             self._hand_over(decoded, result, slots)
         self._on_due()
@@ -180,7 +186,12 @@ class Intake:
             await self._freeze(source, now)
 
     async def _commit(
-        self, decoded: Sequence[Decoded], following: dict[int, int], now: dt.datetime, slots: Slots | None
+        self,
+        decoded: Sequence[Decoded],
+        following: dict[int, int],
+        now: dt.datetime,
+        slots: Slots | None,
+        seal: intake.Seal,
     ) -> tuple[Result, list[str]]:
         """The result, and sources that send too much we cannot read."""
         commands = [each.command for each in decoded]
@@ -189,7 +200,7 @@ class Intake:
 
         async def work(connection: object, careful: bool = False) -> tuple[Result, list[str]]:
             result = await intake.write(
-                connection, self._topic, commands, following, now, self._rules, slots, careful=careful
+                connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal
             )
             health = await deadletters.health(connection, read, now, rule.window) if read else {}
             bad = [

@@ -171,6 +171,8 @@ def _after_failure(
         return _end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
     if failure is Failure.BUG:
         return hold(was, Reason.BUG, now, was.not_after)
+    if attempt.state is AttemptState.DECLINED:
+        return _next_contact(was, now)
     spent = was.tries + 1 >= rules.max_tries and failure is not Failure.BAD_CONFIG
     if failure in _DEFER and not spent:
         at = _backoff(was, now, rules, retry_after, jitter)

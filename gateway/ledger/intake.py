@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,9 @@ from gateway.ledger.commands import Command, Letter, Request, Stop, Validation
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
 from schemas.vocabulary import Rejection
+
+
+Seal = Callable[[Command], bytes]
 
 
 @dataclass(slots=True)
@@ -51,8 +54,12 @@ async def write(
     slots: Slots | None = None,
     *,
     careful: bool = False,
+    seal: Seal = lambda command: b"",
 ) -> Result:
     """Writes a batch; `following` are the next offsets.  Commands of one borrower must be in their Kafka order.
+
+    `seal` gives the bytes of a command's record, sealed under the command's id, for a command that becomes a dead
+    letter only here: it is called for those alone.
 
     With `careful` every record is tried under savepoints and one that the ledger blames becomes a dead letter.
     Use it after the plain way raised an error for which `blames_record` is true.
@@ -61,7 +68,7 @@ async def write(
     fresh = [each for each in commands if each.origin.offset >= stored.get(each.origin.partition, 0)]
     in_force = await freezes.read_shared(connection, now)
     await _lock_subjects(connection, fresh)
-    body = _Body(connection, now, rules, in_force, slots)
+    body = _Body(connection, now, rules, in_force, slots, seal)
     result = await body.bisect(fresh) if careful else await body.write(fresh)
     await offsets.count(connection, topic, result.outcomes)
     await offsets.store(connection, topic, following)
@@ -110,6 +117,7 @@ class _Body:
     rules: Rules
     in_force: freezes.Freezes
     slots: Slots | None
+    seal: Seal
 
     async def bisect(self, commands: Sequence[Command]) -> Result:
         """Halves until the blamed records stand alone; those become dead letters, their neighbours are written."""
@@ -122,7 +130,7 @@ class _Body:
             if not blames_record(error):
                 raise
             if len(commands) == 1:
-                return await self.write([_blamed(commands[0], self.now)])
+                return await self.write([self._blamed(commands[0])])
         middle = len(commands) // 2
         result = await self.bisect(commands[:middle])
         result.add(await self.bisect(commands[middle:]))
@@ -159,19 +167,18 @@ class _Body:
         result.outcomes.update((each.request.origin.partition, "accepted") for each in done.accepted)
         result.outcomes.update((each.origin.partition, "duplicate") for each in done.duplicates)
         return [
-            Letter(each.origin, each.id, Rejection.CONFLICT, self.now, each.sealed, "data", each.source)
+            Letter(each.origin, each.id, Rejection.CONFLICT, self.now, self.seal(each), "data", each.source)
             for each in done.conflicts
         ]
 
-
-def _blamed(command: Command, now: dt.datetime) -> Letter:
-    if isinstance(command, Letter | Validation):
-        raise AssertionError("the ledger refused a record without data of its own")
-    if isinstance(command, Stop):
-        # Losing a stop is worse than losing a reminder: hold what it names.
-        named = (command.subject, command.lender, command.borrower)
-        return Letter(command.origin, command.id, Rejection.UNREADABLE_STOP, now, b"", None, command.source, named)
-    return Letter(command.origin, command.id, Rejection.REFUSED_BY_LEDGER, now, command.sealed, None, command.source)
+    def _blamed(self, command: Command) -> Letter:
+        if isinstance(command, Letter | Validation):
+            raise AssertionError("the ledger refused a record without data of its own")
+        reason, named = Rejection.REFUSED_BY_LEDGER, None
+        if isinstance(command, Stop):
+            # Losing a stop is worse than losing a reminder: hold what it names.
+            reason, named = Rejection.UNREADABLE_STOP, (command.subject, command.lender, command.borrower)
+        return Letter(command.origin, command.id, reason, self.now, self.seal(command), None, command.source, named)
 
 
 def _waves(commands: Sequence[Command]) -> list[list[Command]]:

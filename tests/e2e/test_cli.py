@@ -1,0 +1,278 @@
+"""The command line against a live stack: files in, answers and timelines out, and refusals that say where."""
+
+import asyncio
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import asyncpg
+import pytest
+from pydantic import BaseModel
+
+from gateway.config import Config
+from tests.conftest import Topics
+from tests.stack.gateway import GatewayProcess, World, requested, world
+from tests.stack.postgres import PostgresServer
+
+EXAMPLES = Path("docs/examples")
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+async def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> Ran:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *map(str, arguments), stdout=pipe, stderr=pipe,
+        env={**os.environ, **(environ or {})},
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert b"Traceback" not in err, err.decode()
+    return Ran(process.returncode or 0, out.decode(), err.decode())
+
+
+@dataclass
+class Live:
+    """One gateway that is ready, and the command line with its configuration."""
+
+    world: World
+    gateway: GatewayProcess
+    home: Path
+
+    async def run(self, command: str, *arguments: str | Path) -> Ran:
+        config = self.home / "gateway.yaml"
+        return await run(command, "--config", config, *arguments, environ=self.gateway.settings.environ)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.home / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    async def ended(self, *ids: str) -> dict[str, str]:
+        """The state of each request's reminder, once all have ended."""
+        connection = await asyncpg.connect(self.world.dsn)
+        query = """select request_id, state, source from ending join reminder on id = reminder
+                   where request_id = any($1::text[])"""
+        try:
+            while len(rows := await connection.fetch(query, ids)) < len(ids):
+                await asyncio.sleep(0.1)
+        finally:
+            await connection.close()
+        return {row["request_id"]: row["state"] for row in rows}
+
+
+@pytest.fixture
+async def live(database: str, kafka: Any, topics: Topics, tmp_path: Path) -> AsyncIterator[Live]:
+    async with world(database, kafka.bootstrap, topics, tmp_path) as here:
+        gateway = here.gateway()
+        gateway.spawn()
+        try:
+            await gateway.ready()
+            yield Live(here, gateway, tmp_path)
+        finally:
+            assert await gateway.child.stop() == 0
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    """The data of a request with its id beside it, as a line of a file holds it."""
+    data: dict[str, Any] = requested(number, **changes)["data"]
+    return {"id": f"row-{number}", **data}
+
+
+async def test_requests_of_every_kind_of_file_arrive(live: Live) -> None:
+    array = live.write("array.json", json.dumps([row(1), row(2)], indent=2))
+    lines = live.write("lines.jsonl", "\n".join(json.dumps(each) for each in (row(3), requested(4))) + "\n\n")
+    with (EXAMPLES / "requests.csv").open(encoding="utf-8") as file:
+        ids = [each["id"] for each in csv.DictReader(file)]
+    sent = await live.run("request", "--source", "cli-test", array, lines, EXAMPLES / "requests.csv")
+    assert (sent.code, sent.out) == (0, f"{4 + len(ids)} requests sent to {live.world.topics.requests}\n"), sent.err
+    states = await live.ended("row-1", "row-2", "row-3", "request-4", *ids)
+    assert set(states.values()) == {"delivered"}
+
+    # A file sent twice reaches nobody twice.
+    before = len([each for each in live.world.simulator.journal.since(0)[0] if each["kind"] == "accepted"])
+    assert (await live.run("request", "--source", "cli-test", array)).code == 0
+    async with asyncio.timeout(30):
+        while (await live.gateway.metrics()).count('records_read_total{outcome="duplicate"} 2.0') == 0:
+            await asyncio.sleep(0.1)
+    after = len([each for each in live.world.simulator.journal.since(0)[0] if each["kind"] == "accepted"])
+    assert after == before
+
+
+async def test_validate_only_prints_each_answer_and_sends_nothing(live: Live) -> None:
+    good, bad = row(1), row(2, debt={"currency": "XXQ"})
+    file = live.write("mixed.jsonl", f"{json.dumps(good)}\n{json.dumps(bad)}\n{json.dumps(requested(3))}\n")
+    told = await live.run("request", "--validate-only", file)
+    assert told.code == 1, told.err
+    assert f"{file}:1: validated" in told.out
+    assert f"{file}:2: refused: unknown_currency (data.debt.currency)" in told.out
+    assert f"{file}:3: validated" in told.out
+    assert told.out.endswith("2 validated, 1 refused, 0 without an answer\n")
+    example = await live.run("request", "--validate-only", EXAMPLES / "request.json")
+    assert (example.code, example.err.count("no answer")) == (0, 0), example.out
+    assert not [each for each in live.world.simulator.journal.since(0)[0] if each["kind"] == "accepted"]
+    connection = await asyncpg.connect(live.world.dsn)
+    assert await connection.fetchval("select count(*) from inbox") == 0
+    await connection.close()
+
+
+async def test_show_tells_the_story_without_personal_data(live: Live) -> None:
+    assert (await live.run("request", live.write("one.json", json.dumps(row(7))))).code == 0
+    await live.ended("row-7")
+    by_request = await live.run("show", "--source", "command-line", "--id", "row-7")
+    assert by_request.code == 0, by_request.err
+    for word in ("delivered", "accepted", "intended", "sms by twilio", "borrower-7"):
+        assert word in by_request.out
+    for secret in ("Li Lei", "13900000007", "1234.50", "pay.example.com"):
+        assert secret not in by_request.out
+    name = re.search(r"reminder ([0-9a-z]{13})", by_request.out)
+    assert name is not None
+    assert (await live.run("show", name[1])).out == by_request.out
+    unknown = (["0000000000000"], ["nonsense"], ["--source", "command-line", "--id", "row-8"])
+    unclear: tuple[list[str], ...] = ([], [name[1], "--source", "x", "--id", "y"], ["--source", "x"])
+    refused = await asyncio.gather(*(live.run("show", *each) for each in (*unknown, *unclear)))
+    assert [each.code for each in refused] == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.jsonl", '{"a": 1}\n\n{"a": \n', "a.jsonl:3: is not JSON"),
+        ("b.jsonl", '{"a": 1, "a": 2}', "b.jsonl:1: has a key twice in one object"),
+        ("c.json", '[\n {"stage": "d3"},\n 7\n]', "c.json:3: is not a JSON object"),
+        ("d.json", '[{"lender": "acme"}', "d.json:1: is not JSON"),
+        ("e.csv", "lender,stage\nacme\n", "e.csv:2: has 1 cells, the header 2"),
+        ("f.csv", "lender,lender\nacme,acme\n", "f.csv:1: every column needs a name of its own"),
+        ("g.txt", "{}", "g.txt:0: must end in .json"),
+        ("h.json", '{"lender": "acme"}', "h.json:1: missing_field (data.borrower)"),
+        ("i.jsonl", json.dumps({**row(1), "stage": "d5"}), "i.jsonl:1: unknown_stage (data.stage)"),
+    ],
+)
+async def test_a_bad_row_stops_everything_and_is_named(name: str, text: str, problem: str, live_config: Path) -> None:
+    good, bad = live_config.parent / "good.json", live_config.parent / name
+    good.write_text(json.dumps(row(1)))
+    bad.write_text(text)
+    ran = await run("request", "--config", live_config, good, bad, environ=ENVIRON)
+    assert ran.code == 2
+    assert f"{live_config.parent}/{problem}" in ran.err
+    assert "nothing was sent" in ran.err
+
+
+ENVIRON = {"DSN": "postgresql://nobody@127.0.0.1:9/none", "KEY": "A" * 43 + "=", "INDEX": "B" * 43 + "="}
+
+
+@pytest.fixture
+def live_config(tmp_path: Path) -> Path:
+    """A valid configuration of a stack that is not there."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        """
+database: {dsn: env:DSN}
+kafka: {bootstrap: "127.0.0.1:9"}
+http: {public_url: https://reminders.example.com}
+sealing: {keys: {1: env:KEY}, current: 1, index_key: env:INDEX}
+lenders: {acme: {name: Acme Finance, routes: {sms: twilio}}}
+providers:
+  twilio:
+    adapter: twilio_sms
+    settings: {account_sid: AC1, auth_tokens: [env:KEY], sender: "+15005550006"}
+    callback_tokens: [env:TOKEN]
+""".replace("env:TOKEN", "env:CALLBACK")
+    )
+    ENVIRON["CALLBACK"] = "c" * 32
+    return path
+
+
+async def test_check_config_tells_every_problem_at_its_key(live_config: Path) -> None:
+    good = await run("check-config", "--config", live_config, environ=ENVIRON)
+    assert good.code == 0, good.err
+    assert "kafka.bootstrap" in good.out
+    assert "*** (env:DSN)" in good.out
+    assert ENVIRON["DSN"] not in good.out
+
+    text = live_config.read_text().replace("routes: {sms: twilio}", "routes: {sms: nobody}").replace("AC1", '"?"')
+    live_config.write_text(text + "dispatch: {slots: 0, slott: 1}\n")
+    bad = await run("check-config", "--config", live_config, environ={**ENVIRON, "DSN": ""})
+    assert bad.code == 2
+    paths = {line.partition(": ")[0] for line in bad.err.splitlines()}
+    assert {
+        "database.dsn", "dispatch.slots", "dispatch.slott", "lenders.acme.routes.sms",
+        "providers.twilio.settings.account_sid",
+    } <= paths  # fmt: skip
+    assert "5 problems" in bad.err
+
+
+async def test_nothing_that_needs_a_server_hangs_or_spills_without_one(live_config: Path) -> None:
+    good = live_config.parent / "good.json"
+    good.write_text(json.dumps(row(1)))
+    commands: list[list[str | Path]] = [["migrate"], ["show", "0000000000000"], ["request", good]]
+    for name, *arguments in commands:
+        ran = await run(name, "--config", live_config, *arguments, environ=ENVIRON)
+        assert ran.code == 1
+        assert "cannot be" in ran.err
+
+
+async def test_migrate_twice_and_a_schema_nobody_knows(postgres: PostgresServer, live_config: Path) -> None:
+    await postgres.heal()
+    dsn = await postgres.create_database("test_cli_migrate")
+    environ = {**ENVIRON, "DSN": dsn}
+    empty = await run("run", "--config", live_config, environ=environ)
+    assert empty.code == 1
+    assert "UnknownSchema" in empty.out
+    first, second = [await run("migrate", "--config", live_config, environ=environ) for _ in range(2)]
+    assert (first.code, second.code) == (0, 0)
+    assert first.out == second.out
+    assert first.out.startswith("schema ")
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("update alembic_version set version_num = '9999'")
+    await connection.close()
+    newer = await run("show", "0000000000000", "--config", live_config, environ=environ)
+    assert newer.code == 1
+    assert "the schema is at 9999" in newer.err
+    refused = await run("run", "--config", live_config, environ=environ)
+    assert (refused.code, "UnknownSchema" in refused.out) == (1, True)
+    await postgres.drop_database("test_cli_migrate")
+
+
+async def test_help_and_run_load_no_development_tool() -> None:
+    for code in ("import gateway.cli", "import gateway.cli, gateway.app"):
+        loads = f"{code}; import sys; print([each for each in sys.modules if each.startswith('gateway.dev')])"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", loads, stdout=asyncio.subprocess.PIPE
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        assert out.strip() == b"[]"
+    assert (await run("--help")).code == 0
+
+
+def test_the_readme_names_every_key_and_only_files_that_exist() -> None:
+    readme = Path("README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+)`|[.`]([a-z_]+)`", readme))
+    words = {word for pair in named for word in pair}
+    for key in keys(Config):
+        assert key in words, key
+    for path in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert path.startswith("https://") or Path(path).exists(), path
+
+
+def keys(section: type[BaseModel]) -> set[str]:
+    """The last part of every key."""
+    found: set[str] = set()
+    for name, field in section.model_fields.items():
+        below = [each for each in (field.annotation, *get_args(field.annotation)) if is_section(each)]
+        found |= set().union(*map(keys, below)) if below else {name}
+    return found - {"base_url", "code", "sign", "params"}  # of an adapter, and of a template mapping
+
+
+def is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -1,0 +1,82 @@
+"""`reminder-gateway demo --once` as a user runs it: every record ends as the cast says, and the sums add up."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+COMMAND = (sys.executable, "-m", "gateway", "demo")
+ENDS = (
+    "undelivered", "unconfirmed", "suppressed", "cancelled", "expired", "dead_letters", "duplicates", "validated"
+)  # fmt: skip
+
+
+def cast() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(Path("gateway/dev/demo/cast.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+async def start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
+    pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+    return await asyncio.create_subprocess_exec(
+        *COMMAND, *arguments, stdout=pipe, stderr=both, env={**os.environ, **environ}, process_group=0
+    )
+
+
+async def test_once_ends_by_itself_and_every_sum_is_right() -> None:
+    process = await start("--once")
+    output, _ = await process.communicate()
+    lines = output.decode().strip().splitlines()
+    assert process.returncode == 0, "\n".join(lines[-40:])
+    sums = json.loads(lines[-1])
+
+    wanted = [each["expect"] for each in cast() if "stop" not in each]
+    delivered = Counter(each["channel"] for each in wanted if each.get("state") == "delivered")
+    assert sums["requests"] == len(wanted)
+    assert sums["delivered"] == {channel: delivered[channel] for channel in ("sms", "push", "voice")}
+    assert sums["dead_letters"] == sum("dead_letter" in each for each in wanted)
+    assert sums["suppressed"] == sum(each.get("state") == "suppressed" for each in wanted)
+    assert sums["attempts"] == sum(each.get("attempts", 0) for each in wanted)
+    assert sum(sums["delivered"].values()) + sum(sums[name] for name in ENDS) == sums["requests"]
+    assert sums["messages"] == sums["messages_in_provider_log"] > 0
+    assert sums["duplicates_sent"] == 0
+    assert sums["unexpected"] == 0
+
+    table = "\n".join(lines[:-1])
+    assert f"{sums['requests']} requests = {sum(sums['delivered'].values())} delivered" in table
+    assert all(each["id"] in table for each in cast() if "id" in each)
+
+
+@pytest.mark.parametrize("when", ["starting", "staying"])
+async def test_an_interrupt_stops_everything_and_leaves_nothing(when: str) -> None:
+    public = Path(tempfile.mkdtemp())
+    public.chmod(0o755)  # Postgres may run as another account
+    process = await start(TMPDIR=str(public))
+    assert process.stdout is not None
+    if when == "starting":
+        while not list(public.glob("reminder-gateway-postgres-*")):
+            await asyncio.sleep(0.05)
+    else:
+        while b"REMINDER_GATEWAY_CONFIG=" not in await process.stdout.readline():
+            assert not process.stdout.at_eof()
+    process.send_signal(signal.SIGINT)
+    output = await process.stdout.read()
+    assert await process.wait() == 0, output.decode()[-3000:]
+    assert b"Traceback" not in output
+    assert list(public.iterdir()) == []
+    public.rmdir()
+
+
+def test_every_record_of_the_cast_says_how_it_must_end() -> None:
+    for each in cast():
+        expect = each.get("expect", {})
+        assert "stop" in each or len({"state", "answer", "dead_letter"} & set(expect)) == 1
+        assert ("channel" in expect) == (expect.get("state") == "delivered")
