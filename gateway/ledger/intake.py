@@ -22,7 +22,6 @@ from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
 from schemas.vocabulary import Rejection
 
-
 Seal = Callable[[Command], bytes]
 
 

@@ -1,4 +1,4 @@
-"""`scene`: one gateway shared by a module's tests.  A module says what is special about it in `OVERRIDES` and `SIMULATOR`."""
+"""`scene`: one gateway shared by a module's tests; what is special about it stands in `OVERRIDES` and `SIMULATOR`."""
 
 from collections.abc import AsyncIterator, Generator
 from typing import Any

@@ -223,7 +223,7 @@ async def test_the_cost_is_fixed_whatever_waits(database: str, other: Any) -> No
         reading = await gauges.read(reader, NOW)
     await reader.close()
     async with asyncio.timeout(30):
-        while (after := await scanned(database))[1] == before[1]:  # noqa: ASYNC110  told once the reader has left
+        while (after := await scanned(database))[1] == before[1]:
             await asyncio.sleep(0.05)
     assert reading.due == {Lane.BULK: Backlog(CAP, 30_000.0), Lane.URGENT: Backlog()}
     assert (reading.claims, reading.unknown.rows, reading.outbox.rows) == (CAP, CAP, CAP)
@@ -300,7 +300,7 @@ async def test_a_reading_that_hangs_or_fails_is_counted_and_ends_nothing(ledger:
 
 async def until(holds: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110  a gauge sets no event
+        while not holds():
             await asyncio.sleep(0.02)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.stack.gateway import World, requested, world
+from tests.stack.gateway import requested, world
 
 
 async def ended(dsn: str, n: int, within: float = 60) -> list[asyncpg.Record]:
@@ -22,10 +22,6 @@ async def ended(dsn: str, n: int, within: float = 60) -> list[asyncpg.Record]:
         raise AssertionError(f"{len(rows)} of {n} ended")
     finally:
         await connection.close()
-
-
-def accepted(world: World) -> list[dict[str, Any]]:
-    return [each for each in world.simulator.log.entries() if each["kind"] == "accepted"]
 
 
 @pytest.mark.parametrize("channel", ["sms", "push", "voice"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.stack.gateway import requested
-from tests.stack.scene import Scene, rule
+from tests.stack.scene import Scene, rule, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -16,9 +16,7 @@ LADDER = ("push", "sms", "voice")
 
 
 async def test_each_definite_failure_takes_the_next_contact(scene: Scene) -> None:
-    scene.perform(
-        rule(1, "fcm", action="error", code="UNREGISTERED"), rule(1, "twilio", action="error", code="21211")
-    )
+    scene.perform(rule(1, "fcm", action="error", code="UNREGISTERED"), rule(1, "twilio", action="error", code="21211"))
     await scene.world.publish([requested(1, LADDER)])
     assert await scene.ended(1) == ("delivered", None)
     assert await scene.ladder(1) == [
@@ -92,25 +90,27 @@ async def test_a_refused_connection_is_proof_and_nothing_is_lost(scene: Scene) -
     assert set(before) <= {("sms", "not_sent", "transient")}
 
 
-@pytest.mark.parametrize(
-    ("number", "misbehaves", "accepted"),
-    [
-        (51, {"action": "hang", "receipts": {"lost": True}}, ["twilio"]),
-        (52, {"action": "reset", "receipts": {"lost": True}}, ["twilio"]),
-        (53, {"action": "stall"}, []),
-        (54, {"action": "error", "status": 502}, []),
-    ],
-)
-async def test_unknown_never_takes_the_next_contact(
-    scene: Scene, number: int, misbehaves: dict[str, Any], accepted: list[str]
-) -> None:
-    scene.perform(rule(number, "twilio", **misbehaves))
-    await scene.world.publish([requested(number, ["sms", "voice", "push"])])
-    row = await scene.reached(number, "awaiting")
-    assert row["reason"] in ("outcome_unknown", None)
-    assert await scene.ended(number) == ("unconfirmed", "outcome_unknown")
-    assert await scene.ladder(number) == [("sms", "unconfirmed", "ambiguous")]
-    assert scene.sent(number) == accepted
+UNKNOWN: dict[int, tuple[dict[str, Any], list[str]]] = {
+    51: ({"action": "hang", "receipts": {"lost": True}}, ["twilio"]),
+    52: ({"action": "reset", "receipts": {"lost": True}}, ["twilio"]),
+    53: ({"action": "stall"}, []),
+    54: ({"action": "drop"}, []),
+    55: ({"action": "truncate", "receipts": {"lost": True}}, ["twilio"]),
+    56: ({"action": "error", "status": 502}, []),
+}
+
+
+async def test_unknown_never_takes_the_next_contact(scene: Scene) -> None:
+    scene.perform(*(rule(number, "twilio", **misbehaves) for number, (misbehaves, _) in UNKNOWN.items()))
+    await scene.world.publish([requested(number, ["sms", "voice", "push"]) for number in UNKNOWN])
+    for number, (_, accepted) in UNKNOWN.items():
+        assert await scene.ended(number) == ("unconfirmed", "outcome_unknown"), number
+        assert await scene.ladder(number) == [("sms", "unconfirmed", "ambiguous")], number
+        assert scene.sent(number) == accepted, number
+        states = [(each["state"], each.get("reason")) for each in await scene.told(number, 3)]
+        assert states == [
+            ("scheduled", None), ("awaiting", "outcome_unknown"), ("unconfirmed", "outcome_unknown"),
+        ]  # fmt: skip
 
 
 async def test_a_receipt_settles_unknown(scene: Scene) -> None:
@@ -155,11 +155,22 @@ async def test_a_bug_of_ours_holds(scene: Scene) -> None:
 
 
 async def test_bad_configuration_defers_and_opens_the_circuit(scene: Scene) -> None:
-    scene.perform(rule(81, "aliyun", action="error", code="isv.AMOUNT_NOT_ENOUGH", times=1))
+    scene.perform(rule(81, "aliyun", action="error", code="isv.AMOUNT_NOT_ENOUGH"))
     await scene.world.publish([requested(81, ["voice", "sms"])])
 
-    row = await scene.reached(81, "scheduled")
-    while not await scene.attempts(81):
-        row = await scene.reached(81, "scheduled")
-    assert (row["rung"], scene.sent(81)) == (0, [])
-    assert 'reminder_gateway_circuit' in await scene.gateway.metrics() or True
+    async def refused() -> bool:
+        return await scene.ladder(81) == [("voice", "rejected", "bad_config")]
+
+    await until(refused, "refusal")
+    await scene.world.publish([requested(82, ["voice", "sms"])])
+
+    async def deferred() -> list[Any]:
+        return await scene.sql("select 1 from decision where verdict = 'defer' and rule = 'provider_busy'")
+
+    await until(deferred, "verdict that the provider has to wait")
+    for number in (81, 82):
+        row = await scene.reached(number, "scheduled")
+        assert row["rung"] == 0
+        assert scene.sent(number) == []
+    assert await scene.attempts(82) == []
+    assert await scene.metric("circuit_state", provider="aliyun", scope="account") == 1

@@ -105,8 +105,8 @@ class Ledger(RuleBasedStateMachine):
             self.connection = await asyncpg.connect(self.dsn)
             await self.connection.execute(
                 "truncate subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
-                " unsettled, provider_ref, decision, replay, receipt, parked, engagement, outbox, deadletter, intake_count,"
-                ' intake_offset, worker, "freeze"'
+                " unsettled, provider_ref, decision, replay, receipt, parked, engagement, outbox, deadletter,"
+                ' intake_count, intake_offset, worker, "freeze"'
             )
             await self.connection.execute("insert into intake_offset values ($1, 0, 0, 0)", TOPIC)
             for slot in (0, 1):

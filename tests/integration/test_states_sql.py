@@ -12,7 +12,9 @@ from schemas.vocabulary import AttemptState, ReminderState
 async def pairs(database: str, query: str, *args: Any) -> dict[Any, Any]:
     connection = await asyncpg.connect(database)
     try:
-        return {row[:-1] if len(row) > 2 else row[0]: row[-1] for row in map(tuple, await connection.fetch(query, *args))}
+        return {
+            row[:-1] if len(row) > 2 else row[0]: row[-1] for row in map(tuple, await connection.fetch(query, *args))
+        }
     finally:
         await connection.close()
 

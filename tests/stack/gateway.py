@@ -120,6 +120,12 @@ class World:
                     found.extend(records)
             return found
 
+    async def ends(self, topic: str) -> dict[int, int]:
+        """The offset after the last record, by partition."""
+        async with reader(self.bootstrap) as consumer:
+            partitions = [TopicPartition(topic, each) for each in await partitions_of(self.bootstrap, topic)]
+            return {each.partition: end for each, end in (await consumer.end_offsets(partitions)).items()}
+
 
 def merge(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
     for key, value in overrides.items():

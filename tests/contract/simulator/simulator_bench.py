@@ -42,7 +42,7 @@ class Bench:
     async def logged(self, kind: str, n: int = 1) -> None:
         """Returns once the log has so many lines of the kind."""
         async with asyncio.timeout(10):
-            while len(self.lines(kind)) < n:  # noqa: ASYNC110 - the log is a file; it rings no bell
+            while len(self.lines(kind)) < n:
                 await asyncio.sleep(0.02)
 
     async def sms(

@@ -259,6 +259,7 @@ FIELDS: list[tuple[dict[str, Any], R, str | None]] = [
     ({"data.borrower.timezone": "Asia/Peking"}, R.UNKNOWN_ZONE, "data.borrower.timezone"),
     ({"data.borrower.timezone": "+08:00"}, R.UNKNOWN_ZONE, "data.borrower.timezone"),
     ({"data.borrower.timezone": "localtime"}, R.UNKNOWN_ZONE, "data.borrower.timezone"),
+    ({"data.borrower.timezone": "Factory"}, R.UNKNOWN_ZONE, "data.borrower.timezone"),
     ({"data.borrower.timezone": "../etc/passwd"}, R.UNKNOWN_ZONE, "data.borrower.timezone"),
     ({"data.borrower.timezone": "x" * 65}, R.UNKNOWN_ZONE, "data.borrower.timezone"),
     ({"data.borrower.locale": "zh_CN"}, R.UNKNOWN_LOCALE, "data.borrower.locale"),
@@ -337,6 +338,20 @@ def test_bad_fields(changes: dict[str, Any], reason: R, field: str | None) -> No
     if all(path.startswith("data.") for path in changes):
         other = letter(binary(event))
         assert (other.reason, other.field_name, other.source) == (reason, field, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [
+        ("id", "id"),
+        ("data.borrower.ref", "data.borrower.ref"),
+        ("data.debt.ref", "data.debt.ref"),
+        ("data.debt.product", "data.debt.product"),
+    ],
+)
+def test_a_reference_that_is_one_of_the_requests_own_numbers(place: str, field: str) -> None:
+    made = letter(overdue({place: "5005550006"}))  # the contact is +15005550006
+    assert (made.reason, made.field_name) == (R.BAD_REFERENCE, field)
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,8 @@ def test_whatever_is_accepted_is_e164(text: str) -> None:
 )
 def test_mobile_numbers_are_told_from_others(digits: str, mobile: bool) -> None:
     assert is_international(digits, mobile=True) is mobile
+
+
+def test_no_country_code_starts_with_zero() -> None:
+    assert is_international("12025550123")
+    assert not is_international("012025550123")

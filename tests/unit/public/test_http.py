@@ -1,0 +1,363 @@
+"""The public listener: limits, tokens, signatures, storing, answers, on a real server and without a ledger."""
+
+import asyncio
+import datetime as dt
+import io
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.ids import to_reference
+from gateway.observability import logs
+from gateway.observability.metrics import CallbackResult
+from gateway.public import http
+from gateway.public.http import CallbackRoute, PublicApi, PublicLimits
+from providers.contract import (
+    Adapter,
+    Callback,
+    CallbackOutcome,
+    Engaged,
+    HttpResponse,
+    Invalid,
+    ProviderEvent,
+    Receipt,
+    Unauthenticated,
+)
+from schemas.vocabulary import AttemptState, Channel, Engagement
+
+NOW = dt.datetime(2026, 3, 2, 9, 0, tzinfo=dt.UTC)
+TOKEN, OLD, APP = "canary-token-current", "canary-token-previous", "canary-app-token"
+PUBLIC = "https://reminders.example/hooks"
+ATTEMPT = 0x0123_4567_89AB_CD42
+REFERENCE = to_reference(ATTEMPT)
+LIMITS = PublicLimits(max_body_bytes=1000, read_seconds=0.2)
+
+
+class Vendor(Adapter):
+    """Signs with a header, answers in words of its own."""
+
+    name, channel, signs_callbacks = "vendor", Channel.SMS, True
+
+    def __init__(self) -> None:
+        self.seen: list[Callback] = []
+
+    def verify_callback(self, callback: Callback, settings: Any, now: dt.datetime) -> str | None:
+        self.seen.append(callback)
+        if callback.headers.get("x-signature") != "good":
+            raise Unauthenticated("bad_signature")
+        return "replay-1"
+
+    def parse_callback(self, callback: Callback) -> list[ProviderEvent]:
+        assert callback.headers["x-signature"] == "good", "parsed before it was verified"
+        return [Receipt(AttemptState.DELIVERED, "ok", attempt=callback.attempt), Invalid("odd")]
+
+    def reply(self, outcome: CallbackOutcome, dialogue: str | None = None) -> HttpResponse:
+        status = 200 if outcome is CallbackOutcome.STORED else 503
+        return HttpResponse(status, {"content-type": "text/xml"}, b"<Response/>")
+
+
+class Bench:
+    """The listener with everything around it in memory."""
+
+    def __init__(self) -> None:
+        self.vendor = Vendor()
+        self.kept: list[tuple[str, bytes, str | None, Sequence[ProviderEvent]]] = []
+        self.first = True
+        self.fails: Exception | None = None
+        self.counted: list[tuple[str, CallbackResult]] = []
+        self.provider: str | None = "push-1"
+        self.asked: list[int] = []
+        self.client: TestClient[Any, Any]
+        route = CallbackRoute(self.vendor, None, (TOKEN, OLD))
+        self.api = PublicApi(
+            {"vendor": route}, self._provider_of, [APP], PUBLIC + "/", LIMITS, self._keep, lambda: NOW, self
+        )
+
+    def callback(self, provider: str, outcome: CallbackResult) -> None:
+        self.counted.append((provider, outcome))
+
+    async def _keep(self, provider: str, raw: bytes, replay_key: str | None, events: Sequence[ProviderEvent]) -> bool:
+        if self.fails is not None:
+            raise self.fails
+        self.kept.append((provider, raw, replay_key, events))
+        return self.first
+
+    async def _provider_of(self, attempt: int) -> str | None:
+        if self.fails is not None:
+            raise self.fails
+        self.asked.append(attempt)
+        return self.provider
+
+    async def post(
+        self, path: str = f"/callbacks/vendor/{TOKEN}/{REFERENCE}", body: Any = b"a=1", **headers: str
+    ) -> tuple[int, bytes]:
+        sent = {"x-signature": "good"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.post(path, data=body, headers=sent) as response:
+            return response.status, await response.read()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    it = Bench()
+    async with TestClient(TestServer(it.api.application())) as client:
+        it.client = client
+        yield it
+
+
+@pytest.fixture
+def log() -> io.StringIO:
+    stream = io.StringIO()
+    logs.setup(stream=stream)
+    return stream
+
+
+# --- callbacks --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_good_callback_is_kept_and_answered_in_the_vendors_words(bench: Bench) -> None:
+    async with bench.client.post(
+        f"/callbacks/vendor/{TOKEN}/{REFERENCE}", data=b"a=1", headers={"X-Signature": "good"}
+    ) as response:
+        assert (response.status, await response.read()) == (200, b"<Response/>")
+        assert response.headers["content-type"] == "text/xml"
+    ((provider, raw, key, events),) = bench.kept
+    assert (provider, raw, key) == ("vendor", b"a=1", "replay-1")
+    assert [type(each) for each in events] == [Receipt, Invalid]
+    assert bench.counted == [("vendor", CallbackResult.STORED)]
+
+
+async def test_a_replay_is_answered_like_the_first(bench: Bench) -> None:
+    bench.first = False
+    assert await bench.post() == (200, b"<Response/>")
+    assert bench.counted == [("vendor", CallbackResult.REPLAYED)]
+
+
+async def test_when_it_cannot_be_stored_the_vendor_is_asked_to_send_it_again(bench: Bench) -> None:
+    bench.fails = OSError("no ledger")
+    assert (await bench.post())[0] == 503
+    assert bench.counted == [("vendor", CallbackResult.FAILED)]
+
+
+@pytest.mark.parametrize("token", [TOKEN, OLD])
+async def test_both_tokens_open_the_path_while_one_replaces_the_other(bench: Bench, token: str) -> None:
+    assert (await bench.post(f"/callbacks/vendor/{token}"))[0] == 200
+    assert bench.vendor.seen[0].attempt is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/callbacks/nobody/{TOKEN}",
+        "/callbacks/vendor/wrong",
+        f"/callbacks/vendor/{TOKEN[:-1]}",
+        f"/callbacks/vendor/{TOKEN}x/{REFERENCE}",
+        f"/callbacks/vendor/{TOKEN.upper()}",
+        "/callbacks/vendor/%ED%B3%BF",
+        "/callbacks/vendor/%E4%BD%A0",
+        "/callbacks/vendor",
+        "/callbacks/vendor//",
+        f"/callbacks/vendor/{TOKEN}/{REFERENCE}/more",
+    ],
+)
+async def test_what_nobody_gave_out_is_not_found(bench: Bench, path: str) -> None:
+    assert await bench.post(path) in ((404, b""), (404, b"404: Not Found"))
+    assert bench.vendor.seen == []
+    assert bench.kept == []
+
+
+async def test_every_token_is_compared_whichever_fits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time an answer takes must not tell which token was near."""
+    compared: list[str] = []
+
+    def spy(one: str, other: str) -> bool:
+        compared.append(other)
+        return one == other
+
+    monkeypatch.setattr(http, "same", spy)
+    for token in (TOKEN, OLD, "wrong"):
+        compared.clear()
+        await bench.post(f"/callbacks/vendor/{token}")
+        assert compared == [TOKEN, OLD]
+
+
+async def test_an_unsigned_callback_is_refused_before_it_is_read(bench: Bench) -> None:
+    assert (await bench.post(x_signature="forged"))[0] == 401
+    assert bench.kept == []
+    assert bench.counted == [("vendor", CallbackResult.UNAUTHENTICATED)]
+
+
+async def test_the_adapter_sees_the_public_url_and_the_bytes_as_they_came(bench: Bench) -> None:
+    tail = f"/callbacks/vendor/{TOKEN}/{REFERENCE}?b=%2f%2F&a=~%7E+%20"
+    async with ClientSession(requote_redirect_url=False) as session:
+        from yarl import URL
+
+        url = URL(f"http://127.0.0.1:{bench.client.port}{tail}", encoded=True)
+        headers = {"X-Signature": "good", "Host": "evil.example", "X-Forwarded-Host": "evil.example"}
+        async with session.post(url, data=b"\x00\xff raw", headers=headers) as response:
+            assert response.status == 200
+    (seen,) = bench.vendor.seen
+    assert seen.url == PUBLIC + tail
+    assert (seen.body, seen.attempt, seen.method) == (b"\x00\xff raw", REFERENCE, "POST")
+    assert seen.headers["x-signature"] == "good"
+    assert all(name == name.lower() for name in seen.headers)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+async def test_only_post_is_answered(bench: Bench, method: str) -> None:
+    async with bench.client.request(method, f"/callbacks/vendor/{TOKEN}") as response:
+        assert response.status == 405
+    assert bench.vendor.seen == []
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_body_at_the_limit_is_read_and_one_above_is_not(bench: Bench) -> None:
+    assert (await bench.post(body=b"x" * 1000))[0] == 200
+    assert (await bench.post(body=b"x" * 1001))[0] == 413
+    assert len(bench.vendor.seen) == 1
+    assert bench.counted[-1] == ("vendor", CallbackResult.TOO_LARGE)
+
+
+async def test_a_body_that_grows_past_the_limit_is_not_read_on(bench: Bench) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 100
+
+    assert (await bench.post(body=chunks()))[0] == 413
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity"])
+async def test_a_compressed_body_is_refused(bench: Bench, coding: str) -> None:
+    assert (await raw(bench, f"Content-Encoding: {coding}\r\nContent-Length: 3\r\n", b"abc"))[0] == 415
+    assert bench.vendor.seen == []
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(bench: Bench) -> None:
+    assert (await raw(bench, "Content-Length: 10\r\n", b"abc"))[0] == 408
+    assert bench.counted == [("vendor", CallbackResult.MALFORMED)]
+
+
+async def test_a_body_that_is_broken_is_the_callers_fault(bench: Bench) -> None:
+    status, _ = await raw(bench, "Transfer-Encoding: chunked\r\n", b"zz\r\nabc\r\n0\r\n\r\n")
+    assert status == 400
+    assert bench.vendor.seen == []
+
+
+async def raw(bench: Bench, headers: str, body: bytes) -> tuple[int, bytes]:
+    """A callback written byte by byte, which no client would send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+    head = f"POST /callbacks/vendor/{TOKEN} HTTP/1.1\r\nHost: x\r\nX-Signature: good\r\n{headers}\r\n"
+    writer.write(head.encode() + body)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.close()
+    return int(answer.split(b" ")[1]), answer
+
+
+# --- events of the lender's app ---------------------------------------------------------------------------------------
+
+
+def event(**changes: Any) -> bytes:
+    return json.dumps({"attempt": REFERENCE, "kind": "opened", "at": "2026-03-02T09:00:00Z"} | changes).encode()
+
+
+async def push(bench: Bench, body: bytes | None = None, authorization: str = f"Bearer {APP}") -> int:
+    status, _ = await bench.post("/events/push", event() if body is None else body, authorization=authorization)
+    return status
+
+
+async def test_an_opened_push_was_delivered(bench: Bench) -> None:
+    assert await push(bench) == 204
+    ((provider, _, key, events),) = bench.kept
+    assert (provider, key) == ("push-1", f"{REFERENCE}:opened")
+    assert [type(each) for each in events] == [Receipt, Engaged]
+    first, second = events
+    assert isinstance(first, Receipt)
+    assert isinstance(second, Engaged)
+    assert (first.state, first.attempt, first.occurred_at) == (AttemptState.DELIVERED, REFERENCE, NOW)
+    assert second.kind is Engagement.OPENED
+    assert bench.asked == [ATTEMPT]
+
+
+async def test_a_delivered_push_is_a_receipt_only(bench: Bench) -> None:
+    assert await push(bench, event(kind="delivered")) == 204
+    assert [type(each) for each in bench.kept[0][3]] == [Receipt]
+
+
+async def test_a_repeated_event_is_answered_like_the_first(bench: Bench) -> None:
+    bench.first = False
+    assert await push(bench) == 204
+
+
+@pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", f"Basic {APP}", f"Bearer {APP}x", "Bearer \u4f60"])
+async def test_without_the_apps_token_nothing_is_read(bench: Bench, given: str) -> None:
+    assert await push(bench, authorization=given) == 401
+    assert bench.kept == []
+
+
+async def test_a_header_that_is_no_text_is_refused_and_no_error_of_ours(bench: Bench) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+    writer.write(
+        b"POST /events/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert (await reader.readline()).split(b" ")[1] == b"401"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        event(kind="clicked"),
+        event(attempt="short"),
+        event(attempt="!" * 13),
+        event(attempt="zzzzzzzzzzzzz"),
+        event(at="2026-03-02T09:00:00"),
+        event(at="yesterday"),
+        event(extra=1),
+    ],
+)
+async def test_an_event_that_cannot_be_read_is_the_callers_fault(bench: Bench, body: bytes) -> None:
+    assert await push(bench, body) == 400
+    assert bench.kept == []
+
+
+async def test_an_event_about_no_push_of_ours_is_not_found(bench: Bench) -> None:
+    bench.provider = None
+    assert await push(bench) == 404
+
+
+async def test_an_event_that_cannot_be_stored_is_to_come_again(bench: Bench) -> None:
+    bench.fails = OSError("no ledger")
+    assert await push(bench) == 503
+
+
+async def test_an_event_that_is_too_large_is_refused(bench: Bench) -> None:
+    assert await push(bench, b"x" * 2000) == 413
+
+
+# --- nothing leaks ----------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_secret_or_personal_is_logged(bench: Bench, log: io.StringIO) -> None:
+    body = b"From=%2B14155550123&Body=canary-text"
+    await bench.post(body=body)
+    await bench.post(body=body, x_signature="canary-signature")
+    await bench.post("/callbacks/vendor/canary-guess", body=body)
+    await push(bench, authorization="Bearer canary-guess")
+    bench.fails = OSError(f"canary {TOKEN} +14155550123")
+    await bench.post(body=body)
+    await push(bench)
+    written = log.getvalue()
+    assert "callback_refused" in written
+    assert "callback_not_stored" in written
+    assert "canary" not in written
+    assert "4155550123" not in written
+    assert "canary" not in repr(bench.api._routes["vendor"])
