@@ -89,6 +89,8 @@ async def test_stages_instalments_and_steps_are_apart(scene: Scene) -> None:
         rival(35, of=30, step="2026-10-02", **overdue),
     ]
     requests[2]["data"]["debt"]["instalment"] = 2
+    for each, days in zip(requests, (0, 3, 0, -2, -2, -2), strict=True):  # a text that counts days must be true
+        each["data"]["debt"]["due_date"] = (dt.date.today() + dt.timedelta(days=days)).isoformat()
     await scene.world.publish(requests)
     endings = [await scene.ended(number) for number in range(30, 36)]
     assert endings == [("delivered", None)] * 5 + [("suppressed", "duplicate_stage")]

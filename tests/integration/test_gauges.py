@@ -141,7 +141,7 @@ async def send_into_the_dark(ledger: Database, at: dt.datetime) -> None:
     intent = Intent(mine, IDS.next(0), "one_sms", b"", {}, "{}")
     done = await ledger.transaction(lambda c: intend.intend(c, worker.id, [intent], at))
     assert done.sendable == {intent.attempt}
-    unknown = Outcome(intent.attempt, mine.id, "one_sms", AttemptState.UNKNOWN, Failure.AMBIGUOUS)
+    unknown = Outcome(intent.attempt, mine.id, mine.subject, "one_sms", AttemptState.UNKNOWN, Failure.AMBIGUOUS)
     await ledger.transaction(lambda c: outcomes.record(c, [unknown], at, RULES, lambda: 0.5))
 
 

@@ -1,0 +1,153 @@
+"""What the judge looks at (Postgres at one moment, the simulator's log, events by id) and the report it writes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from tests.faults import witness
+from tests.faults.topics import Topic
+
+_BASE32: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken invariant and the ids that show it."""
+
+    invariant: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} {self.what}"
+
+
+@dataclass
+class Report:
+    """What was found.  `counts` has the size of the run, the two counters how often each move was made."""
+
+    violations: list[Violation] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    reminder_moves: witness.Moves = field(default_factory=Counter)
+    attempt_moves: witness.Moves = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)
+
+    def broken(self, invariant: str) -> list[str]:
+        return [each.what for each in self.violations if each.invariant == invariant]
+
+    def blame(self, invariant: str, what: str) -> None:
+        self.violations.append(Violation(invariant, what))
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {n}" for name, n in sorted(self.counts.items())]
+        lines += [f"ended {name}: {n}" for name, n in sorted(self.endings.items())]
+        for title, moves in (("reminder", self.reminder_moves), ("attempt", self.attempt_moves)):
+            lines += [f"{title} {was or '(born)'} -> {to}: {n}" for (was, to), n in sorted(moves.items())]
+        return "\n".join([*lines, *map(str, self.violations)])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where to look."""
+
+    dsn: str
+    bootstrap: str
+    requests: str
+    events: str
+    deadletters: str
+    log: Path
+
+
+@dataclass
+class Ledger:
+    """Postgres at one moment."""
+
+    reminders: dict[int, asyncpg.Record]
+    live: dict[int, asyncpg.Record]
+    endings: dict[int, asyncpg.Record]
+    attempts: dict[int, asyncpg.Record]
+    deadletters: list[asyncpg.Record]
+    counted: Counter[tuple[int, str]]
+    left: dict[str, int]
+    stopped: list[asyncpg.Record]
+    tombstones: list[asyncpg.Record]
+    reminder_steps: list[witness.Step]
+    attempt_steps: list[witness.Step]
+
+
+_LEFT: Final = ("live", "due", "claim", "timer", "outbox", "parked", "unsettled")
+# The stops and the intents they should have prevented.
+_STOPPED: Final = """
+select a.id as attempt, a.reminder, t.kind
+from tombstone t
+join witness.seen s on s.what = 'stop' and s.key = t.subject and s.state = t.kind || ':' || t.value
+join reminder r on r.subject = t.subject and case t.kind
+    when 'request' then exists (select 1 from inbox i where encode(i.key, 'hex') = t.value and i.reminder = r.id)
+    when 'debt' then r.debt = t.value and r.state_as_of <= t.as_of
+    else r.state_as_of <= t.as_of end
+join attempt a on a.reminder = r.id
+join witness.seen w on w.what = 'attempt' and w.id = a.id and w.state = 'intended' and w.n > s.n
+"""
+
+
+async def read(dsn: str, topic: str) -> Ledger:
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            fetch = connection.fetch
+            counts = await fetch("select partition, outcome, n from intake_count where topic = $1", topic)
+            return Ledger(
+                reminders={row["id"]: row for row in await fetch("select * from reminder")},
+                live={row["id"]: row for row in await fetch("select * from live")},
+                endings={row["reminder"]: row for row in await fetch("select * from ending")},
+                attempts={row["id"]: row for row in await fetch("select * from attempt")},
+                deadletters=list(await fetch("select * from deadletter")),
+                counted=Counter({(row["partition"], row["outcome"]): row["n"] for row in counts}),
+                left={name: await connection.fetchval(f'select count(*) from "{name}"') for name in _LEFT},
+                stopped=list(await fetch(_STOPPED)),
+                tombstones=list(
+                    await fetch("select s.lender, s.borrower, t.* from tombstone t join subject s on s.key = t.subject")
+                ),
+                reminder_steps=await witness.steps(connection, "reminder"),
+                attempt_steps=await witness.steps(connection, "attempt"),
+            )
+    finally:
+        await connection.close()
+
+
+def lines(log: Path) -> Iterator[dict[str, Any]]:
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue  # torn by the end of the simulator: never answered
+
+
+def parsed(value: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(value or b"")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def events_by_id(events: Topic) -> dict[str, dict[str, Any]]:
+    """Events by id; a repetition must say the same."""
+    return {event["id"]: event["data"] for event in map(parsed, events.values())}
+
+
+def id_of(reference: str) -> int:
+    """The number behind 13 base32 characters; -1 when it is none."""
+    value = 0
+    for char in reference:
+        if char not in _BASE32:
+            return -1
+        value = value * 32 + _BASE32.index(char)
+    return value if len(reference) == 13 else -1

@@ -1,0 +1,98 @@
+"""I1 and I2: nothing is lost and nothing counts twice between Kafka and Postgres."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tests.faults import tables
+from tests.faults.evidence import Ledger, Report, parsed
+from tests.faults.topics import Topic
+
+
+def requests_are_accounted_for(
+    report: Report, ledger: Ledger, requests: Topic, told: Mapping[str, dict[str, Any]], letters: Topic
+) -> None:
+    accepted = Counter((row["partition"], row["offset"]) for row in ledger.reminders.values())
+    dead = Counter((row["partition"], row["offset"]) for row in ledger.deadletters)
+    repeated: Counter[tuple[str, str]] = Counter()
+    outcomes: Counter[tuple[int, str]] = Counter()
+    for record in requests.records:
+        place = (record.partition, record.offset)
+        found = accepted[place] + dead[place]
+        if found > 1:
+            report.blame("I1", f"record {place} became {accepted[place]} reminders and {dead[place]} dead letters")
+        event = parsed(record.value)
+        if found:
+            outcomes[record.partition, "accepted" if accepted[place] else "deadletter"] += 1
+        elif _is_request(event):
+            repeated[str(event.get("source")), str(event.get("id"))] += 1
+            outcomes[record.partition, "duplicate"] += 1
+        elif _was_obeyed(event, ledger, told):
+            outcomes[record.partition, "command"] += 1
+        else:
+            report.blame("I1", f"record {place} is lost")
+    _recorded(report, ledger, repeated, told)
+    if outcomes != +ledger.counted:
+        report.blame("I1", f"counted by intake {dict(ledger.counted)}, found {dict(outcomes)}")
+    _told_dead(report, ledger, letters)
+    report.counts.update(
+        records=len(requests.records), reminders=len(ledger.reminders), dead_letters=sum(dead.values())
+    )
+    report.counts["duplicates"] = sum(repeated.values())
+    report.counts["commands"] = sum(n for (_, outcome), n in outcomes.items() if outcome == "command")
+
+
+def _is_request(event: Mapping[str, Any]) -> bool:
+    data = event.get("data")
+    valid = str(event.get("type")).startswith("reminder.requested.") and isinstance(data, dict)
+    return valid and not (isinstance(data, dict) and data.get("validate_only"))
+
+
+def _was_obeyed(event: Mapping[str, Any], ledger: Ledger, told: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether a cancel left its tombstone, or a validation its answer."""
+    data = event.get("data") or {}
+    if data.get("validate_only"):
+        answers = (each for each in told.values() if each.get("answer") == "validated")
+        return any((each["source"], each["request_id"]) == (event["source"], event["id"]) for each in answers)
+    kind, as_of = data.get("scope", {}).get("kind"), data.get("as_of")
+    return as_of is not None and any(
+        (stone["lender"], stone["borrower"], stone["kind"]) == (data["lender"], data["borrower_ref"], kind)
+        and (kind != "debt" or stone["value"] == data["scope"]["ref"])
+        and stone["as_of"] >= dt.datetime.fromisoformat(as_of)
+        for stone in ledger.tombstones
+    )
+
+
+def _recorded(
+    report: Report, ledger: Ledger, repeated: Counter[tuple[str, str]], told: Mapping[str, dict[str, Any]]
+) -> None:
+    known = {(row["source"], row["request_id"]) for row in ledger.reminders.values()}
+    answers = Counter(
+        (each["source"], each["request_id"]) for each in told.values() if each.get("answer") == "duplicate"
+    )
+    for key in repeated.keys() | answers.keys():
+        if repeated[key] != answers[key]:
+            report.blame("I1", f"request {key}: {repeated[key]} repetitions read, {answers[key]} recorded")
+        if key not in known:
+            report.blame("I1", f"request {key}: lost, yet answered as a duplicate")
+
+
+def _told_dead(report: Report, ledger: Ledger, letters: Topic) -> None:
+    told = {event["id"]: event["data"] for event in map(parsed, letters.values())}
+    heard = Counter((each["partition"], each["offset"]) for each in told.values())
+    kept = Counter((row["partition"], row["offset"]) for row in ledger.deadletters)
+    if heard != kept:
+        report.blame("I1", f"dead letters kept {sorted(kept)}, told {sorted(heard)}")
+
+
+def no_request_counts_twice(report: Report, ledger: Ledger) -> None:
+    requests = Counter((row["source"], row["request_id"]) for row in ledger.reminders.values())
+    contacted = {row["reminder"] for row in ledger.attempts.values() if row["state"] not in tables.NO_CONTACT}
+    names = ("lender", "borrower", "debt", "instalment", "stage", "step")
+    business = Counter(tuple(ledger.reminders[each][name] for name in names) for each in contacted)
+    for key, n in [*requests.items(), *business.items()]:
+        if n > 1:
+            report.blame("I2", f"{n} reminders for {key}")

@@ -1,0 +1,132 @@
+"""Ten SIGKILLs at random moments under load, each with something in flight; then the judge, and every move counted."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import tables
+from tests.faults.harness import Stand, eventually, stand
+from tests.faults.load import FROZEN_SOURCE, KINDS, Load, script
+from tests.faults.witness import Moves
+
+SEED = 20261124
+KILLS = 10
+BURST = 40
+
+# What this load must bring about.  The other moves of the tables need a coincidence that nobody can order here (a
+# receipt that overtakes our own record, a delivery after a failure, a poisoned claim); each of them is made on purpose
+# in tests/integration/test_ledger_machine.py, and tests/unit/ledger compares every pair with what SQL allows.
+REQUIRED_REMINDERS: dict[str, set[str]] = {
+    "": {"scheduled", "held", "suppressed", "cancelled"},
+    "scheduled": {"scheduled", "held", "sending", "cancelled", "expired"},
+    "held": {"scheduled", "cancelled", "expired"},
+    "sending": {"scheduled", "awaiting", "undelivered", "suppressed"},
+    "awaiting": {"awaiting", "scheduled", "delivered", "undelivered", "unconfirmed"},
+    "unconfirmed": {"delivered", "undelivered"},
+}
+REQUIRED_ATTEMPTS: dict[str, set[str]] = {
+    "": {"intended"},
+    "intended": {"not_sent", "rejected", "unknown", "accepted"},
+    "unknown": {"sent", "unconfirmed"},
+    "accepted": {"sent", "delivered", "undelivered", "answered", "busy", "declined", "unconfirmed"},
+    "sent": {"delivered", "undelivered", "unconfirmed"},
+    "unconfirmed": {"delivered", "undelivered"},
+}
+
+
+@pytest.mark.timeout(420)
+async def test_ten_random_kills(database: str, kafka: Any, topics: Any, tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    load = Load(SEED)
+    options: dict[str, Any] = {"script": script(SEED), "receipts": {"retry_scale": 0.05}}
+    async with stand(database, kafka.bootstrap, topics, tmp_path, **options) as here:
+        await here.up()
+        await freeze(here, load)
+        hit: Counter[str] = Counter()
+        for kill in range(KILLS):
+            await here.world.publish(load.burst(BURST))
+            await asyncio.sleep(chance.uniform(0.0, 1.5))
+            states = await kill_in_flight(here, load)
+            hit += states
+            print(f"kill {kill + 1}: {dict(states)}")
+            if kill == KILLS // 2:
+                await here.fetch('delete from "freeze"')
+            await here.up()
+            if kill in (3, 7):
+                here.world.simulator.refuse(1.5)  # nobody listens: proof that no byte left
+        print(f"states hit: {dict(hit)}")
+        await here.world.publish(load.burst(2 * KINDS))  # every kind once more, now that nobody is killed
+        await heal(here, load)
+        report = await here.check()
+        print(report)
+        assert not report.violations, report
+        assert not missing(report.reminder_moves, REQUIRED_REMINDERS, tables.REMINDERS)
+        assert not missing(report.attempt_moves, REQUIRED_ATTEMPTS, tables.ATTEMPTS)
+
+
+def missing(found: Moves, required: dict[str, set[str]], table: tables.Table) -> list[tuple[str, str]]:
+    """Required moves that were never made.  Raises AssertionError when a required move is not documented."""
+    for was, becomes in required.items():
+        # A birth or a stay is no edge of an attempt's ranks, but of a reminder it is.
+        assert becomes <= table[was], (was, becomes - table[was])
+    return [(was, to) for was, becomes in required.items() for to in sorted(becomes) if not found[was, to]]
+
+
+async def freeze(here: Stand, load: Load) -> None:
+    """A source is frozen: what is there is held when its time comes, what comes is born held."""
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=4)
+    stopped = load.frozen(1)
+    await here.world.publish(load.frozen(3, send_at=soon.isoformat()))
+    await eventually(lambda: _is(here, "select count(*) from reminder", 3))
+    await here.fetch(
+        """insert into "freeze" (kind, value, reason, author, created_at) values ('source', $1, '', 'test', now())""",
+        FROZEN_SOURCE,
+    )
+    short = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=15)
+    await here.world.publish([*load.frozen(2), *load.frozen(2, not_after=short.isoformat()), *stopped])
+    await eventually(lambda: _is(here, "select count(*) from live where state = 'held'", 8))
+    await here.world.publish([load.stop_of(stopped[0])])
+
+
+async def kill_in_flight(here: Stand, load: Load) -> Counter[str]:
+    """Kills the gateway at the first moment, from now, at which it has work in its hands; the states it hit.
+
+    It is stopped for the look, so what is seen is what is killed.
+    """
+    end = time.monotonic() + 30
+    more_at = time.monotonic() + 3
+    while time.monotonic() < end:
+        if time.monotonic() > more_at:  # what there was is done already, here or by another process
+            await here.world.publish(load.burst(10))
+            more_at += 2
+        here.gateway.child.pause()
+        in_hand = await here.in_hand()
+        if in_hand:
+            states = await here.states()
+            await here.gateway.child.kill()
+            return states + Counter({"in hand": in_hand})
+        here.gateway.child.resume()
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"nothing was in flight\n{here.gateway.child.tail()}")
+
+
+async def heal(here: Stand, load: Load, within: float = 120) -> float:
+    """Nothing is disturbed any more: the last cancels, the last receipts, and everything ends.  The seconds it took."""
+    while load.waiting:
+        await here.world.publish(load.cancels())
+        await asyncio.sleep(0.2)
+    await here.quiet(within)
+    await asyncio.wait_for(here.world.simulator.settled(), within)
+    return await here.quiet(within)
+
+
+async def _is(here: Stand, sql: str, n: int) -> bool:
+    return bool(await here.value(sql) == n)

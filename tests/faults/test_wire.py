@@ -1,0 +1,457 @@
+"""The transport against servers that misbehave: for every fault, did the provider perhaps get the request?
+
+Every server runs for real on loopback and counts the complete requests it read.  "Not sent" must be the truth, and no
+fault may make the transport ask twice.
+"""
+
+import asyncio
+import datetime as dt
+import gzip
+import ipaddress
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Transport, Wire
+from providers.contract import HttpRequest, HttpResponse
+
+BODY = b"To=%2B14155550123"
+QUICK = Timeouts(connect=0.3, read=0.3, total=2.0)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Provider:
+    """A server that reads requests to their last byte, notes them, and then does what `answer` says."""
+
+    def __init__(self, answer: Answer, keep_alive: bool) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.port = 0
+        self._answer = answer
+        self._keep_alive = keep_alive
+
+    def url(self, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}/send"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append(head + await reader.readexactly(len(BODY)))
+                await self._answer(reader, writer)
+                if not self._keep_alive:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def provider(
+    answer: Answer, *, keep_alive: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Provider]:
+    it = Provider(answer, keep_alive)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        await it.serve(reader, writer)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    it.port = server.sockets[0].getsockname()[1]
+    try:
+        yield it
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def transport(timeouts: Timeouts = QUICK, connections: int = 4) -> AsyncIterator[Transport]:
+    it = Transport(timeouts, connections)
+    await it.open()
+    try:
+        yield it
+    finally:
+        await it.close()
+        await asyncio.sleep(0)  # lets the connections close
+
+
+def request(url: str) -> HttpRequest:
+    return HttpRequest(url, {"content-type": "application/x-www-form-urlencoded"}, BODY)
+
+
+def says(raw: bytes) -> Answer:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+        await writer.drain()
+
+    return answer
+
+
+async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def ask(answer: Answer, timeouts: Timeouts = QUICK) -> tuple[HttpResponse | NotSent | MaybeSent, Provider]:
+    async with provider(answer) as server, transport(timeouts) as wire:
+        result = await wire.post(request(server.url()))
+        await asyncio.sleep(0.05)  # a second request, if there were one, would have come by now
+        assert len(server.requests) == 1
+        return result, server
+
+
+# --- nothing left -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_name_that_does_not_resolve_was_not_sent() -> None:
+    async with transport(Timeouts(10, 1, 20)) as wire:
+        assert await wire.post(request("http://provider.invalid/send")) == NotSent(Wire.DNS)
+
+
+async def test_a_refused_connection_was_not_sent() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody else can take the port
+        async with transport() as wire:
+            assert await wire.post(request(f"http://127.0.0.1:{taken.getsockname()[1]}/")) == NotSent(Wire.REFUSED)
+
+
+async def test_a_connect_that_nobody_answers_was_not_sent() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        address = silent.getsockname()
+        waiting = []
+        try:
+            for _ in range(8):  # fills the backlog: the next SYN is dropped
+                each = socket.socket()
+                each.setblocking(False)
+                each.connect_ex(address)
+                waiting.append(each)
+            async with transport() as wire:
+                assert await wire.post(request(f"http://127.0.0.1:{address[1]}/")) == NotSent(Wire.CONNECT_TIMEOUT)
+        finally:
+            for each in waiting:
+                each.close()
+
+
+async def test_waiting_for_a_pool_slot_was_not_sent() -> None:
+    async with provider(never) as server, transport(Timeouts(0.3, 1.0, 3.0), connections=1) as wire:
+        first = asyncio.create_task(wire.post(request(server.url())))
+        await asyncio.sleep(0.05)
+        assert await wire.post(request(server.url())) == NotSent(Wire.CONNECT_TIMEOUT)
+        assert await first == MaybeSent(Wire.READ_TIMEOUT)
+        assert len(server.requests) == 1
+
+
+async def test_a_tls_handshake_that_fails_was_not_sent() -> None:
+    async with provider(says(OK)) as server, transport() as wire:
+        server_in_clear = server.url("https")
+        result = await wire.post(request(server_in_clear))
+        # A server that speaks no TLS answers nothing, or something that is no TLS; either way nothing of ours left.
+        assert result in (NotSent(Wire.TLS), NotSent(Wire.CONNECT_TIMEOUT), NotSent(Wire.REFUSED))
+        assert server.requests == []
+
+
+async def test_an_answer_that_is_no_tls_was_not_sent() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server, transport() as wire:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        assert await wire.post(request(url)) == NotSent(Wire.TLS)
+
+
+async def test_a_certificate_nobody_vouches_for_was_not_sent(tmp_path: Path) -> None:
+    async with provider(says(OK), tls=self_signed(tmp_path)) as server, transport() as wire:
+        assert await wire.post(request(server.url("https"))) == NotSent(Wire.TLS)
+        assert server.requests == []
+
+
+async def test_a_tls_handshake_that_hangs_was_not_sent() -> None:
+    """A listening socket takes the connection and never says a word."""
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(4)
+        async with transport() as wire:
+            url = f"https://127.0.0.1:{mute.getsockname()[1]}/"
+            assert await wire.post(request(url)) == NotSent(Wire.CONNECT_TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        HttpRequest("http://127.0.0.1:1/", {}, b"", method="GET"),
+        HttpRequest("http://127.0.0.1:1/", {}, b"", method="PUT"),
+        HttpRequest("ftp://127.0.0.1:1/", {}),
+        HttpRequest("127.0.0.1/send", {}),
+        HttpRequest("http:///send", {}),
+        HttpRequest("http://[::1/send", {}),
+        HttpRequest("http://127.0.0.1:1/ HTTP/1.1\r\nX: y", {}),
+        HttpRequest("http://127.0.0.1:1/a b", {}),
+        HttpRequest("http://127.0.0.1:1/\u4f60", {}),
+        HttpRequest("http://127.0.0.1:1/", {"x": "a\r\nauthorization: b"}),
+        HttpRequest("http://127.0.0.1:1/", {"x\n": "a"}),
+        HttpRequest("http://127.0.0.1:1/", {"x": "a\0"}),
+    ],
+    ids=lambda bad: f"{bad.method} {len(bad.url)} {len(bad.headers)}",
+)
+async def test_what_cannot_be_put_on_the_wire_was_not_sent(bad: HttpRequest) -> None:
+    async with transport() as wire:
+        assert await wire.post(bad) == NotSent(Wire.BAD_REQUEST)
+
+
+async def test_a_transport_that_is_closed_sends_nothing() -> None:
+    async with provider(says(OK)) as server, transport() as wire:
+        await wire.close()
+        assert await wire.post(request(server.url())) == NotSent(Wire.BAD_REQUEST)
+        assert server.connections == 0
+
+
+# --- it may have left -------------------------------------------------------------------------------------------------
+
+
+async def test_no_answer_in_time_may_have_been_sent() -> None:
+    result, _ = await ask(never)
+    assert result == MaybeSent(Wire.READ_TIMEOUT)
+
+
+async def test_a_slow_drip_past_the_total_may_have_been_sent() -> None:
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(100):
+            writer.write(b".")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    result, _ = await ask(drip, Timeouts(connect=0.2, read=0.3, total=0.6))
+    assert result == MaybeSent(Wire.TOTAL_TIMEOUT)
+
+
+async def test_a_close_instead_of_an_answer_may_have_been_sent() -> None:
+    result, _ = await ask(says(b""))
+    assert result == MaybeSent(Wire.DISCONNECTED)
+
+
+async def test_a_reset_instead_of_an_answer_may_have_been_sent() -> None:
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found = writer.get_extra_info("socket")
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    result, _ = await ask(reset)
+    assert result == MaybeSent(Wire.DISCONNECTED)
+
+
+@pytest.mark.parametrize(
+    "garbled",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000 + b"\r\nContent-Length: 2\r\n\r\nok",
+    ],
+    ids=["truncated", "chunks-cut-off", "chunk-size", "other-protocol", "binary", "status", "header-too-long"],
+)
+async def test_an_answer_cut_off_or_garbled_may_have_been_sent(garbled: bytes) -> None:
+    result, _ = await ask(says(garbled))
+    assert result == MaybeSent(Wire.GARBLED)
+
+
+async def test_an_answer_cut_off_in_its_head_may_have_been_sent() -> None:
+    result, _ = await ask(says(b"HTTP/1.1 200 OK\r\nContent-Le"))
+    assert isinstance(result, MaybeSent)
+
+
+async def test_an_answer_that_is_too_large_may_have_been_sent() -> None:
+    size = 300 * 1024
+    result, _ = await ask(says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size))
+    assert result == MaybeSent(Wire.TOO_LARGE)
+
+
+async def test_the_largest_answer_that_is_read_is_read_whole() -> None:
+    size = 256 * 1024
+    result, _ = await ask(says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size))
+    assert isinstance(result, HttpResponse)
+    assert len(result.body) == size
+
+
+async def test_an_answer_without_an_end_is_not_read_for_ever() -> None:
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    result, _ = await ask(flood)
+    assert result == MaybeSent(Wire.TOO_LARGE)
+
+
+async def test_a_cancelled_send_is_answered_as_maybe_sent() -> None:
+    """The one who cancels still gets an outcome to record; the cancellation is not lost on the task."""
+    async with provider(never) as server, transport(Timeouts(1, 5, 10)) as wire:
+        task = asyncio.create_task(wire.post(request(server.url())))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        assert await task == MaybeSent(Wire.CANCELLED)
+        assert task.cancelling() == 1
+        assert len(server.requests) == 1
+
+
+async def test_a_cancelled_body_is_answered_as_maybe_sent() -> None:
+    async def half(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf")
+        await asyncio.sleep(60)
+
+    async with provider(half) as server, transport(Timeouts(1, 5, 10)) as wire:
+        task = asyncio.create_task(wire.post(request(server.url())))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        assert await task == MaybeSent(Wire.CANCELLED)
+
+
+# --- an answer --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 301, 302, 307, 308, 400, 401, 404, 429, 500, 502, 503, 504])
+async def test_every_whole_answer_is_handed_on_and_no_redirect_is_followed(status: int) -> None:
+    head = b"HTTP/1.1 %d Any\r\nLocation: /elsewhere\r\nRetry-After: 7\r\n" % status
+    result, server = await ask(says(head + (b"\r\n" if status == 204 else b"Content-Length: 2\r\n\r\nok")))
+    assert isinstance(result, HttpResponse)
+    assert result.status == status
+    assert result.headers["retry-after"] == "7"
+    assert result.body == (b"" if status == 204 else b"ok")
+    assert server.requests[0].startswith(b"POST /send HTTP/1.1\r\n")
+
+
+async def test_the_request_leaves_exactly_as_it_was_built() -> None:
+    """A signed query must not be normalised, and aiohttp must add nothing that the adapter did not ask for."""
+    async with provider(says(OK)) as server, transport() as wire:
+        query = "b=%2f%2F&a=~%7E&c=1+2%20%2B"
+        await wire.post(HttpRequest(f"{server.url()}?{query}", {"content-type": "text/plain", "x-a": "b"}, BODY))
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        assert lines[0] == f"POST /send?{query} HTTP/1.1".encode()
+        names = {line.partition(b":")[0].lower() for line in lines[1:]}
+        assert names == {b"host", b"content-length", b"content-type", b"x-a"}
+        assert body == BODY
+
+
+async def test_a_compressed_answer_nobody_asked_for_stays_bounded_and_as_it_came() -> None:
+    """Sixty megabytes in sixty kilobytes: it is not unpacked, so the adapter cannot read it and says ambiguous."""
+    packed = gzip.compress(b"\0" * 60_000_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    result, _ = await ask(says(head + packed))
+    assert isinstance(result, HttpResponse)
+    assert result.body == packed
+
+
+async def test_no_cookie_is_kept() -> None:
+    answer = says(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+    async with provider(answer, keep_alive=True) as server, transport() as wire:
+        for _ in range(2):
+            await wire.post(request(server.url()))
+        assert b"cookie" not in server.requests[1].lower()
+
+
+async def test_connections_are_used_again() -> None:
+    async with provider(says(OK), keep_alive=True) as server, transport() as wire:
+        for _ in range(5):
+            assert isinstance(await wire.post(request(server.url())), HttpResponse)
+        assert server.connections == 1
+        assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+async def test_a_kept_connection_that_the_provider_closes_never_makes_a_duplicate(pause: float) -> None:
+    """The provider closes after each answer.  Whether or not the close is seen in time, nothing is sent twice."""
+
+    async with provider(says(OK)) as server, transport() as wire:
+        results = []
+        for _ in range(20):
+            results.append(await wire.post(request(server.url())))
+            await asyncio.sleep(pause)
+        answered = sum(isinstance(each, HttpResponse) for each in results)
+        doubtful = sum(isinstance(each, MaybeSent) for each in results)
+        assert answered + doubtful == 20
+        assert answered <= len(server.requests) <= 20
+        if pause:
+            assert answered == 20  # seen in time: a fresh connection, no doubt
+
+
+async def test_a_kept_connection_dropped_on_the_second_request_is_maybe_sent_once() -> None:
+    """The case in which aiohttp sends idempotent methods again by itself."""
+    asked = 0
+
+    async def once(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            writer.write(OK)
+        else:
+            writer.close()
+
+    async with provider(once, keep_alive=True) as server, transport() as wire:
+        assert isinstance(await wire.post(request(server.url())), HttpResponse)
+        assert await wire.post(request(server.url())) == MaybeSent(Wire.DISCONNECTED)
+        await asyncio.sleep(0.05)
+        assert len(server.requests) == 2
+        assert server.connections == 1
+
+
+async def test_what_went_wrong_shows_no_address_or_text() -> None:
+    async with transport() as wire:
+        result = await wire.post(request("http://127.0.0.1:1/?To=%2B14155550123"))
+    assert "4155550123" not in repr(result)
+    assert "4155550123" not in repr(request("http://127.0.0.1:1/?To=%2B14155550123"))
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "provider.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context

@@ -1,0 +1,192 @@
+"""Canaries: planted names, numbers, tokens, links and words appear sealed or at the vendor, and nowhere else."""
+
+import base64
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from gateway.intake.letters import LETTER_FIELD
+from gateway.personal import SEALED_FIELD
+from gateway.sealing import Sealer
+from tests.stack.gateway import address, cancelled, requested
+from tests.stack.scene import Scene, rule, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OVERRIDES = {
+    "log_level": "debug",
+    "providers": {name: {"receipt_window_hours": 3 / 3600, "read_timeout_seconds": 1} for name in ("twilio", "aliyun")},
+}
+NAME, LINK, AMOUNT, WORD = "Canaria Vogelsang", "https://pay.example.com/canary-link", "7654321.09", "canaryword"
+NUMBERS = range(7_654_000, 7_654_010)
+
+
+def planted() -> list[str]:
+    """Everything personal that goes in, as it is written, and as a phone book or a URL would write it."""
+    words = [NAME, NAME.split()[1], LINK, "canary-link", AMOUNT, "7,654,321", WORD]
+    for number in NUMBERS:
+        sms, voice = address("sms", number), address("voice", number)
+        words += [sms[1:], sms[3:], voice[1:], voice[3:], address("push", number)[:-4]]
+    return words
+
+
+def secret(scene: Scene) -> list[str]:
+    environ = scene.gateway.settings.environ
+    key = environ["FCM_PRIVATE_KEY"].strip().splitlines()[1]
+    return [value for name, value in environ.items() if name not in ("FCM_PRIVATE_KEY", "GATEWAY_DATABASE_DSN")] + [key]
+
+
+def found(words: Iterable[str], text: bytes) -> list[str]:
+    """The words that stand in a text: as they are, escaped as JSON or a URL has it, or in base64."""
+    hits = []
+    for word in words:
+        forms = {word.encode(), quote(word).encode(), json.dumps(word)[1:-1].encode()}
+        forms |= {base64.b64encode(b" " * pad + word.encode())[4:-4] for pad in range(3) if len(word) > 9}
+        hits += [word for form in forms if form and form in text]
+    return hits
+
+
+def canary(number: int, channels: Iterable[str] = ("sms",), **changes: Any) -> dict[str, Any]:
+    event = requested(number, list(channels), **changes)
+    event["data"]["borrower"]["name"] = NAME
+    event["data"]["debt"]["amount"] = AMOUNT
+    event["data"]["params"]["pay_url"] = LINK
+    return event
+
+
+async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres: Any) -> None:
+    n = NUMBERS
+    scene.perform(
+        rule(n[1], "twilio", action="error", code="21211"),
+        rule(n[2], "twilio", action="hang", receipts={"lost": True}),
+        rule(n[3], "fcm", action="error", code="INVALID_ARGUMENT"),
+        rule(n[4], "aliyun", action="truncate"),
+        rule(n[5], "aliyun", action="error", status=502),
+    )
+    good = [
+        canary(n[0]),
+        canary(n[1], ["sms", "voice"]),
+        canary(n[2], ["sms"]),
+        canary(n[3], ["push"]),
+        canary(n[4], ["voice"]),
+        canary(n[5], ["voice"]),
+    ]
+    await scene.world.publish(good)
+    await scene.world.publish(list(bad()))
+    for number in (n[0], n[1]):
+        assert await scene.ended(number) == ("delivered", None)
+    await forged_callbacks(scene)
+    # Faults: the ledger refuses one, then goes away with work in hand.
+    await scene.sql(f"alter table reminder add constraint t check (debt <> 'debt-{n[6]}') not valid")
+    await scene.world.publish([canary(n[6])])
+    await scene.caught_up()
+    scene.perform(rule(n[7], "twilio", latency=[1, 1]))
+    await scene.world.publish([canary(n[7]), canary(n[8], ["push"])])
+    await scene.reached(n[7], "sending")
+    await postgres.kill()
+    await scene.world.publish([canary(n[9])])
+    await postgres.launch()
+    for number in (n[2], n[3], n[4], n[5], n[7], n[8], n[9]):
+        await until(lambda number=number: settled(scene, number), f"end of {number}")  # type: ignore[misc]
+    await scene.relayed()
+
+    words, secrets = planted(), secret(scene)
+    log = scene.gateway.log.read_bytes()
+    metrics = (await scene.gateway.metrics()).encode()
+    assert b'"level"' in log
+    assert found(words + secrets, log) == []
+    assert found(words + secrets, metrics) == []
+    for topic in (scene.world.topics.events, scene.world.topics.deadletters):
+        records = await scene.world.records(topic)
+        assert records
+        for record in records:
+            whole = b" ".join([record.key or b"", record.value, *(value for _, value in record.headers)])
+            assert found(words + secrets, whole) == []
+    cells = await every_cell(scene)
+    assert len(cells) > 1000
+    assert [place for place, cell in cells if found(words + secrets, cell)] == []
+
+
+async def settled(scene: Scene, number: int) -> Any:
+    row = await scene.state(number)
+    return row if row is not None and (row["ended"] or row["state"] == "held") else None
+
+
+def bad() -> Iterable[bytes]:
+    """Bad records that carry canaries where careless code would quote them."""
+    number = NUMBERS[0]
+    phone = address("sms", number)
+    base = canary(number + 100)
+    base["data"]["contacts"] = [{"channel": "sms", "address": phone}]
+
+    def changed(**changes: Any) -> bytes:
+        return json.dumps(base | {"data": base["data"] | changes}).encode()
+
+    yield json.dumps(base).encode()[:-1]
+    yield changed(**{phone: NAME})
+    yield changed(contacts=[{"channel": WORD, "address": phone}])
+    yield changed(contacts=[{"channel": "sms", "address": phone + " " + NAME}])
+    yield changed(stage=NAME)
+    yield changed(params={NAME: phone})
+    yield changed(params={WORD: LINK})
+    yield changed(borrower=base["data"]["borrower"] | {"ref": phone, "name": NAME})
+    yield changed(not_after=NAME)
+    yield changed(lender=phone)
+    yield changed(template=address("voice", number)[1:])
+    yield json.dumps(base | {"source": phone}).encode()
+    yield json.dumps(base | {"id": phone[1:]}).encode()
+    yield json.dumps(base | {"type": NAME}).encode()
+    yield json.dumps(cancelled(number, {"kind": NAME, "ref": phone})).encode()
+    conflicting = canary(number)
+    conflicting["data"]["borrower"]["name"] = NAME + " II"
+    yield json.dumps(conflicting).encode()
+
+
+async def forged_callbacks(scene: Scene) -> None:
+    settings = scene.gateway.settings
+    base, token = settings.tree["http"]["public_url"], settings.environ["GATEWAY_CALLBACK_TOKEN"]
+    phone = address("sms", NUMBERS[0])
+    bodies: list[Any] = [{"MessageSid": phone, "From": phone, "Body": NAME}, NAME, json.dumps([{"out_id": phone}])]
+    async with aiohttp.ClientSession() as session:
+        for provider in ("twilio", "aliyun", NAME):
+            for path in (token, token + "/" + phone[1:], phone):
+                for body in bodies:
+                    async with session.post(f"{base}/callbacks/{provider}/{path}", data=body):
+                        pass
+        async with session.post(f"{base}/events/push", data=NAME, headers={"Authorization": f"Bearer {phone}"}):
+            pass
+
+
+async def every_cell(scene: Scene) -> list[tuple[str, bytes]]:
+    """(table.column, bytes) of everything in the ledger that can hold a text, sealed columns too."""
+    columns = await scene.sql(
+        "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public' "
+        "and data_type in ('text', 'jsonb', 'json', 'bytea', 'character varying', 'ARRAY')"
+    )
+    cells = []
+    for table, column, kind in columns:
+        value = f'"{column}"' if kind == "bytea" else f"convert_to(\"{column}\"::text, 'UTF8')"
+        rows = await scene.sql(f'select {value} from "{table}" where "{column}" is not null')
+        cells += [(f"{table}.{column}", bytes(row[0])) for row in rows]
+    return cells
+
+
+async def test_the_seals_hold_what_is_nowhere_else(scene: Scene) -> None:
+    """The sweep above would also pass on a gateway that forgets everything."""
+    environ = scene.gateway.settings.environ
+    keys = [base64.b64decode(environ[name]) for name in ("GATEWAY_SEAL_KEY_1", "GATEWAY_INDEX_KEY")]
+    sealer = Sealer({1: keys[0]}, 1, keys[1])
+    number = NUMBERS[0]
+    (row,) = await scene.sql("select id, sealed from reminder where request_id = $1", f"request-{number}")
+    facts = sealer.open(row["sealed"], row["id"], SEALED_FIELD)
+    assert {NAME, LINK, AMOUNT, address("sms", number)[1:]} <= set(found(planted(), facts))
+    (attempt,) = await scene.attempts(number)
+    text = sealer.open(attempt["sealed"], attempt["id"], "attempt")
+    assert {"canary-link", "7,654,321", address("sms", number)[1:]} <= set(found(planted(), text))
+    letters = await scene.sql("select id, sealed from deadletter")
+    assert all(found(planted(), sealer.open(each["sealed"], each["id"], LETTER_FIELD)) for each in letters)
+    assert len(letters) == len(list(bad())) + 1

@@ -1,0 +1,139 @@
+"""The broker and the ledger go away and come back under load; the gateway stops when told, and refuses what is unsafe."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from alembic.script import ScriptDirectory
+
+from gateway.ledger import schema
+from tests.stack.gateway import GatewayProcess, World
+from tests.stack.load import Load, events_in
+from tests.stack.scene import QUICK, Scene, empty_world, fetch, until
+
+# Receipts that meet a closed door come again after a moment.
+RECEIPTS = {"receipts": {"retry_scale": 0.02}}
+Fault = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+async def here(postgres: Any, kafka: Any, tmp_path: Path) -> AsyncIterator[World]:
+    async with empty_world(postgres, kafka, tmp_path, **RECEIPTS) as world:
+        yield world
+
+
+@pytest.fixture
+async def gateway(here: World) -> AsyncIterator[GatewayProcess]:
+    process = here.gateway(QUICK)
+    process.spawn()
+    try:
+        await process.ready(60)
+        yield process
+    finally:
+        await process.child.kill()
+
+
+@pytest.mark.real_kafka
+async def test_the_broker_restarts_under_load(here: World, gateway: GatewayProcess, kafka: Any) -> None:
+    load = Load(here)
+    await load.pour(100)
+    await kafka.restart()
+    await load.pour(50)
+    await kafka.kill()
+    await kafka.launch()
+    await load.pour(50)
+    assert await load.all_ended() == {"delivered": 200}
+    assert sorted(load.sent()) == sorted(f"M-{number}" for number in load.numbers)
+    load.assert_nothing_twice()
+    await load.assert_conserved()
+    scene = Scene(here, gateway)
+    await scene.relayed(30)
+    for number in (0, 120, 199):  # what was told before, between and after
+        assert [each["seq"] for each in await scene.events(number) if "seq" in each][-1] == 3
+    assert gateway.child.alive
+
+
+async def test_postgres_restarts_under_load(here: World, gateway: GatewayProcess, postgres: Any) -> None:
+    """In an orderly way, then by a kill.  A send whose outcome could not be written may end unconfirmed, never twice."""
+    load = Load(here)
+
+    async def kill() -> None:
+        await postgres.kill()
+        await postgres.launch()
+
+    for fault in (postgres.restart, kill):
+        pouring = asyncio.create_task(load.pour(150, pause=0.1))
+        await asyncio.sleep(0.8)
+        await fault()
+        await pouring
+    endings = await load.all_ended(90)
+    assert set(endings) <= {"delivered", "unconfirmed"}
+    assert endings["delivered"] >= 0.9 * len(load.numbers)
+    load.assert_nothing_twice()
+    await load.assert_conserved()
+    assert gateway.child.alive
+
+
+async def test_sigterm_under_load(here: World, gateway: GatewayProcess) -> None:
+    """Not ready at once, out within the budget, nothing left in its hands; the next one goes on."""
+    scene = Scene(here, gateway)
+    scene.perform({"latency": [0.5, 0.9]})
+    load = Load(here)
+    await load.pour(200, pause=0)
+
+    async def sending() -> list[Any]:
+        return await scene.sql("select 1 from live where state = 'sending'")
+
+    await until(sending, "request that is out")
+    started = time.monotonic()
+    stopping = asyncio.create_task(gateway.child.stop(within=25))
+    reasons = await until(lambda: unready(gateway), "readiness lost", within=1.5, every=0.01)
+    assert reasons.get("process") == "stopping" or reasons.get("connection") == "refused"
+    assert await stopping == 0
+    assert time.monotonic() - started < 17  # not ready 0 + drain 8 + flush 4 + leave 2, and a little
+    assert events_in(gateway)[-1]["late"] == []
+    assert await scene.sql("select 1 from claim") == []
+    assert await scene.sql("select 1 from worker") == []
+    assert await scene.sql("select 1 from attempt where state in ('intended', 'unknown')") == []
+
+    gateway.spawn()
+    await gateway.ready(60)
+    assert await load.all_ended() == {"delivered": 200}
+    load.assert_nothing_twice()
+    await load.assert_conserved()
+
+
+async def unready(gateway: GatewayProcess) -> dict[str, str] | None:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/readyz") as response:
+            return None if response.status == 200 else dict((await response.json())["reasons"])
+    except aiohttp.ClientError:
+        return {"connection": "refused"}
+
+
+@pytest.mark.parametrize(
+    ("makes_unsafe", "error"),
+    [
+        ("update alembic_version set version_num = '9999'", "UnknownSchema"),
+        ("drop table alembic_version", "UnknownSchema"),
+        ("do $$ begin execute format('alter database %I set synchronous_commit = off', current_database()); end $$",
+         "UnsafeDatabase"),
+    ],
+)  # fmt: skip
+async def test_it_refuses_a_ledger_it_cannot_trust(here: World, makes_unsafe: str, error: str) -> None:
+    await fetch(here.dsn, makes_unsafe)
+    process = here.gateway(QUICK)
+    process.spawn()
+    assert await process.child.wait(within=60) == 1
+    (failed,) = (line for line in events_in(process) if line["event"] == "start_failed")
+    assert (failed["level"], failed["error"]) == ("error", error)
+    assert await fetch(here.dsn, "select 1 from worker") == []
+
+
+def test_the_known_version_is_the_last_migration() -> None:
+    migrations = Path(schema.__file__).parent / "migrations"
+    assert ScriptDirectory(str(migrations)).get_current_head() == schema.head()
