@@ -218,10 +218,11 @@ class Application:
 
     async def _start_relay(self, database: Database, worker: Worker, clock: AnchoredClock) -> Relay:
         config = self._config
-        producer = await _producer(config)
-        self._lifecycle.on_stop("producer", producer.stop, config.shutdown.leave_seconds)
+        publisher = KafkaPublisher(lambda: _producer(config))
+        await publisher.start()
+        self._lifecycle.on_stop("producer", publisher.stop, config.shutdown.leave_seconds)
         topics = {EVENTS_TOPIC: config.kafka.events_topic, DEADLETTERS_TOPIC: config.kafka.deadletters_topic}
-        relay = Relay(database, worker, KafkaPublisher(producer), topics, self.metrics, clock.now)
+        relay = Relay(database, worker, publisher, topics, self.metrics, clock.now)
         if Role.RELAY in config.roles:
             await relay.start()
             seconds = config.shutdown.flush_seconds
@@ -410,9 +411,16 @@ async def _producer(config: Config) -> AIOKafkaProducer:
     except (UnsupportedVersionError, UnknownError):
         # What brokers without producer ids answer.  A producer that failed to start must still be stopped.
         await producer.stop()
+    except BaseException:
+        await producer.stop()
+        raise
     log.warning("producer_not_idempotent")
     producer = AIOKafkaProducer(**options)
-    await producer.start()
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
     return producer
 
 

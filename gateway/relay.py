@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from gateway.crashpoints import CrashPoint, reached
@@ -158,21 +158,42 @@ class Relay:
 
 
 class KafkaPublisher:
-    """Publishes through aiokafka; a reminder's messages go to one partition, chosen by its bucket."""
+    """Publishes through aiokafka; a reminder's messages go to one partition, chosen by its bucket.
 
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
+    A producer that failed is replaced: once a batch of an idempotent one is given up, every later one is out of
+    sequence for ever.  `make` starts a producer or raises.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[Any]]) -> None:
+        self._make = make
+        self._producer: Any = None
+
+    async def start(self) -> None:
+        self._producer = await self._make()
+
+    async def stop(self, seconds: float = 5.0) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(producer.stop(), seconds)
 
     async def publish(self, messages: Sequence[tuple[str, bytes, int, bytes]]) -> None:
-        partitions = {topic: await self._partitions(topic) for topic in {message[0] for message in messages}}
+        if self._producer is None:
+            await self.start()
+        try:
+            await self._publish(self._producer, messages)
+        except Exception:
+            await self.stop()
+            raise
+
+    async def _publish(self, producer: Any, messages: Sequence[tuple[str, bytes, int, bytes]]) -> None:
+        topics = {message[0] for message in messages}
+        partitions = {topic: sorted(await producer.partitions_for(topic)) for topic in topics}
         pending = [
-            await self._producer.send(
-                topic, value, key=key, partition=partitions[topic][bucket % len(partitions[topic])]
-            )
+            await producer.send(topic, value, key=key, partition=partitions[topic][bucket % len(partitions[topic])])
             for topic, key, bucket, value in messages
         ]
-        await asyncio.gather(*pending)
-
-    async def _partitions(self, topic: str) -> list[int]:
-        found = await self._producer.partitions_for(topic)
-        return sorted(found)
+        # All of them, so that nothing of this producer is under way when it is replaced.
+        for done in await asyncio.gather(*pending, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done

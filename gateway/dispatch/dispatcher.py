@@ -83,6 +83,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._freezes = Freezes(frozenset())
         self._claiming = True
+        self._more_due = False  # the last claim took all it could: a free slot is worth another
         self._sender = Sender(self._intend_again, clock.now, retries)
         self._intents: Batcher[Job, bool] = Batcher("intend", self._intend)
         self._verdicts: Batcher[tuple[Verdict, int], None] = Batcher("settle", self._settle)
@@ -160,11 +161,12 @@ class Dispatcher:
                     continue
 
     async def _claim_once(self) -> int:
-        found = 0
+        found, more = 0, False
         for lane in (Lane.URGENT, Lane.BULK):
             limit = min(self._free[lane], self._free[Lane.URGENT], self._limits.claim_batch)
             lease = self._worker.lease
             if limit <= 0 or not lease.stands(1.0):
+                more = True
                 continue
             token = self._worker.ids.next(0)
             async with self._database.connection() as connection:
@@ -173,6 +175,8 @@ class Dispatcher:
                 reached(CrashPoint.AFTER_CLAIM)
                 self._begin([Job(each, lease) for each in rows])
             found += len(rows)
+            more = more or len(rows) == limit
+        self._more_due = more
         return found
 
     async def _freeze_loop(self) -> None:
@@ -212,7 +216,7 @@ class Dispatcher:
         finally:
             del self._in_hand[claimed.id]
             self._take_slot(claimed.lane, -1)
-            if not self._wake.is_set() and self._free[Lane.BULK] > 0:
+            if self._more_due:
                 self._wake.set()
 
     async def _steps_of(self, job: Job) -> None:

@@ -22,7 +22,12 @@ where id = $1 and lease_until > clock_timestamp() returning id
 """
 _RETIRE: Final = "delete from worker w where w.id = $1 and not exists (select 1 from claim c where c.worker = w.id)"
 _END_LEASE: Final = "update worker set lease_until = '-infinity' where id = $1"
-_DEAD: Final = "select id from worker where lease_until <= clock_timestamp() order by id"
+# A transaction that outlived its worker's lease can leave claims behind after the worker's row is gone.
+_DEAD: Final = """
+select id from worker where lease_until <= clock_timestamp()
+union select c.worker from claim c where not exists (select 1 from worker w where w.id = c.worker)
+order by 1
+"""
 
 
 class NoWorkerNumber(RuntimeError):
@@ -65,7 +70,7 @@ async def remove(connection: Connection, worker: int) -> None:
 
 
 async def dead(connection: Connection) -> list[int]:
-    """Workers whose lease ended."""
+    """Workers whose lease ended, and those that are gone and still have claims."""
     return [row[0] for row in await connection.fetch(_DEAD)]
 
 

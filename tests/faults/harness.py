@@ -6,6 +6,7 @@ import asyncio
 import copy
 import datetime as dt
 import os
+import secrets
 import signal
 import sys
 import time
@@ -20,24 +21,25 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from gateway.dev.host import free_port
 from gateway.dev.settings import Development
+from tests.conftest import Topics
 from tests.faults import checker, witness
 from tests.faults.topics import size
 from tests.stack.gateway import GatewayProcess, World, merge, world
 
 # Leases, windows and timeouts of seconds.  The lease still covers a heartbeat, the longest send and the margin.
-LEASE: Final = 6.0
-WINDOW: Final = 6.0
+LEASE: Final = 5.0
+WINDOW: Final = 5.0
 _PROVIDER: Final = {
-    "connect_timeout_seconds": 0.5,
+    "connect_timeout_seconds": 0.4,
     "read_timeout_seconds": 1.0,
-    "total_timeout_seconds": 2.0,
+    "total_timeout_seconds": 1.7,
     "receipt_window_hours": WINDOW / 3600,
 }
 HURRY: Final[Mapping[str, Any]] = {
     "kafka": {"session_timeout_seconds": 2, "rebalance_timeout_seconds": 4},
     "dispatch": {
         "lease_seconds": LEASE,
-        "heartbeat_seconds": 1,
+        "heartbeat_seconds": 0.8,
         "poll_interval_seconds": 0.1,
         "backoff_base_seconds": 0.5,
         "backoff_cap_seconds": 2,
@@ -177,6 +179,14 @@ async def stand(
             yield here
         finally:
             await here.stop()
+
+
+async def fresh_topics(kafka: Any) -> Topics:
+    """Topics of a world of its own."""
+    mark = secrets.token_hex(4)
+    names = Topics(f"requests-{mark}", f"events-{mark}", f"deadletters-{mark}", f"gateway-{mark}")
+    await kafka.create_topics({names.requests: 4, names.events: 4, names.deadletters: 1})
+    return names
 
 
 async def eventually(

@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from gateway.dev.host import Home
-from tests.conftest import Topics
 from tests.faults.checker import Report
-from tests.faults.harness import LEASE, Stand, stand
+from tests.faults.harness import LEASE, Stand, fresh_topics, stand
 from tests.faults.load import Load, script
 from tests.faults.test_random_kills import heal, kill_in_flight
 from tests.stack.gateway import GatewayProcess
@@ -133,8 +132,7 @@ async def soak(kills: int, minutes: float, seed: int, burst: int) -> int:
     """Runs it all; the process's exit status."""
     with contextlib.closing(Home("soak")) as home:
         async with PostgresServer() as postgres, KafkaServer() as kafka:
-            topics = Topics("requests", "events", "deadletters", "gateway")
-            await kafka.create_topics({topics.requests: 4, topics.events: 4, topics.deadletters: 1})
+            topics = await fresh_topics(kafka)
             dsn = postgres.dsn(await postgres.fresh_database())
             options = {"script": script(seed), "receipts": {"retry_scale": 0.05}}
             async with stand(dsn, kafka.bootstrap, topics, home.path, **options) as here:

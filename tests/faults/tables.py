@@ -18,8 +18,9 @@ UNTOLD: Final = frozenset({"scheduled", "sending"})
 
 REMINDERS: Final[Table] = {
     "": frozenset({"scheduled", "held", "suppressed", "cancelled"}),  # how a reminder is born
-    "scheduled": frozenset({"scheduled", "held", "sending"}) | ENDS,
-    "held": frozenset({"held", "scheduled"}) | ENDS,
+    # To `awaiting` without a send: a stop closes what was scheduled (or held) for a repeat while its first try is out.
+    "scheduled": frozenset({"scheduled", "held", "sending", "awaiting"}) | ENDS,
+    "held": frozenset({"held", "scheduled", "awaiting"}) | ENDS,
     "sending": frozenset({"sending", "scheduled", "held", "awaiting"}) | ENDS,
     "awaiting": frozenset({"awaiting", "scheduled", "held"}) | ENDS,
     "unconfirmed": frozenset({"undelivered", "delivered"}),

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -11,6 +12,8 @@ from tests.stack.scene import Scene, rule
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+ZONE = ZoneInfo("Asia/Shanghai")  # where the borrowers of `requested` live
+
 
 def soon(seconds: float) -> str:
     return (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)).isoformat()
@@ -18,7 +21,7 @@ def soon(seconds: float) -> str:
 
 def rival(number: int, of: int, **changes: Any) -> dict[str, Any]:
     """Another request about the debt of request `of`."""
-    same = {"borrower": {"ref": f"borrower-{of}"}, "debt": {"ref": f"debt-{of}"}}
+    same: dict[str, Any] = {"borrower": {"ref": f"borrower-{of}"}, "debt": {"ref": f"debt-{of}"}}
     return requested(number, **same, **changes)
 
 
@@ -90,7 +93,7 @@ async def test_stages_instalments_and_steps_are_apart(scene: Scene) -> None:
     ]
     requests[2]["data"]["debt"]["instalment"] = 2
     for each, days in zip(requests, (0, 3, 0, -2, -2, -2), strict=True):  # a text that counts days must be true
-        each["data"]["debt"]["due_date"] = (dt.date.today() + dt.timedelta(days=days)).isoformat()
+        each["data"]["debt"]["due_date"] = (dt.datetime.now(ZONE).date() + dt.timedelta(days=days)).isoformat()
     await scene.world.publish(requests)
     endings = [await scene.ended(number) for number in range(30, 36)]
     assert endings == [("delivered", None)] * 5 + [("suppressed", "duplicate_stage")]

@@ -1,6 +1,7 @@
 """Canaries: planted names, numbers, tokens, links and words appear sealed or at the vendor, and nowhere else."""
 
 import base64
+import datetime as dt
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +23,7 @@ OVERRIDES = {
     "providers": {name: {"receipt_window_hours": 3 / 3600, "read_timeout_seconds": 1} for name in ("twilio", "aliyun")},
 }
 NAME, LINK, AMOUNT, WORD = "Canaria Vogelsang", "https://pay.example.com/canary-link", "7654321.09", "canaryword"
-NUMBERS = range(7_654_000, 7_654_010)
+NUMBERS = range(7_654_000, 7_654_011)
 
 
 def planted() -> list[str]:
@@ -74,6 +75,7 @@ async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres:
         canary(n[3], ["push"]),
         canary(n[4], ["voice"]),
         canary(n[5], ["voice"]),
+        canary(n[10], send_at=(dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).isoformat()),
     ]
     await scene.world.publish(good)
     await scene.world.publish(list(bad()))
@@ -98,6 +100,8 @@ async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres:
     log = scene.gateway.log.read_bytes()
     metrics = (await scene.gateway.metrics()).encode()
     assert b'"level"' in log
+    # The vendor did get them, so they were there to be leaked.
+    assert set(found(words, (scene.world.home / "simulator.jsonl").read_bytes())) > {"canary-link", "7,654,321"}
     assert found(words + secrets, log) == []
     assert found(words + secrets, metrics) == []
     for topic in (scene.world.topics.events, scene.world.topics.deadletters):
@@ -107,7 +111,9 @@ async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres:
             whole = b" ".join([record.key or b"", record.value, *(value for _, value in record.headers)])
             assert found(words + secrets, whole) == []
     cells = await every_cell(scene)
-    assert len(cells) > 1000
+    assert {place.partition(".")[0] for place, _ in cells} >= {
+        "attempt", "deadletter", "decision", "ending", "inbox", "live", "receipt", "reminder", "subject",
+    }  # fmt: skip
     assert [place for place, cell in cells if found(words + secrets, cell)] == []
 
 
@@ -140,7 +146,7 @@ def bad() -> Iterable[bytes]:
     yield json.dumps(base | {"source": phone}).encode()
     yield json.dumps(base | {"id": phone[1:]}).encode()
     yield json.dumps(base | {"type": NAME}).encode()
-    yield json.dumps(cancelled(number, {"kind": NAME, "ref": phone})).encode()
+    yield json.dumps(cancelled(number + 200, {"kind": NAME, "ref": phone})).encode()
     conflicting = canary(number)
     conflicting["data"]["borrower"]["name"] = NAME + " II"
     yield json.dumps(conflicting).encode()

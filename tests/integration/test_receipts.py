@@ -21,8 +21,9 @@ from tests.stack.scene import Scene, rule, until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WINDOW = {"receipt_window_hours": 2 / 3600}
+PATIENT = {"receipt_window_hours": 30 / 3600}  # longer than a parked receipt waits for its sweep
 OVERRIDES = {
-    "providers": {"twilio": WINDOW, "aliyun": WINDOW, "fcm": WINDOW},
+    "providers": {"twilio": WINDOW, "aliyun": PATIENT, "fcm": WINDOW},
     "http": {"max_body_bytes": 4096, "read_timeout_seconds": 1},
 }
 
@@ -124,21 +125,18 @@ async def test_the_same_word_in_another_envelope_is_a_duplicate(scene: Scene) ->
 
 async def test_late_corrects(scene: Scene) -> None:
     """After the window closed: unconfirmed, then raised, and told as a correction."""
-    slow = {"delay": [2.0, 2.0]}
-    scene.perform(
-        rule(20, "twilio", receipts=slow),
-        rule(21, "twilio", receipts={"outcome": "undelivered", **slow}),
-        rule(22, "twilio", action="hang", receipts={"lost": True}),
-    )
+    lost = {"receipts": {"lost": True}}
+    scene.perform(rule(20, "twilio", **lost), rule(21, "twilio", **lost), rule(22, "twilio", action="hang", **lost))
     await scene.world.publish([requested(20), requested(21), requested(22)])
     for number, reason in ((20, "no_receipt"), (21, "no_receipt"), (22, "outcome_unknown")):
         assert await scene.ended(number) == ("unconfirmed", reason)
-    assert await twilio(scene, await vendor_id(scene, 22), "delivered", (await attempt_of(scene, 22))) < 300
-    for number, state in ((20, "delivered"), (21, "undelivered"), (22, "delivered")):
-        await scene.reached(number, state)
+    # Of the third we never learnt the vendor's id; the path of its callbacks names the attempt.
+    for number, status in ((20, "delivered"), (21, "undelivered"), (22, "delivered")):
+        assert await twilio(scene, await vendor_id(scene, number), status, await attempt_of(scene, number)) < 300
+        await scene.reached(number, status)
         last = (await scene.told(number, 4))[-1]
-        assert (last["seq"], last["state"], last["correction"]) == (4, state, True)
-        assert "late" in await dispositions(scene, number)
+        assert (last["seq"], last["state"], last["correction"]) == (4, status, True)
+        assert await dispositions(scene, number) == ["late"]
 
 
 async def attempt_of(scene: Scene, number: int) -> str:
@@ -148,11 +146,19 @@ async def attempt_of(scene: Scene, number: int) -> str:
 
 async def test_for_nobody_yet_is_parked_then_matched(scene: Scene) -> None:
     """A message id that we do not know, because the answer that carried it is still out."""
-    scene.perform(rule(30, "twilio", latency=[1, 1], receipts={"lost": True}))
-    await scene.world.publish([requested(30)])
-    sid = await vendor_id(scene, 30)
-    assert await twilio(scene, sid, "delivered") < 300
-    assert await scene.value("select count(*) from receipt where ref = $1", sid) == 1
+    scene.perform(rule(30, "aliyun", latency=[1, 1], receipts={"lost": True}))
+    await scene.world.publish([requested(30, ["voice"])])
+    call = await vendor_id(scene, 30)
+    assert await post(url_of(scene, "aliyun"), json.dumps([{"status_code": "200000", "call_id": call}])) == 200
+
+    async def parked() -> list[Any]:
+        return await scene.sql(
+            "select 1 from receipt r join parked p on p.receipt = r.id "
+            "where r.ref = $1 and r.disposition = 'unmatched'",
+            call,
+        )
+
+    await until(parked, "parked receipt")
     assert await scene.ended(30) == ("delivered", None)
     assert await dispositions(scene, 30) == ["applied"]
     # One that never matches stays parked and moves nothing.

@@ -1,4 +1,4 @@
-"""The broker and the ledger go away and come back under load; the gateway stops when told, and refuses what is unsafe."""
+"""Broker and ledger go away and come back under load; the gateway stops when told and refuses what is unsafe."""
 
 import asyncio
 import time
@@ -58,7 +58,7 @@ async def test_the_broker_restarts_under_load(here: World, gateway: GatewayProce
 
 
 async def test_postgres_restarts_under_load(here: World, gateway: GatewayProcess, postgres: Any) -> None:
-    """In an orderly way, then by a kill.  A send whose outcome could not be written may end unconfirmed, never twice."""
+    """In an orderly way, then by a kill.  A send whose outcome was not written may end unconfirmed, never twice."""
     load = Load(here)
 
     async def kill() -> None:
