@@ -28,7 +28,7 @@ _KINDS: Final[dict[int, tuple[tuple[str, ...], tuple[Event, ...]]]] = {
     5: (("sms", "voice"), ({"vendor": "twilio", "receipts": {"outcome": "undelivered"}},)),
     6: (("push", "sms"), ({"vendor": "fcm", "action": "error", "code": "UNREGISTERED"},)),
     7: (("sms",), ({"vendor": "twilio", "action": "error", "code": "21211"},)),
-    8: (("sms",), ({"vendor": "twilio", "action": "hang"},)),
+    8: (("sms",), ({"vendor": "twilio", "action": "hang", "receipts": {"delay": [1.6, 1.6]}},)),  # after the timeout
     9: (("sms",), ({"vendor": "twilio", "receipts": {"lost": True}},)),
     10: (("sms",), ({"vendor": "twilio", "action": "stall"},)),
     11: (("sms",), ({"vendor": "twilio", "action": "error", "code": "20429", "times": 1},)),

@@ -68,17 +68,20 @@ TRIPLES = [KILLS[n : n + 3] for n in range(0, len(KILLS), 3)]
 async def test_kills(kills: tuple[Kill, ...], postgres: PostgresServer, kafka: Any, tmp_path: Path) -> None:
     await postgres.heal()
     await kafka.heal()
+    names = [await postgres.fresh_database() for _ in kills]
     async with asyncio.TaskGroup() as group:
-        for kill in kills:
+        for kill, name in zip(kills, names, strict=True):
             home = tmp_path / kill.point
             home.mkdir()
-            group.create_task(killed_and_healed(kill, postgres, kafka, home), name=kill.point)
+            group.create_task(killed_and_healed(kill, postgres.dsn(name), kafka, home), name=kill.point)
+    for name in names:
+        await postgres.drop_database(name)
 
 
-async def killed_and_healed(kill: Kill, postgres: PostgresServer, kafka: Any, home: Path) -> None:
+async def killed_and_healed(kill: Kill, dsn: str, kafka: Any, home: Path) -> None:
     """One kill in a world of its own, from the request to the verdict."""
-    name, topics = await postgres.fresh_database(), await fresh_topics(kafka)
-    async with stand(postgres.dsn(name), kafka.bootstrap, topics, home, kill.overrides) as here:
+    topics = await fresh_topics(kafka)
+    async with stand(dsn, kafka.bootstrap, topics, home, kill.overrides) as here:
         await here.world.publish([requested(1)])
         here.gateway.spawn(REMINDER_GATEWAY_CRASH_AT=kill.point)
         await here.killed()
@@ -95,7 +98,6 @@ async def killed_and_healed(kill: Kill, postgres: PostgresServer, kafka: Any, ho
         reason = "outcome_unknown" if kill.told is LOST else None
         assert await here.value("select reason from ending") == reason, kill.point
         assert not (report := await here.check()).violations, (kill.point, report)
-    await postgres.drop_database(name)
 
 
 async def test_kill_after_publish(database: str, kafka: Any, topics: Any, tmp_path: Path) -> None:

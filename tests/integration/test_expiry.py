@@ -12,7 +12,7 @@ from tests.stack.scene import SOURCE, Scene, rule
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OVERRIDES = {"providers": {name: {"receipt_window_hours": 6 / 3600} for name in ("twilio", "fcm", "aliyun")}}
+OVERRIDES = {"providers": {name: {"receipt_window_hours": 4 / 3600} for name in ("twilio", "fcm", "aliyun")}}
 
 
 def soon(seconds: float) -> str:

@@ -63,7 +63,7 @@ async def test_a_stored_offset_outside_the_log(here: World, tmp_path: Path) -> N
         await here.publish([requested(number) for number in range(8)], [b"one key"] * 8)
         for number in range(8):
             assert await scene.ended(number) == ("delivered", None)
-        await gateway.child.kill()
+        assert await gateway.child.stop(within=25) == 0
         (partition,) = (partition for partition, end in (await here.ends(topic)).items() if end == 8)
         await scene.sql("update intake_offset set next = 1000, first = 992 where partition = $1", partition)
 
@@ -79,7 +79,7 @@ async def test_a_stored_offset_outside_the_log(here: World, tmp_path: Path) -> N
         metrics = await gateway.metrics()
         assert value_in(metrics, "offset_resets_total") == 1
         assert value_in(metrics, "records_lost_total") == 0
-        await gateway.child.kill()
+        assert await gateway.child.stop(within=25) == 0
 
         # Three more come, and retention takes them before anybody has read them.
         await here.publish([requested(number) for number in range(10, 14)], [b"one key"] * 4)
