@@ -1,25 +1,37 @@
 """The only file that speaks HTTP to providers.
 
-Its one question: may the provider have the request?  Connect and read timeouts are set apart, because only that
-tells "not sent" from "maybe sent".  Sends are POST: aiohttp silently repeats idempotent methods on a dropped
-keep-alive connection.  Redirects are never followed.
+Its one question: may the provider have the request?  So the moment of the first byte is not guessed from an exception's
+class but known: before it everything that goes wrong is NotSent, after it MaybeSent, until a whole answer is read.
+Answers are parsed by llhttp (httptools); what is written here is the connections, their pool and the two outcomes.
+
+One request at a time on a connection, which is used again only after a whole answer that allows it.  Nothing is ever
+sent twice, redirected, decompressed or remembered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import ssl
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple, cast
+from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
+import httptools
 
 from providers.contract import HttpRequest, HttpResponse
 
 _BODY_LIMIT: Final = 256 * 1024
-_BREAKS: Final = re.compile(r"[\r\n\0]").search
+_HEAD_LIMIT: Final = 16 * 1024
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
+_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*", re.ASCII)
+# How a message is delimited and a connection kept is no adapter's business.
+_OURS: Final = frozenset({"content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"})
+# Shorter than a provider's own idle timeout: a connection that it is just closing makes a send ambiguous.
+_KEEP_SECONDS: Final = 15.0
 
 
 class Wire(StrEnum):
@@ -52,89 +64,329 @@ class MaybeSent:
     wire: Wire
 
 
+Answer = HttpResponse | NotSent | MaybeSent
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds.  `total` exceeds `connect` plus `read`, so that it never fires first and hides the phase."""
+    """Seconds.  `connect` bounds the wait for a connection, `read` every silence of the provider, `total` everything."""
 
     connect: float
     read: float
     total: float
 
 
-class Transport:
-    """One pool of connections to one provider."""
+class _Origin(NamedTuple):
+    """Where connections of one kind lead."""
 
-    def __init__(self, timeouts: Timeouts, connections: int) -> None:
-        self._timeouts = aiohttp.ClientTimeout(
-            total=timeouts.total, connect=timeouts.connect, sock_connect=timeouts.connect, sock_read=timeouts.read
+    host: str
+    port: int
+    tls: bool
+    authority: str  # as it stands in the Host header
+
+
+class _Connection(asyncio.Protocol):
+    """One connection.  `answer` is resolved exactly once for each request, whatever happens."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts) -> None:
+        self._loop = loop
+        self._timeouts = timeouts
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[Answer] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._heard_at = 0.0
+        self._read = 0
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._head_done = False
+
+    # --- one request ----------------------------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be tried on it."""
+        transport = self._transport
+        return (
+            transport is not None and not transport.is_closing() and self._loop.time() - self._heard_at < _KEEP_SECONDS
         )
-        self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+
+    def exchange(self, data: bytes, deadline: float) -> asyncio.Future[Answer]:
+        """Writes the request; from here on bytes may have left."""
+        assert self._transport is not None
+        self._answer = self._loop.create_future()
+        self._headers, self._body, self._head_done, self._read = {}, bytearray(), False, 0
+        self._deadline, self._heard_at = deadline, self._loop.time()
+        self._arm()
+        self._transport.write(data)
+        return self._answer
+
+    def close(self) -> None:
+        self._finish(MaybeSent(Wire.CANCELLED))
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _finish(self, answer: Answer) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._answer = self._answer, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    def _fail(self, wire: Wire) -> None:
+        self._finish(MaybeSent(wire))
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _arm(self) -> None:
+        at = min(self._heard_at + self._timeouts.read, self._deadline)
+        self._timer = self._loop.call_at(at, self._silent)
+
+    def _silent(self) -> None:
+        """The timer is not moved with every byte; it looks, when it fires, how long ago the last one came."""
+        now = self._loop.time()
+        if now >= self._deadline:
+            self._fail(Wire.TOTAL_TIMEOUT)
+        elif now >= self._heard_at + self._timeouts.read:
+            self._fail(Wire.READ_TIMEOUT)
+        else:
+            self._arm()
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no asyncio.Transport; they do what one does.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self._fail(Wire.GARBLED)  # nobody asked: whatever it is, it must not answer the next request
+            return
+        self._heard_at = self._loop.time()
+        self._read += len(data)
+        if not self._head_done and self._read > _HEAD_LIMIT:
+            self._fail(Wire.TOO_LARGE)
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._fail(Wire.GARBLED)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._answer is None:
+            return
+        if not self._head_done:
+            self._finish(MaybeSent(Wire.DISCONNECTED if self._read == 0 or exc else Wire.GARBLED))
+        elif exc is None and not self._headers.keys() & {"content-length", "transfer-encoding"}:
+            self._complete()  # a body without a length ends with the connection (RFC 9112 §6.3)
+        else:
+            self._finish(MaybeSent(Wire.GARBLED))
+
+    # --- httptools ------------------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._head_done = self._parser.get_status_code() >= 200
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+        if len(self._body) > _BODY_LIMIT:
+            self._fail(Wire.TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        if not self._head_done:
+            self._headers = {}  # 1xx: the answer itself is still to come
+            return
+        self._complete()
+        if not self._parser.should_keep_alive() and self._transport is not None:
+            self._transport.close()
+
+    def _complete(self) -> None:
+        self._finish(HttpResponse(self._parser.get_status_code(), self._headers, bytes(self._body)))
+
+
+class Transport:
+    """The connections to one provider, at most `connections` at a time."""
+
+    def __init__(self, timeouts: Timeouts, connections: int, tls: ssl.SSLContext | None = None) -> None:
+        self._timeouts = timeouts
+        self._limit = connections
+        self._tls = tls
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._origins: dict[str, _Origin] = {}
+        self._idle: defaultdict[_Origin, deque[_Connection]] = defaultdict(deque)
+        self._open: set[_Connection] = set()
+        self._reserved = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def open(self) -> None:
-        # Shorter than a provider's own idle timeout: a connection it just closed makes a send ambiguous.
-        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=15, ttl_dns_cache=30)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=self._timeouts,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        )
+        self._loop = asyncio.get_running_loop()
+        self._tls = self._tls or ssl.create_default_context()
 
     async def close(self) -> None:
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        """Cuts off what is still under way; its outcome is MaybeSent."""
+        self._loop = None
+        for waiting in self._waiting:
+            waiting.cancel()
+        for connection in list(self._open):
+            connection.close()
+        self._open.clear()
+        self._idle.clear()
 
-    async def post(self, request: HttpRequest) -> HttpResponse | NotSent | MaybeSent:
-        """One POST, exactly once.  Never raises for what the network does; a cancellation is answered as MaybeSent
-        and asked again of the caller's task by `asyncio.Task.cancelling`."""
-        url = _sendable(request)
-        if self._session is None or url is None:
+    async def post(self, request: HttpRequest) -> Answer:
+        """One POST, exactly once.  Never raises for what the network does.
+
+        A cancellation is answered too, as what is true then; it stays visible in `asyncio.Task.cancelling`.
+        """
+        loop = self._loop
+        if loop is None:
+            return NotSent(Wire.CANCELLED)
+        prepared = self._prepare(request)
+        if prepared is None:
             return NotSent(Wire.BAD_REQUEST)
+        origin, data = prepared
+        deadline = loop.time() + self._timeouts.total
         try:
-            async with self._session.post(
-                url, data=request.body, headers=request.headers, allow_redirects=False
-            ) as response:
-                body = await response.content.read(_BODY_LIMIT + 1)
-                while len(body) <= _BODY_LIMIT and not response.content.at_eof():
-                    body += await response.content.read(_BODY_LIMIT + 1 - len(body))
-                if len(body) > _BODY_LIMIT:
-                    return MaybeSent(Wire.TOO_LARGE)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return HttpResponse(response.status, headers, body)
-        except aiohttp.ClientConnectorDNSError:
-            return NotSent(Wire.DNS)
-        except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError):
-            return NotSent(Wire.TLS)
-        except aiohttp.ClientConnectorError:
-            return NotSent(Wire.REFUSED)
-        except aiohttp.ConnectionTimeoutError:
-            return NotSent(Wire.CONNECT_TIMEOUT)
-        except aiohttp.InvalidURL:
-            return NotSent(Wire.BAD_REQUEST)
-        except aiohttp.SocketTimeoutError:
-            return MaybeSent(Wire.READ_TIMEOUT)
-        except TimeoutError:
-            return MaybeSent(Wire.TOTAL_TIMEOUT)
-        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError):
-            return MaybeSent(Wire.GARBLED)
-        except (aiohttp.ClientError, OSError, ValueError):
-            return MaybeSent(Wire.DISCONNECTED)
+            connection = self._take_idle(origin) or await self._connect(origin)
+        except asyncio.CancelledError:
+            return NotSent(Wire.CANCELLED)
+        if isinstance(connection, NotSent):
+            return connection
+        answer: Answer = MaybeSent(Wire.CANCELLED)
+        try:
+            answer = await connection.exchange(data, deadline)
         except asyncio.CancelledError:
             # Shutdown has waited long enough.  The outcome is still recorded; then the task ends.
-            return MaybeSent(Wire.CANCELLED)
+            pass
+        finally:
+            self._give_back(origin, connection, whole=isinstance(answer, HttpResponse))
+        return answer
 
+    # --- the pool -------------------------------------------------------------------------------------------------
 
-def _sendable(request: HttpRequest) -> URL | None:
-    """The URL of a request that can be put on the wire as it is; aiohttp finds some faults only on the connection."""
-    url, texts = request.url, (*request.headers, *request.headers.values())
-    if request.method != "POST" or not url.startswith(("http://", "https://")) or not url.isascii():
+    def _take_idle(self, origin: _Origin) -> _Connection | None:
+        idle = self._idle[origin]
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                return connection
+            self._drop(connection)
         return None
-    if not url.isprintable() or " " in url or any(not isinstance(text, str) or _BREAKS(text) for text in texts):
-        return None
-    try:
-        return URL(url, encoded=True)
-    except ValueError:
-        return None
+
+    async def _connect(self, origin: _Origin) -> _Connection | NotSent:
+        """A new connection, or why there is none; waits for a free place no longer than for the connection."""
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                await self._place()
+                try:
+                    return await self._dial(origin)
+                except BaseException:
+                    self._free_place()
+                    raise
+        except TimeoutError:
+            return NotSent(Wire.CONNECT_TIMEOUT)
+        except socket.gaierror:
+            return NotSent(Wire.DNS)
+        except ssl.SSLError:  # certificate errors included
+            return NotSent(Wire.TLS)
+        except OSError:
+            return NotSent(Wire.REFUSED)
+        except (ValueError, UnicodeError):
+            return NotSent(Wire.BAD_REQUEST)  # a host that is no name, a port that is none
+
+    async def _dial(self, origin: _Origin) -> _Connection:
+        loop = self._loop
+        if loop is None:
+            raise asyncio.CancelledError
+        connection = _Connection(loop, self._timeouts)
+        await loop.create_connection(
+            lambda: connection, origin.host, origin.port, ssl=self._tls if origin.tls else None,
+            server_hostname=origin.host if origin.tls else None,
+        )  # fmt: skip
+        self._open.add(connection)
+        return connection
+
+    async def _place(self) -> None:
+        assert self._loop is not None
+        while self._reserved >= self._limit:
+            stale = next((idle.popleft() for idle in self._idle.values() if idle), None)
+            if stale is not None:
+                self._drop(stale)  # one that leads elsewhere
+                continue
+            waiting = self._loop.create_future()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            finally:
+                if waiting in self._waiting:
+                    self._waiting.remove(waiting)
+        self._reserved += 1
+
+    def _free_place(self) -> None:
+        self._reserved -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+
+    def _give_back(self, origin: _Origin, connection: _Connection, *, whole: bool) -> None:
+        if whole and self._loop is not None and connection.usable:
+            self._idle[origin].append(connection)
+            self._wake()
+        else:
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        connection.close()
+        self._open.discard(connection)
+        self._free_place()
+
+    # --- the request as bytes -------------------------------------------------------------------------------------
+
+    def _prepare(self, request: HttpRequest) -> tuple[_Origin, bytes] | None:
+        """The bytes to write and where to; None for what cannot be put on the wire as it is."""
+        url = request.url
+        if request.method != "POST" or not url.isascii() or not url.isprintable() or " " in url:
+            return None
+        scheme, _, rest = url.partition("://")
+        end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+        start, target = f"{scheme}://{rest[:end]}", rest[end:].partition("#")[0]
+        origin = self._origins.get(start) or self._origin(start)
+        if origin is None:
+            return None
+        lines = [f"POST {target if target.startswith('/') else '/' + target} HTTP/1.1"]
+        own_host = False
+        for name, value in request.headers.items():
+            if not isinstance(value, str) or not _HEADER.fullmatch(name) or not _VALUE.fullmatch(value):
+                return None
+            lower = name.lower()
+            if lower in _OURS:
+                return None
+            own_host = own_host or lower == "host"
+            lines.append(f"{name}: {value}")
+        if not own_host:
+            lines.append(f"host: {origin.authority}")
+        lines.append(f"content-length: {len(request.body)}\r\n\r\n")
+        return origin, "\r\n".join(lines).encode("latin-1") + request.body
+
+    def _origin(self, start: str) -> _Origin | None:
+        try:
+            parts = urlsplit(start)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            return None
+        if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+            return None
+        tls = parts.scheme == "https"
+        origin = _Origin(host, port or (443 if tls else 80), tls, parts.netloc)
+        self._origins[start] = origin
+        return origin

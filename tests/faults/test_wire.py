@@ -224,7 +224,7 @@ async def test_what_cannot_be_put_on_the_wire_was_not_sent(bad: HttpRequest) -> 
 async def test_a_transport_that_is_closed_sends_nothing() -> None:
     async with provider(says(OK)) as server, transport() as wire:
         await wire.close()
-        assert await wire.post(request(server.url())) == NotSent(Wire.BAD_REQUEST)
+        assert await wire.post(request(server.url())) == NotSent(Wire.CANCELLED)
         assert server.connections == 0
 
 
