@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from gateway.ids import to_reference
 from gateway.ledger.commands import Request, Validation
@@ -37,14 +38,20 @@ select lane from unnest($1::lane[]) as i(lane)
 where exists (select 1 from due d where d.lane = i.lane and d.due_at <= $2)
 """
 
-_REMINDERS: Final = "insert into reminder select * from unnest($1::reminder[])"
-
-_FIRST_STATES: Final = """
+_BIRTHS: Final = """
 with i as (
     select * from unnest($1::birth_row[])
+), facts as (
+    insert into reminder (id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
+                          stage_key, template, lane, ladder, send_at, not_after, state_as_of, received_at, topic,
+                          partition, "offset", sealed)
+    select id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
+           stage_key, template, lane, ladder, send_at, not_after, state_as_of, $5, topic, partition, "offset", sealed
+    from i
 ), living as (
-    insert into live (id, subject, lane, ladder, not_after, state, reason, seq, at)
-    select id, subject, lane, ladder, not_after, state, reason, 1, at from i where queue <> 'none'
+    insert into live (id, subject, lender, source, request_id, lane, ladder, not_after, state, reason, seq, at, resume_at)
+    select id, subject, lender, source, request_id, lane, ladder, not_after, state, reason, 1, at, resume_at
+    from i where queue <> 'none'
 ), ended as (
     insert into ending (reminder, state, reason, seq, at) select id, state, reason, 1, at from i where queue = 'none'
 ), dues as (
@@ -76,8 +83,7 @@ class Slots:
     free: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True, gc=False):
     """A request that became a reminder, and the state it was born in."""
 
     request: Request
@@ -93,14 +99,14 @@ class Written:
     conflicts: list[Request] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Birth:
+class _Birth(Struct, gc=False):
     request: Request
     state: ReminderState
     reason: Reason | None
     at: dt.datetime
     queue: str
     duplicate_of: int | None = None
+    resume_at: dt.datetime | None = None
 
 
 async def write(
@@ -113,13 +119,13 @@ async def write(
         return written
     births = await _births(connection, fresh, now, in_force)
     births = await _fast_path(connection, births, now, slots)
-    await connection.execute(_REMINDERS, [_facts(each, now) for each in fresh])
     await connection.execute(
-        _FIRST_STATES,
-        [_first_state(each, now) for each in births],
+        _BIRTHS,
+        [_row(each, now) for each in births],
         slots.worker if slots else None,
         slots.token if slots else None,
         EVENTS_TOPIC,
+        now,
     )
     written.accepted = [Accepted(each.request, each.state, each.reason) for each in births]
     written.claimed = [each.request for each in births if each.queue == "claim"]
@@ -203,9 +209,11 @@ async def _births(
                 _Birth(each, ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, now, "none", duplicate_of=owner)
             )
         elif in_force.covers({"source": each.source, "lender": each.lender}):
-            births.append(_Birth(each, ReminderState.HELD, Reason.FROZEN, now, "timer"))
+            births.append(_Birth(each, ReminderState.HELD, Reason.FROZEN, now, "timer", resume_at=each.send_at))
         elif each.subject in held:
-            births.append(_Birth(each, ReminderState.HELD, Reason.STOP_UNREADABLE, now, "timer"))
+            births.append(
+                _Birth(each, ReminderState.HELD, Reason.STOP_UNREADABLE, now, "timer", resume_at=each.send_at)
+            )
         else:
             births.append(_Birth(each, ReminderState.SCHEDULED, None, max(each.send_at, now), "due"))
     return births
@@ -254,16 +262,7 @@ async def _fast_path(
     ]
 
 
-def _facts(each: Request, now: dt.datetime) -> tuple[Any, ...]:
-    return (
-        each.id, each.subject, each.source, each.request_id, each.lender, each.borrower, each.debt, each.instalment,
-        each.product, each.stage, each.step, each.stage_key, each.template, each.lane, each.ladder, each.send_at,
-        each.not_after, each.state_as_of, now, each.origin.topic, each.origin.partition, each.origin.offset,
-        each.sealed,
-    )  # fmt: skip
-
-
-def _first_state(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:
+def _row(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:
     each = birth.request
     event = _encode(
         ReminderStatus(
@@ -278,8 +277,10 @@ def _first_state(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:
         )
     )
     return (
-        each.id, each.subject, each.lane, each.ladder, each.not_after, birth.state, birth.reason, birth.at,
-        birth.queue, event,
+        each.id, each.subject, each.source, each.request_id, each.lender, each.borrower, each.debt, each.instalment,
+        each.product, each.stage, each.step, each.stage_key, each.template, each.lane, each.ladder, each.send_at,
+        each.not_after, each.state_as_of, each.origin.topic, each.origin.partition, each.origin.offset, each.sealed,
+        birth.state, birth.reason, birth.at, birth.resume_at, birth.queue, event,
     )  # fmt: skip
 
 

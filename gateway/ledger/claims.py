@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Struct
+
 from gateway.ledger.database import Connection
+from gateway.ledger.follow import LADDER_CHANNEL
 from gateway.ledger.situations import LANE
 from schemas.vocabulary import Channel, Lane
 
+# Urgent first; bulk takes what is left of the limit, and no more than its own.
 _CLAIM: Final = """
 with alive as (
     select 1 from worker where id = $1 and lease_until > clock_timestamp()
-), picked as (
+), urgent as (
     select ctid as row, lane, due_at, id from due
-    where lane = $2 and due_at <= $3 and exists (select 1 from alive)
-    order by due_at, id limit $4 for update skip locked
+    where lane = 'urgent' and due_at <= $2 and exists (select 1 from alive)
+    order by due_at, id limit $3 for update skip locked
+), bulk as (
+    select ctid as row, lane, due_at, id from due
+    where lane = 'bulk' and due_at <= $2 and exists (select 1 from alive)
+    order by due_at, id limit least($4, $3 - (select count(*) from urgent)) for update skip locked
+), picked as (
+    select * from urgent union all select * from bulk
 ), gone as (
     delete from due where ctid = any (array(select row from picked))
 ), taken as (
@@ -25,7 +34,7 @@ with alive as (
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
        l.attempts, l.tries, r.not_after, r.sealed, p.due_at
 from picked p join live l on l.id = p.id join reminder r on r.id = p.id
-order by p.due_at, p.id
+order by p.lane, p.due_at, p.id
 """
 
 _OLDEST: Final = (
@@ -34,8 +43,7 @@ _OLDEST: Final = (
 _HELD: Final = "select id, token from claim where worker = $1"
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True, gc=False):
     """A reminder in this worker's hands, with what it takes to decide, render and route."""
 
     id: int
@@ -52,27 +60,41 @@ class Claimed:
     attempts: int
     tries: int
     not_after: dt.datetime
-    sealed: bytes = field(repr=False)
+    sealed: bytes
     due_at: dt.datetime
     token: int
 
+    def __repr__(self) -> str:
+        return f"Claimed({self.id}, {self.stage}, {self.ladder}, {self.rung})"
+
     @property
     def channel(self) -> Channel:
-        return _RUNG[self.ladder[self.rung]]
+        return LADDER_CHANNEL[self.ladder[self.rung]]
 
-
-_RUNG: Final = {"s": Channel.SMS, "p": Channel.PUSH, "v": Channel.VOICE}
+    def facts(self, provider: str | None) -> dict[str, str | None]:
+        """What a freeze can name about this contact."""
+        return {
+            "source": self.source,
+            "lender": self.lender,
+            "product": self.product,
+            "stage": self.stage,
+            "template": self.template,
+            "channel": self.channel,
+            "provider": provider,
+        }
 
 
 async def claim(
-    connection: Connection, worker: int, lane: Lane, now: dt.datetime, limit: int, token: int
+    connection: Connection, worker: int, now: dt.datetime, limit: int, of_bulk: int, token: int
 ) -> list[Claimed]:
-    """Up to `limit` rows due at business time `now`, oldest first.  Nothing for a worker whose lease ended.
+    """Up to `limit` rows due at business time `now`, urgent ones first, then the oldest; `of_bulk` at most of bulk.
+
+    Nothing for a worker whose lease ended.
 
     One statement, so it commits by itself.  If the answer is lost the rows are in nobody's memory: `forgotten` finds
     them.
     """
-    rows = await connection.fetch(_CLAIM, worker, lane, now, limit, token)
+    rows = await connection.fetch(_CLAIM, worker, now, limit, of_bulk, token)
     return [Claimed(*_fields(row, token)) for row in rows]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from schemas.vocabulary import Lane, Reason, Rejection
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True, gc=False):
     """Where a record stood."""
 
     topic: str
@@ -17,8 +17,7 @@ class Origin:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True, gc=False):
     """A valid reminder request; keys and ids are made, personal data is sealed."""
 
     origin: Origin
@@ -42,11 +41,13 @@ class Request:
     send_at: dt.datetime
     not_after: dt.datetime
     state_as_of: dt.datetime
-    sealed: bytes = field(repr=False)
+    sealed: bytes
+
+    def __repr__(self) -> str:
+        return f"Request({self.id}, {self.stage}, {self.ladder})"
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
+class Validation(Struct, frozen=True, gc=False):
     """A valid `validate_only` request: answered, leaves no key."""
 
     origin: Origin
@@ -56,8 +57,7 @@ class Validation:
     lender: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True, gc=False):
     """A readable cancel.  `kind` and `value` name the tombstone: the request key in hex, the debt ref, or nothing."""
 
     origin: Origin
@@ -76,19 +76,21 @@ class Stop:
         return Reason(f"cancelled_{self.kind}")
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(Struct, frozen=True, gc=False):
     """A dead letter.  An unreadable stop also holds `subject`, or every one of `borrower` when no lender is known."""
 
     origin: Origin
     id: int
     reason: Rejection
     at: dt.datetime
-    sealed: bytes = field(repr=False)
+    sealed: bytes
     field_name: str | None = None
     source: str | None = None
     subject: tuple[bytes, str, str] | None = None
     borrower: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Letter({self.id}, {self.reason})"
 
 
 Command = Request | Validation | Stop | Letter

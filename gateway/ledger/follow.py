@@ -7,10 +7,13 @@ disagree.  The caller holds the borrower's lock, so the situation is the truth u
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
@@ -33,9 +36,8 @@ class Queue(StrEnum):
     TIMER = "timer"
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One attempt as the ledger has it."""
+class Attempt(Struct, gc=False):
+    """One attempt as the ledger has it.  `code` is only known of a change."""
 
     id: int
     rung: int
@@ -45,19 +47,19 @@ class Attempt:
     intended_at: dt.datetime
     failure: Failure | None = None
     final_at: dt.datetime | None = None
+    code: str | None = None
 
-    def become(self, state: AttemptState, failure: Failure | None, now: dt.datetime) -> None:
+    def become(self, state: AttemptState, failure: Failure | None, code: str | None, now: dt.datetime) -> None:
         """Notes the new state for the move and its event; the ledger's row is moved beside it."""
-        self.state, self.failure = state, failure
+        self.state, self.failure, self.code = state, failure, code
         if state not in OPEN:
             self.final_at = now
 
 
-@dataclass(slots=True)
-class Situation:
+class Situation(Struct, gc=False):
     """One reminder with everything a move depends on.  `queue` is None once it has ended.
 
-    Read for one transaction and owned by it.
+    Read for one transaction and owned by it.  `resume_at` is when a held one was to go.
     """
 
     id: int
@@ -81,13 +83,13 @@ class Situation:
     worker: int | None = None
     token: int | None = None
     attempts: tuple[Attempt, ...] = ()
+    resume_at: dt.datetime | None = None
 
     def find(self, attempt: int) -> Attempt | None:
         return next((each for each in self.attempts if each.id == attempt), None)
 
 
-@dataclass(slots=True)
-class Move:
+class Move(Struct, gc=False):
     """Where a reminder goes.  `queue` None ends it; `emit` tells upstream; `correction` raises an ending."""
 
     was: Situation
@@ -102,6 +104,7 @@ class Move:
     closed: Reason | None = None
     emit: bool = False
     correction: bool = False
+    resume_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,31 @@ class Rules:
 
     def window(self, provider: str) -> dt.timedelta:
         return self.receipt_window.get(provider, self.default_receipt_window)
+
+
+def after_attempts(
+    was: Situation,
+    changed: Collection[Attempt],
+    now: dt.datetime,
+    rules: Rules,
+    *,
+    retry_after: float | None = None,
+    jitter: float = 1.0,
+) -> Move | None:
+    """The one move of a reminder of which several attempts have changed at once, in whatever order.
+
+    That one of them arrived outweighs everything; else the current attempt decides, or after the end the last one.
+    """
+    reached = next((each for each in changed if each.state in REACHED), None)
+    if reached is not None:
+        return after_attempt(was, reached, now, rules)
+    current = was.attempt
+    if was.queue is None and was.attempts:
+        current = was.attempts[-1].id
+    decides = next((each for each in changed if each.id == current), None)
+    if decides is None:
+        return None
+    return after_attempt(was, decides, now, rules, retry_after=retry_after, jitter=jitter)
 
 
 def after_attempt(
@@ -253,15 +281,18 @@ def defer(was: Situation, now: dt.datetime, until: dt.datetime) -> Move:
 
 
 def release(was: Situation, now: dt.datetime) -> Move:
-    """What held it is gone."""
-    return _schedule(was, now, Reason.RELEASED, now, was.rung, was.tries)
+    """What held it is gone: it goes when it was to go, or at once if that has passed."""
+    at = now if was.resume_at is None else max(now, was.resume_at)
+    return _schedule(was, now, Reason.RELEASED, at, was.rung, was.tries)
 
 
 def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.datetime) -> Move:
     """Held for `reason`, looked at again at `recheck_at`; told once per reason."""
     at = min(recheck_at, was.not_after)
     news = (was.state, was.reason) != (ReminderState.HELD, reason)
-    return _move(was, now, ReminderState.HELD, reason, at, Queue.TIMER, emit=news)
+    move = _move(was, now, ReminderState.HELD, reason, at, Queue.TIMER, emit=news)
+    move.resume_at = was.at if was.state is ReminderState.SCHEDULED else was.resume_at
+    return move
 
 
 def suppress(was: Situation, reason: Reason, now: dt.datetime) -> Move:

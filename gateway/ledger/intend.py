@@ -7,9 +7,11 @@ claim: the claim and its token, the worker's lease, stops, freezes, the ladder. 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from gateway.ledger import freezes, subjects
 from gateway.ledger.claims import Claimed
@@ -33,11 +35,11 @@ with i as (
         attempts = l.attempts + 1
     from ok where l.ctid = ok.row
 ), attempts as (
-    insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at, sealed)
-    select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $2, ok.sealed from ok
+    insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at)
+    select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $2 from ok
 ), evidence as (
-    insert into decision (reminder, attempt, at, verdict, rule, inputs)
-    select ok.reminder, ok.attempt, $2, 'send', 'none', ok.inputs from ok
+    insert into decision (reminder, attempt, at, verdict, rule, inputs, sealed)
+    select ok.reminder, ok.attempt, $2, 'send', 'none', ok.inputs, ok.sealed from ok
 )
 select attempt from ok
 """
@@ -58,16 +60,17 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """An attempt about to be made.  `facts` are what a freeze can name; `inputs` is the decision's evidence (JSON)."""
+class Intent(Struct, frozen=True, gc=False):
+    """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON)."""
 
     claimed: Claimed
     attempt: int
     provider: str
-    sealed: bytes = field(repr=False)
-    facts: Mapping[str, str | None]
+    sealed: bytes
     inputs: str
+
+    def __repr__(self) -> str:
+        return f"Intent({self.claimed!r}, {self.attempt}, {self.provider})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,11 @@ async def _fence(
 ) -> tuple[list[Intent], frozenset[int], frozenset[int]]:
     in_force = await freezes.read_shared(connection, now)
     held = await subjects.lock(connection, (intent.claimed.subject for intent in intents))
-    frozen = frozenset(intent.attempt for intent in intents if in_force.covers(intent.facts))
+    frozen: frozenset[int] = frozenset()
+    if in_force.slices:
+        frozen = frozenset(
+            intent.attempt for intent in intents if in_force.covers(intent.claimed.facts(intent.provider))
+        )
     stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
     return [each for each in intents if each.attempt not in frozen | stopped], frozen, stopped
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from gateway.ids import to_reference
 from gateway.ledger.database import Conflict, Connection
-from gateway.ledger.follow import Attempt, Move, Queue
+from gateway.ledger.follow import Attempt, Move, Queue, Situation
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
@@ -27,6 +28,24 @@ class LostGuard(Conflict):
 
 # Writes find their rows by one index probe per input row, through LATERAL ... LIMIT 1 and the row's ctid.  A plain join
 # leaves the order to the planner, and on a queue whose statistics say "empty" it compares every row with every input.
+#
+# One statement for everything that a group does to one kind of move: what it does to attempts rides along.
+_RIDERS: Final = """
+raised as (
+    update attempt a set state = s.state, failure = s.failure, code = s.code,
+        outcome_at = coalesce(a.outcome_at, s.at),
+        final_at = case when s.settled then s.at else a.final_at end
+    from (
+        select i.*, x.row
+        from unnest($3::attempt_row[]) as i
+        cross join lateral (select a.ctid as row from attempt a where a.id = i.id limit 1) x
+    ) s
+    where a.ctid = s.row and attempt_moves(a.state, s.state)
+    returning 1
+), refs as (
+    insert into provider_ref (provider, ref, attempt)
+    select * from unnest($4::provider_ref[]) on conflict (provider, ref) do nothing
+)"""
 _QUEUE_ROWS: Final = """
 undue as (
     delete from due where ctid = any (array(
@@ -46,7 +65,8 @@ undue as (
 _COUNTS: Final = """
 select (select count(*) from moved),
        (select count(*) from undue) + (select count(*) from unclaimed) + (select count(*) from untimed),
-       (select count(*) from i where leaves is not null)
+       (select count(*) from i where leaves is not null),
+       (select count(*) from raised)
 """
 
 _ADVANCE: Final = f"""
@@ -54,11 +74,12 @@ with i as (
     select * from unnest($1::advance_row[])
 ), moved as (
     update live l set state = s.state, reason = s.reason, at = s.at, rung = s.rung, tries = s.tries,
-        rescues = s.rescues, closed = s.closed, seq = l.seq + case when s.event is null then 0 else 1 end
+        rescues = s.rescues, closed = s.closed, resume_at = s.resume_at,
+        seq = l.seq + case when s.event is null then 0 else 1 end
     from (select i.*, x.row from i cross join lateral (
         select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1) x) s
     where l.ctid = s.row and reminder_moves(l.state, s.state)
-    returning l.id
+    returning 1
 ), {_QUEUE_ROWS}, dues as (
     insert into due (lane, due_at, id) select i.lane, i.at, i.id from i where i.enters = 'due'
 ), timers as (
@@ -66,7 +87,7 @@ with i as (
 ), events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
     select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i where i.event is not null
-)
+), {_RIDERS}
 {_COUNTS}
 """  # noqa: S608  joins constants of this file
 
@@ -83,8 +104,32 @@ with i as (
 ), {_QUEUE_ROWS}, events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload)
     select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i
-)
+), {_RIDERS}
 {_COUNTS}
+"""  # noqa: S608
+
+_CORRECT: Final = f"""
+with i as (
+    select * from unnest($1::end_row[])
+), moved as (
+    update ending e set state = s.state, reason = s.reason, seq = e.seq + 1
+    from (select i.*, x.row from i cross join lateral (
+        select e.ctid as row from ending e where e.reminder = i.id and e.seq = i.seq and e.state = i.was limit 1) x) s
+    where e.ctid = s.row and (e.state = s.state or reminder_moves(e.state, s.state))
+    returning 1
+), events as (
+    insert into outbox (bucket, reminder, seq, id, topic, payload)
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i
+), {_RIDERS}
+select (select count(*) from moved), 0, 0, (select count(*) from raised)
+"""  # noqa: S608
+
+# When no reminder moves.
+_RIDERS_ALONE: Final = f"""
+with i as (
+    select * from unnest($1::end_row[])
+), {_RIDERS}
+select 0, 0, 0, (select count(*) from raised), $2::text
 """  # noqa: S608
 
 # The business key is free again when nobody was, or may have been, contacted under it.
@@ -94,47 +139,14 @@ where r.id = any($1::bigint[]) and s.key = r.stage_key and s.reminder = r.id
   and not exists (select 1 from attempt a where a.reminder = r.id and a.state not in ('not_sent', 'rejected'))
 """
 
-_CORRECT: Final = """
-with i as (
-    select * from unnest($1::end_row[])
-), raised as (
-    update ending e set state = s.state, reason = s.reason, seq = e.seq + 1
-    from (select i.*, x.row from i cross join lateral (
-        select e.ctid as row from ending e where e.reminder = i.id and e.seq = i.seq and e.state = i.was limit 1) x) s
-    where e.ctid = s.row and (e.state = s.state or reminder_moves(e.state, s.state))
-    returning 1
-), events as (
-    insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i
-)
-select (select count(*) from raised), 0, 0
-"""
-
 _UNSETTLED: Final = """
 insert into unsettled (id, since) select * from unnest($1::bigint[], $2::timestamptz[]) on conflict (id) do nothing
 """
 _SETTLED: Final = "delete from unsettled where id = any($1::bigint[])"
 
-_ATTEMPTS: Final = """
-update attempt a set state = s.state, failure = s.failure, code = s.code,
-    outcome_at = coalesce(a.outcome_at, s.at),
-    final_at = case when s.settled then s.at else a.final_at end
-from (
-    select i.*, x.row
-    from unnest($1::attempt_row[]) as i
-    cross join lateral (select a.ctid as row from attempt a where a.id = i.id limit 1) x
-) s
-where a.ctid = s.row and attempt_moves(a.state, s.state)
-returning a.id
-"""
-
-_REFS: Final = """
-insert into provider_ref (provider, ref, attempt)
-select * from unnest($1::provider_ref[]) on conflict (provider, ref) do nothing
-"""
-
 # Attempt id, new state, failure, the provider's own code, when.
 AttemptChange: TypeAlias = tuple[int, AttemptState, Failure | None, str | None, dt.datetime]
+Ref: TypeAlias = tuple[str, str, int]  # provider, its message id, attempt
 
 _STILL_OPEN: Final = frozenset({AttemptState.INTENDED, AttemptState.UNKNOWN, AttemptState.ACCEPTED, AttemptState.SENT})
 
@@ -143,22 +155,33 @@ _KEEPS_STAGE: Final = frozenset({ReminderState.DELIVERED, ReminderState.UNCONFIR
 _encode = msgspec.json.Encoder().encode
 
 
-async def apply(connection: Connection, moves: Iterable[Move]) -> None:
-    """Writes the moves, at most one per reminder.  Raises LostGuard when one no longer fits; then nothing is kept."""
+async def apply(
+    connection: Connection,
+    moves: Iterable[Move],
+    attempts: Sequence[AttemptChange] = (),
+    refs: Sequence[Ref] = (),
+) -> None:
+    """Writes moves, at most one per reminder, changes of attempts, at most one each, and providers' message ids.
+
+    Raises LostGuard when something no longer fits; then nothing is kept.  Message ids are kept in any order of arrival.
+    """
     advance: list[Move] = []
     end: list[Move] = []
     correct: list[Move] = []
     for move in moves:
         (correct if move.correction else end if move.queue is None else advance).append(move)
+    riders = _Riders([(*change, change[1] not in _STILL_OPEN) for change in attempts], sorted(set(refs)))
     await _note_unsettled(connection, advance, end)
     if advance:
-        await _run(connection, _ADVANCE, advance, _advance_row, EVENTS_TOPIC)
+        await _run(connection, _ADVANCE, [_advance_row(move) for move in advance], riders)
     if end:
-        await _run(connection, _END, end, _end_row, EVENTS_TOPIC)
-        if free := [move.was.id for move in end if move.state not in _KEEPS_STAGE]:
-            await connection.execute(_FREE_STAGE, free)
+        await _run(connection, _END, [_end_row(move) for move in end], riders)
     if correct:
-        await _run(connection, _CORRECT, correct, _end_row, EVENTS_TOPIC)
+        await _run(connection, _CORRECT, [_end_row(move) for move in correct], riders)
+    if riders.attempts or riders.refs:
+        await _run(connection, _RIDERS_ALONE, [], riders)
+    if free := [move.was.id for move in end if move.state not in _KEEPS_STAGE]:
+        await connection.execute(_FREE_STAGE, free)
 
 
 async def _note_unsettled(connection: Connection, advance: Sequence[Move], end: Sequence[Move]) -> None:
@@ -172,27 +195,46 @@ async def _note_unsettled(connection: Connection, advance: Sequence[Move], end: 
         await connection.execute(_SETTLED, leave)
 
 
-async def _run(connection: Connection, sql: str, moves: Sequence[Move], row: Any, topic: str) -> None:
-    moved, left, expected = await connection.fetchrow(sql, [row(move) for move in moves], topic)
-    if moved != len(moves) or left != expected:
-        raise LostGuard(f"{len(moves)} planned, {moved} moved; {expected} queue rows expected, {left} found")
+@dataclass(slots=True)
+class _Riders:
+    """What goes with the first statement that is run."""
+
+    attempts: list[tuple[Any, ...]]
+    refs: list[Ref]
+
+
+async def _run(connection: Connection, sql: str, rows: Sequence[tuple[Any, ...]], riders: _Riders) -> None:
+    found = await connection.fetchrow(sql, rows, EVENTS_TOPIC, riders.attempts, riders.refs)
+    moved, left, expected, raised = found[:4]
+    if moved != len(rows) or left != expected or raised != len(riders.attempts):
+        raise LostGuard(
+            f"{len(rows)} planned, {moved} moved; {expected} queue rows expected, {left} found; "
+            f"{len(riders.attempts)} attempts planned, {raised} moved"
+        )
+    riders.attempts, riders.refs = [], []
 
 
 def _advance_row(move: Move) -> tuple[Any, ...]:
     was = move.was
     stays = move.queue is was.queue and (move.at == was.at or move.queue is Queue.CLAIM)
     return (
-        was.id, was.seq, was.state, move.state, move.reason, was.at, move.at,
+        was.id, was.seq, was.state, move.state, move.reason, _place(was), move.at,
         None if stays else was.queue, None if stays else move.queue,
-        move.rung, move.tries, move.rescues, move.closed, event_of(move) if move.emit else None, was.lane,
+        move.rung, move.tries, move.rescues, move.closed, move.resume_at, event_of(move) if move.emit else None,
+        was.lane,
     )  # fmt: skip
 
 
 def _end_row(move: Move) -> tuple[Any, ...]:
     was = move.was
     return (
-        was.id, was.seq, was.state, move.state, move.reason, was.at, move.at, was.queue, event_of(move), was.lane,
+        was.id, was.seq, was.state, move.state, move.reason, _place(was), move.at, was.queue, event_of(move), was.lane,
     )  # fmt: skip
+
+
+def _place(was: Situation) -> dt.datetime | None:
+    """What finds the queue row besides its id; a claim needs nothing else."""
+    return None if was.queue is Queue.CLAIM else was.at
 
 
 def event_of(move: Move) -> bytes:
@@ -225,18 +267,6 @@ def summary_of(attempt: Attempt) -> AttemptSummary:
     )
 
 
-async def move_attempts(
-    connection: Connection,
-    changes: Sequence[AttemptChange],
-) -> set[int]:
-    """Raises attempts to new states, one change per attempt; returns the ids that moved.  A rank is never lowered."""
-    if not changes:
-        return set()
-    rows = [(*change, change[1] not in _STILL_OPEN) for change in changes]
-    return {row[0] for row in await connection.fetch(_ATTEMPTS, rows)}
-
-
-async def keep_refs(connection: Connection, refs: Sequence[tuple[str, str, int]]) -> None:
-    """Remembers (provider, its message id, attempt), whatever the order of arrival."""
-    if refs:
-        await connection.execute(_REFS, list(refs))
+def change_of(attempt: Attempt, now: dt.datetime) -> AttemptChange:
+    """The change that an attempt has gone through by `become`."""
+    return (attempt.id, attempt.state, attempt.failure, attempt.code, now)

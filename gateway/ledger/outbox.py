@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.ledger.database import Connection
 
@@ -40,8 +39,7 @@ delete from outbox where ctid = any (array(
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event waiting to be published.  `payload` is its JSON without `seq`; answers have seq 0."""
 
     bucket: int
@@ -49,7 +47,7 @@ class Event:
     seq: int
     id: int
     topic: str
-    payload: bytes = field(repr=False)
+    payload: bytes
 
 
 async def acquire(connection: Connection, worker: int, lease: dt.timedelta) -> list[int]:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 from gateway.ledger import claims, follow, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Rules
-from gateway.ledger.moves import AttemptChange
+from gateway.ledger.follow import Attempt, Move, Rules
 from gateway.ledger.states import attempt_moves
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
 Jitter = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """What one attempt came to.  `ref` is the provider's message id; `retry_after` in seconds."""
 
     attempt: int
@@ -52,6 +52,14 @@ class Verdict:
         return "hold" if self.hold else "suppress" if self.suppress else "defer"
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The attempts that moved, and the reminders' moves."""
+
+    attempts: frozenset[int]
+    moves: list[Move]
+
+
 _DECISIONS: Final = """
 insert into decision (reminder, at, verdict, rule, inputs)
 select i.reminder, $1, i.verdict, i.rule, i.inputs
@@ -61,32 +69,35 @@ from unnest($2::bigint[], $3::text[], $4::text[], $5::jsonb[]) as i(reminder, ve
 
 async def record(
     connection: Connection, outcomes: Sequence[Outcome], now: dt.datetime, rules: Rules, jitter: Jitter
-) -> list[Move]:
+) -> Recorded:
     """Records outcomes, however late: the attempt moves by its rank, the reminder if the attempt is its current one.
 
     Repeatable: an attempt that moved already does not move again.  The provider's id is kept in any case.
     """
     await subjects.lock(connection, (outcome.subject for outcome in outcomes))
-    await moves.keep_refs(
-        connection,
-        sorted({(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None}),
-    )
     found = await situations.read(connection, (outcome.reminder for outcome in outcomes))
-    changes: dict[int, AttemptChange] = {}
-    planned: dict[int, Move] = {}
+    changed: dict[int, dict[int, Attempt]] = {}
+    retry_after: dict[int, float] = {}
     for outcome in outcomes:
         was = found[outcome.reminder]
         attempt = was.find(outcome.attempt)
         if attempt is None or not attempt_moves(attempt.state, outcome.state):
             continue
-        attempt.become(outcome.state, outcome.failure, now)
-        changes[attempt.id] = (attempt.id, outcome.state, outcome.failure, outcome.code, now)
-        move = follow.after_attempt(was, attempt, now, rules, retry_after=outcome.retry_after, jitter=jitter())
+        attempt.become(outcome.state, outcome.failure, outcome.code, now)
+        changed.setdefault(was.id, {})[attempt.id] = attempt
+        if outcome.retry_after is not None and attempt.id == was.attempt:
+            retry_after[was.id] = outcome.retry_after
+    planned = []
+    for reminder, attempts in changed.items():
+        move = follow.after_attempts(
+            found[reminder], attempts.values(), now, rules, retry_after=retry_after.get(reminder), jitter=jitter()
+        )
         if move is not None:
-            planned[was.id] = move
-    await moves.move_attempts(connection, list(changes.values()))
-    await moves.apply(connection, planned.values())
-    return list(planned.values())
+            planned.append(move)
+    changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
+    refs = [(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None]
+    await moves.apply(connection, planned, changes, refs)
+    return Recorded(frozenset(change[0] for change in changes), planned)
 
 
 async def settle(
@@ -160,11 +171,10 @@ async def _take_back(
             planned.append(follow.rescue(was, now, rules))
         elif current is not None:
             if current.state is AttemptState.INTENDED:
-                current.become(AttemptState.UNKNOWN, Failure.AMBIGUOUS, now)
-                changes.append((current.id, current.state, current.failure, "worker_lost", now))
+                current.become(AttemptState.UNKNOWN, Failure.AMBIGUOUS, "worker_lost", now)
+                changes.append(moves.change_of(current, now))
             move = follow.after_attempt(was, current, now, rules, jitter=jitter())
             if move is not None:
                 planned.append(move)
-    await moves.move_attempts(connection, changes)
-    await moves.apply(connection, planned)
+    await moves.apply(connection, planned, changes)
     return planned

@@ -1,57 +1,68 @@
 """Receipts: stored once, applied once, in whatever order they come.
 
-`store` is all a provider waits for.  `apply` moves attempts by their rank and reminders by `follow`; what matches
-nothing stays parked and is swept again, since a receipt can arrive before our own record of the attempt's id.
+`take` stores and applies in one transaction: attempts move by their rank, reminders by `follow`.  Where a borrower is
+locked too long for a provider that waits, `store` keeps the receipts parked and `sweep` applies them later; so it does
+with what matches nothing yet, since a receipt can arrive before our own record of the attempt's id.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from gateway.ledger import follow, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Rules
+from gateway.ledger.follow import Attempt, Move, Rules, Situation
 from gateway.ledger.outcomes import Jitter
 from gateway.ledger.situations import ATTEMPT_STATE, FAILURE
 from gateway.ledger.states import receipt_disposition
 from schemas.vocabulary import AttemptState, Disposition, Failure
 
-_REPLAY: Final = """
-insert into replay (key, at) select distinct key, $2::timestamptz from unnest($1::bytea[]) as i(key) order by 1
-on conflict (key) do nothing returning key
-"""
+# A callback waits no longer than this for a borrower's lock; then it is only stored.
+_PATIENCE: Final = "set local lock_timeout = '250ms'"
+# What cannot be applied now is parked in the same statement.
 _STORE: Final = """
 with i as (
     select * from unnest($1::receipt_row[])
 ), kept as (
-    insert into receipt (id, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at, sealed,
-                         disposition)
-    select id, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at, sealed, disposition from i
+    insert into receipt (id, replay, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at,
+                         sealed, disposition)
+    select id, replay, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at, sealed,
+           disposition from i
+    on conflict (replay) do nothing returning id
+), parked as (
+    insert into parked (sweep_at, receipt) select i.sweep_at, i.id from i join kept using (id) where i.sweep_at is not null
 )
-insert into parked (sweep_at, receipt) select sweep_at, id from i where disposition is null
+select id from kept
 """
 _BY_REF: Final = """
 select r.provider, r.ref, r.attempt from unnest($1::text[], $2::text[]) as i(provider, ref)
 join provider_ref r on r.provider = i.provider and r.ref = i.ref
 """
 _ATTEMPTS: Final = "select id, reminder, subject, provider from attempt where id = any($1::bigint[])"
-_DISPOSE: Final = """
+# Parked anew only where it was parked: of two sweepers that hold the same receipt one finds nothing.
+_SWEPT: Final = """
 with i as (
     select * from unnest($1::disposed_row[])
-), disposed as (
-    update receipt r set disposition = s.disposition, attempt = coalesce(s.attempt, r.attempt)
-    from (select i.*, x.row from i cross join lateral (
-        select r.ctid as row from receipt r where r.id = i.id limit 1) x) s
-    where r.ctid = s.row and (r.disposition is null or r.disposition = 'unmatched')
 ), unparked as (
     delete from parked where ctid = any (array(
         select x.row from i cross join lateral (
             select p.ctid as row from parked p where p.sweep_at = i.swept and p.receipt = i.id limit 1) x))
+    returning receipt
+), disposed as (
+    update receipt r set disposition = s.disposition, attempt = coalesce(s.attempt, r.attempt)
+    from (select i.*, x.row from i join unparked u on u.receipt = i.id cross join lateral (
+        select r.ctid as row from receipt r where r.id = i.id limit 1) x) s
+    where r.ctid = s.row
+), again as (
+    insert into parked (sweep_at, receipt)
+    select i.again, i.id from i join unparked u on u.receipt = i.id where i.again is not null
 )
-insert into parked (sweep_at, receipt) select again, id from i where again is not null on conflict do nothing
+select receipt from unparked
 """
 _ENGAGE: Final = """
 insert into engagement (id, attempt, kind, occurred_at)
@@ -65,55 +76,73 @@ where p.sweep_at <= $1 order by p.sweep_at, p.receipt limit $2
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One event of a callback as it is kept.  `sweep_at` is where its parked row stands; `sealed` the raw bytes."""
+class Stored(Struct, frozen=True, kw_only=True, gc=False):
+    """One event of a callback as it is kept.
+
+    `replay` is None where the provider gives nothing to know a copy by; `sealed` holds the raw bytes, with a callback's
+    first event.  `disposition` is set from the start where nothing is to be applied.  `parked_at` is where the parked
+    row of a receipt stands that is read again.
+    """
 
     id: int
     provider: str
     kind: str
     code: str
     received_at: dt.datetime
-    sweep_at: dt.datetime
+    replay: bytes | None = None
     attempt: int | None = None
     ref: str | None = None
     state: AttemptState | None = None
     failure: Failure | None = None
     occurred_at: dt.datetime | None = None
-    sealed: bytes | None = field(default=None, repr=False)
+    sealed: bytes | None = None
     disposition: Disposition | None = None
+    parked_at: dt.datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"Stored({self.id}, {self.provider}, {self.kind}, {self.code})"
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackToStore:
-    """One authentic callback: its replay key and its events."""
-
-    replay_key: bytes | None
-    events: tuple[Stored, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Disposed:
+class Disposed(Struct, frozen=True, gc=False):
     """What became of one receipt; `handed_over_at` is when the attempt it settles was intended."""
 
     receipt: Stored
     disposition: Disposition
+    attempt: int | None = None
     handed_over_at: dt.datetime | None = None
 
 
-async def store(connection: Connection, callbacks: Sequence[CallbackToStore], now: dt.datetime) -> list[bool]:
-    """Keeps callbacks; False for those seen before (their replay key is known), which are not kept again."""
-    keys = [each.replay_key for each in callbacks if each.replay_key is not None]
-    new = {row[0] for row in await connection.fetch(_REPLAY, keys, now)} if keys else set()
-    kept = []
-    for each in callbacks:
-        first = each.replay_key is None or each.replay_key in new
-        new.discard(each.replay_key)
-        kept.append(first)
-    rows = [_row(event) for each, first in zip(callbacks, kept, strict=True) if first for event in each.events]
-    if rows:
-        await connection.execute(_STORE, rows)
-    return kept
+@dataclass(slots=True)
+class Taken:
+    """`kept` are the ids of receipts that were new; the others are copies of what is stored already."""
+
+    kept: frozenset[int]
+    disposed: list[Disposed]
+    moves: list[Move]
+
+
+async def take(
+    connection: Connection, receipts: Sequence[Stored], now: dt.datetime, rules: Rules, jitter: Jitter
+) -> Taken:
+    """Stores receipts and applies them, in one go.
+
+    Repeatable: a copy is not stored again and moves nothing, since an attempt that has heard a word once is not below
+    its rank.  Raises LockNotAvailable when a borrower stays locked.
+    """
+    await connection.execute(_PATIENCE)
+    plan = await _plan(connection, receipts, now, rules, jitter)
+    rows = [_row(each.receipt, each.disposition, each.attempt, _again(each, now)) for each in plan.disposed]
+    kept = await _store(connection, rows)
+    await plan.write(connection)
+    return Taken(kept, [each for each in plan.disposed if each.receipt.id in kept], list(plan.planned.values()))
+
+
+async def store(connection: Connection, receipts: Sequence[Stored], sweep_at: dt.datetime) -> frozenset[int]:
+    """Keeps receipts without applying them; `sweep` does that from `sweep_at` on.  Returns the ids of new ones."""
+    return await _store(
+        connection,
+        [_row(each, each.disposition, each.attempt, None if each.disposition else sweep_at) for each in receipts],
+    )
 
 
 async def ripe(connection: Connection, now: dt.datetime, limit: int = 500) -> list[Stored]:
@@ -125,7 +154,7 @@ async def ripe(connection: Connection, now: dt.datetime, limit: int = 500) -> li
             kind=row[5],
             code=row[8],
             received_at=row[10],
-            sweep_at=row[0],
+            parked_at=row[0],
             attempt=row[3],
             ref=row[4],
             state=None if row[6] is None else ATTEMPT_STATE[row[6]],
@@ -136,58 +165,111 @@ async def ripe(connection: Connection, now: dt.datetime, limit: int = 500) -> li
     ]
 
 
-async def apply(
-    connection: Connection,
-    receipts: Sequence[Stored],
-    now: dt.datetime,
-    rules: Rules,
-    jitter: Jitter,
-    keep_parked: dt.timedelta,
-) -> tuple[list[Disposed], list[Move]]:
-    """Applies receipts in the order given.  Repeatable: what was applied comes out as a duplicate and moves nothing."""
-    owners = await _owners(connection, receipts)
+async def sweep(
+    connection: Connection, receipts: Sequence[Stored], now: dt.datetime, rules: Rules, jitter: Jitter
+) -> Taken:
+    """Applies parked receipts; what still matches nothing is parked again until it is too old.  Repeatable."""
+    plan = await _plan(connection, receipts, now, rules, jitter)
+    rows = [
+        (each.receipt.id, each.disposition, each.attempt, each.receipt.parked_at, _again(each, now))
+        for each in plan.disposed
+    ]
+    swept = frozenset(row[0] for row in await connection.fetch(_SWEPT, rows))
+    await plan.write(connection)
+    return Taken(swept, [each for each in plan.disposed if each.receipt.id in swept], list(plan.planned.values()))
+
+
+async def postpone(connection: Connection, receipts: Sequence[Stored], now: dt.datetime) -> None:
+    """Parks receipts that could not be applied for later, as if they matched nothing yet."""
+    rows = [(each.id, None, each.attempt, each.parked_at, _later(each.received_at, now)) for each in receipts]
+    await connection.fetch(_SWEPT, rows)
+
+
+KEEP_PARKED: Final = dt.timedelta(hours=72)
+_SWEEP_AGAIN: Final = dt.timedelta(seconds=2)
+
+
+def _again(each: Disposed, now: dt.datetime) -> dt.datetime | None:
+    """When to look again for what a receipt belongs to: after as long as it has waited already, None to give up."""
+    if each.disposition is not Disposition.UNMATCHED or each.receipt.disposition is not None:
+        return None
+    return _later(each.receipt.received_at, now)
+
+
+def _later(received_at: dt.datetime, now: dt.datetime) -> dt.datetime | None:
+    waited = now - received_at
+    return now + max(_SWEEP_AGAIN, waited) if waited < KEEP_PARKED else None
+
+
+@dataclass(slots=True)
+class _Plan:
+    disposed: list[Disposed]
+    changes: list[moves.AttemptChange]
+    planned: dict[int, Move]
+    engaged: list[tuple[Any, ...]]
+    refs: list[moves.Ref]
+
+    async def write(self, connection: Connection) -> None:
+        await moves.apply(connection, self.planned.values(), self.changes, self.refs)
+        if self.engaged:
+            await connection.execute(_ENGAGE, *_columns(self.engaged))
+
+
+async def _plan(
+    connection: Connection, receipts: Sequence[Stored], now: dt.datetime, rules: Rules, jitter: Jitter
+) -> _Plan:
+    """What the receipts do, under the locks of the borrowers they concern.
+
+    Several of one reminder move it once, by where its attempts stand in the end: their order in the group is chance.
+    """
+    owners = await _owners(connection, [each for each in receipts if each.disposition is None])
     await subjects.lock(connection, {owner[1] for owner in owners.values()})
     found = await situations.read(connection, {owner[0] for owner in owners.values()})
-    disposed: list[Disposed] = []
-    planned: dict[int, Move] = {}
-    changes: dict[int, moves.AttemptChange] = {}
-    engaged = []
-    settled: list[tuple[Any, ...]] = []
+    plan = _Plan([], [], {}, [], [])
+    changed: dict[int, dict[int, Attempt]] = {}
     for receipt in receipts:
         owner = owners.get(receipt.id)
         if owner is None:
-            waited = now - receipt.received_at
-            again = now + max(dt.timedelta(seconds=2), waited) if waited < keep_parked else None
-            settled.append((receipt.id, Disposition.UNMATCHED, None, receipt.sweep_at, again))
-            disposed.append(Disposed(receipt, Disposition.UNMATCHED))
+            plan.disposed.append(Disposed(receipt, receipt.disposition or Disposition.UNMATCHED))
             continue
-        reminder, _, attempt_id = owner
-        disposition = Disposition.APPLIED
-        since = None
+        was = found[owner[0]]
+        attempt = was.find(owner[2])
+        assert attempt is not None
+        if receipt.ref is not None and attempt.state in _BEFORE_RECORD:
+            plan.refs.append((receipt.provider, receipt.ref, attempt.id))
+        disposition, since = Disposition.APPLIED, None
         if receipt.kind == "engaged":
-            engaged.append((receipt.id, attempt_id, receipt.code, receipt.occurred_at))
+            plan.engaged.append((receipt.id, attempt.id, receipt.code, receipt.occurred_at))
         elif receipt.state is not None:
-            was = found[reminder]
-            attempt = was.find(attempt_id)
-            assert attempt is not None
             disposition = receipt_disposition(attempt.state, receipt.state)
             if disposition is Disposition.APPLIED:
                 since = attempt.intended_at
-                if was.queue is None:
-                    disposition = Disposition.LATE
-                attempt.become(receipt.state, receipt.failure, now)
-                changes[attempt_id] = (attempt_id, receipt.state, receipt.failure, receipt.code, now)
-                move = follow.after_attempt(was, attempt, now, rules, jitter=jitter())
-                if move is not None:
-                    planned[reminder] = move
-        settled.append((receipt.id, disposition, attempt_id, receipt.sweep_at, None))
-        disposed.append(Disposed(receipt, disposition, since))
-    await moves.move_attempts(connection, list(changes.values()))
-    await moves.apply(connection, planned.values())
-    if engaged:
-        await connection.execute(_ENGAGE, *_columns(engaged))
-    await connection.execute(_DISPOSE, settled)
-    return disposed, list(planned.values())
+                disposition = Disposition.LATE if was.queue is None else disposition
+                attempt.become(receipt.state, receipt.failure, receipt.code, now)
+                changed.setdefault(was.id, {})[attempt.id] = attempt
+        plan.disposed.append(Disposed(receipt, disposition, attempt.id, since))
+    plan.changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
+    plan.planned = _moves(found, changed, now, rules, jitter)
+    return plan
+
+
+# An attempt in another state has its provider's id from the record of its outcome.
+_BEFORE_RECORD: Final = frozenset({AttemptState.INTENDED, AttemptState.UNKNOWN, AttemptState.UNCONFIRMED})
+
+
+def _moves(
+    found: dict[int, Situation],
+    changed: dict[int, dict[int, Attempt]],
+    now: dt.datetime,
+    rules: Rules,
+    jitter: Jitter,
+) -> dict[int, Move]:
+    planned = {}
+    for reminder, attempts in changed.items():
+        move = follow.after_attempts(found[reminder], attempts.values(), now, rules, jitter=jitter())
+        if move is not None:
+            planned[reminder] = move
+    return planned
 
 
 async def _owners(connection: Connection, receipts: Sequence[Stored]) -> dict[int, tuple[int, bytes, int]]:
@@ -201,26 +283,35 @@ async def _owners(connection: Connection, receipts: Sequence[Stored]) -> dict[in
         attempt = each.attempt if each.attempt is not None else refs.get((each.provider, each.ref or ""))
         if attempt is not None:
             wanted[each.id] = attempt
-    rows = await connection.fetch(_ATTEMPTS, list(set(wanted.values())))
-    attempts = {row[0]: row for row in rows}
+    if not wanted:
+        return {}
+    attempts = {row[0]: row for row in await connection.fetch(_ATTEMPTS, list(set(wanted.values())))}
     owners = {}
     for each in receipts:
         row = attempts.get(wanted.get(each.id, -1))
         if row is not None and row[3] == each.provider:
             owners[each.id] = (row[1], row[2], row[0])
-    await moves.keep_refs(
-        connection,
-        sorted({(each.provider, each.ref, owners[each.id][2]) for each in receipts if each.ref and each.id in owners}),
-    )
     return owners
 
 
-def _row(each: Stored) -> tuple[Any, ...]:
+async def _store(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> frozenset[int]:
+    """Inserts in the order of the replay keys, so that two transactions with the same copies wait one way only."""
+    ordered = sorted(rows, key=_by_replay)
+    return frozenset(row[0] for row in await connection.fetch(_STORE, ordered)) if ordered else frozenset()
+
+
+def _by_replay(row: tuple[Any, ...]) -> bytes:
+    return row[1] or b""
+
+
+def _row(
+    each: Stored, disposition: Disposition | None, attempt: int | None, sweep_at: dt.datetime | None
+) -> tuple[Any, ...]:
     return (
-        each.id, each.provider, each.attempt, each.ref, each.kind, each.state, each.failure, each.code,
-        each.occurred_at, each.received_at, each.sealed, each.sweep_at, each.disposition,
+        each.id, each.replay, each.provider, attempt or each.attempt, each.ref, each.kind, each.state, each.failure,
+        each.code, each.occurred_at, each.received_at, each.sealed, sweep_at, disposition,
     )  # fmt: skip
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+def _columns(rows: Collection[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]

@@ -9,18 +9,22 @@ from gateway.ledger.database import Connection
 from gateway.ledger.follow import Attempt, Queue, Situation
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
 
-_REMINDERS: Final = """
-select r.id, r.subject, r.lender, r.source, r.request_id, r.lane, r.ladder, r.not_after,
+_LIVING: Final = """
+select l.id, l.subject, l.lender, l.source, l.request_id, l.lane, l.ladder, l.not_after,
        l.state, l.reason, l.seq, l.at, l.rung, l.tries, l.rescues, l.attempt, l.closed, c.worker, c.token, l.attempts,
-       a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at
+       l.resume_at, a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at
 from unnest($1::bigint[]) as i(id)
-join reminder r on r.id = i.id
-left join live l on l.id = i.id
+join live l on l.id = i.id
 left join claim c on c.id = i.id
 left join attempt a on a.id = l.attempt
 """
 
-_ENDINGS: Final = "select reminder, state, reason, seq, at from ending where reminder = any($1::bigint[])"
+_ENDED: Final = """
+select r.id, r.subject, r.lender, r.source, r.request_id, r.lane, r.ladder, r.not_after, e.state, e.reason, e.seq, e.at
+from unnest($1::bigint[]) as i(id)
+join ending e on e.reminder = i.id
+join reminder r on r.id = i.id
+"""
 
 _ATTEMPTS: Final = """
 select reminder, id, rung, channel, provider, state, intended_at, failure, final_at
@@ -49,39 +53,40 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
 
     A living reminder with one attempt, the usual case, comes with a single query; histories and endings take more.
     """
+    wanted = set(reminders)
+    if not wanted:
+        return {}
     situations: dict[int, Situation] = {}
-    ended = []
-    longer = []
-    for row in await connection.fetch(_REMINDERS, list(set(reminders))):
+    histories = []
+    for row in await connection.fetch(_LIVING, list(wanted)):
         (id_, subject, lender, source, request_id, lane, ladder, not_after) = row[:8]
-        (state, reason, seq, at, rung, tries, rescues, attempt, closed, worker, token, made) = row[8:20]
-        if state is None:
-            ended.append(row)
-            continue
+        (state, reason, seq, at, rung, tries, rescues, attempt, closed, worker, token, made, resume_at) = row[8:21]
         if made > 1:
-            longer.append(id_)
+            histories.append(id_)
         situations[id_] = Situation(
             id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, queue_of(state, worker),
             rung, tries, rescues, attempt, REASON[closed], worker, token,
-            (_attempt(attempt, row[20:]),) if made == 1 else (),
+            (_attempt(attempt, row[21:]),) if made == 1 else (), resume_at,
         )  # fmt: skip
-    if longer or ended:
-        await _add_endings(connection, situations, ended)
-        for id_, attempts in (await attempts_of(connection, [*longer, *(row[0] for row in ended)])).items():
+    if ended := wanted - situations.keys():
+        situations |= await _ended(connection, ended)
+        histories += ended
+    if histories:
+        for id_, attempts in (await attempts_of(connection, histories)).items():
             situations[id_].attempts = tuple(attempts)
     return situations
 
 
-async def _add_endings(connection: Connection, situations: dict[int, Situation], ended: list[Any]) -> None:
-    endings = {row[0]: row for row in await connection.fetch(_ENDINGS, [row[0] for row in ended])}
-    for row in ended:
-        _, state, reason, seq, at = endings[row[0]]
-        id_, subject, lender, source, request_id, lane, ladder, not_after = row[:8]
-        situations[id_] = Situation(
+async def _ended(connection: Connection, reminders: Iterable[int]) -> dict[int, Situation]:
+    found = {}
+    for row in await connection.fetch(_ENDED, list(reminders)):
+        id_, subject, lender, source, request_id, lane, ladder, not_after, state, reason, seq, at = row
+        found[id_] = Situation(
             id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, None,
         )  # fmt: skip
+    return found
 
 
 def _attempt(id_: int, columns: tuple[Any, ...]) -> Attempt:

@@ -16,7 +16,7 @@ _REMINDER: Final = """
 select source, request_id, lender, borrower, debt, instalment, product, stage, step, template, lane, send_at,
        not_after, received_at, topic, partition, "offset" from reminder where id = $1
 """
-_DECISIONS: Final = "select at, verdict, rule, attempt from decision where reminder = $1 order by id"
+_DECISIONS: Final = "select at, verdict, rule, attempt from decision where reminder = $1 order by at"
 _ATTEMPTS: Final = """
 select a.id, a.channel, a.provider, a.state, a.failure, a.code, a.intended_at, a.outcome_at, a.final_at,
        (select ref from provider_ref p where p.attempt = a.id limit 1)

@@ -35,8 +35,8 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
             move = follow.window_closed(was, now)
             for each in was.attempts:
                 if each.state in OPEN:
-                    changes.append((each.id, AttemptState.UNCONFIRMED, each.failure, None, now))
-                    each.become(AttemptState.UNCONFIRMED, each.failure, now)
+                    each.become(AttemptState.UNCONFIRMED, each.failure, None, now)
+                    changes.append(moves.change_of(each, now))
             planned.append(move)
         elif now >= was.not_after:
             planned.append(follow.expire(was, now))
@@ -46,8 +46,7 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
             planned.append(follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
         else:
             planned.append(follow.release(was, now))
-    await moves.move_attempts(connection, changes)
-    await moves.apply(connection, planned)
+    await moves.apply(connection, planned, changes)
     return planned
 
 

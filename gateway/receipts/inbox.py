@@ -1,7 +1,7 @@
 """From a provider's events to rows that are kept, and from kept rows to moves.
 
-`keep` is what the provider waits for: one grouped commit.  Applying follows at once from memory, in groups; what a
-crash leaves behind is parked and swept.
+`keep` is what the provider waits for: one grouped commit that stores and applies.  Where that is held up, the group is
+only stored, and the sweep applies it, as it does with what belongs to nothing yet.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 import random
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.batcher import Batcher
 from gateway.clock import Clock
@@ -19,7 +19,7 @@ from gateway.ids import bucket_of, from_reference
 from gateway.ledger import receipts
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
-from gateway.ledger.receipts import CallbackToStore, Stored
+from gateway.ledger.receipts import Disposed, Stored, Taken
 from gateway.observability.logs import get_logger
 from gateway.sealing import Sealer
 from gateway.worker import Worker
@@ -28,10 +28,7 @@ from schemas.vocabulary import AttemptState, Disposition, Failure
 
 log = get_logger(__name__)
 
-# The sweep leaves what this process is about to apply from memory alone for so long.
-_SWEEP_AFTER: Final = dt.timedelta(seconds=3)
 _MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})
-_KEEP_PARKED: Final = dt.timedelta(hours=72)
 
 
 class ReceiptObserver(Protocol):
@@ -39,6 +36,13 @@ class ReceiptObserver(Protocol):
     def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
     def disposed(self, provider: str, disposition: Disposition) -> None: ...
     def receipt_lag(self, provider: str, seconds: float) -> None: ...
+
+
+class _Kept(NamedTuple):
+    """One callback on its way into the ledger, and who waits for it."""
+
+    events: tuple[Stored, ...]
+    answer: asyncio.Future[bool]
 
 
 class ReceiptInbox:
@@ -63,8 +67,7 @@ class ReceiptInbox:
         self._metrics = metrics
         self._on_moved = on_moved
         self._sweep_seconds = sweep_seconds
-        self._store: Batcher[CallbackToStore, bool] = Batcher("receipts", self._store_group)
-        self._apply: Batcher[Stored, None] = Batcher("apply", self._apply_group)
+        self._incoming: Batcher[_Kept] = Batcher("receipts", self._keep_group)
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -74,108 +77,155 @@ class ReceiptInbox:
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
-        await self._store.flushed()
-        await self._apply.flushed()
+        await self._incoming.flushed()
 
     async def keep(self, provider: str, raw: bytes, replay_key: str | None, events: Sequence[ProviderEvent]) -> bool:
-        """Stores one authentic callback; False when it was stored before.  Raises when the ledger cannot store it."""
-        now = self._clock.now()
-        stored = tuple(
-            self._stored(provider, event, now, raw if position == 0 else None) for position, event in enumerate(events)
-        )
-        key = None
-        if replay_key is not None:
-            key = self._sealer.fingerprint(f"{provider}\0{replay_key}".encode(), "replay")
-        # Shielded: a provider that hangs up must not undo what it has told us.
-        first = await asyncio.shield(self._store.submit(CallbackToStore(key, stored)))
-        reached(CrashPoint.AFTER_STORE)
-        if first:
-            for each in stored:
-                if each.disposition is None:
-                    self._apply.submit(each)
-                else:
-                    self._metrics.disposed(provider, each.disposition)
-        return first
+        """Stores one authentic callback; False when it was stored before.  Raises when the ledger cannot store it.
 
-    def _stored(self, provider: str, event: ProviderEvent, now: dt.datetime, raw: bytes | None) -> Stored:
-        reference = getattr(event, "attempt", None)
-        attempt = None if reference is None else from_reference(reference)
+        A provider that hangs up does not undo what it has told us.
+        """
+        now = self._clock.now()
+        stored = tuple([self._stored(provider, each, now, raw, replay_key, n) for n, each in enumerate(events)])
+        if not stored:
+            return True
+        kept = _Kept(stored, asyncio.get_running_loop().create_future())
+        self._incoming.add(kept)
+        return await kept.answer
+
+    def _stored(
+        self, provider: str, event: ProviderEvent, now: dt.datetime, raw: bytes, replay_key: str | None, position: int
+    ) -> Stored:
+        """The row of one event.  The callback's first one carries the raw bytes; each has a replay key of its own."""
+        attempt = None
+        if not isinstance(event, Inbound | Invalid) and event.attempt is not None:
+            attempt = from_reference(event.attempt)
         id_ = self._worker.ids.next(bucket_of(attempt or 0))
-        sealed = None if raw is None else self._sealer.seal(raw, id_, "receipt")
-        sweep_at = now + _SWEEP_AFTER
-        match event:
-            case Receipt(state, code, _, ref, failure, occurred_at):
-                return Stored(
-                    id_,
-                    provider,
-                    "receipt",
-                    code[:64],
-                    now,
-                    sweep_at,
-                    attempt,
-                    ref,
-                    state,
-                    failure,
-                    occurred_at,
-                    sealed,
-                )
-            case Engaged(kind, _, ref, occurred_at):
-                return Stored(
-                    id_, provider, "engaged", kind, now, sweep_at, attempt, ref,
-                    occurred_at=occurred_at, sealed=sealed,
-                )  # fmt: skip
-            case KeyPress(_, _, ref, occurred_at):
-                return Stored(
-                    id_, provider, "engaged", "key_pressed", now, sweep_at, attempt, ref,
-                    occurred_at=occurred_at, sealed=sealed,
-                )  # fmt: skip
-            case Inbound(ref, _, _, _, occurred_at):
-                return Stored(
-                    id_, provider, "inbound", "inbound", now, sweep_at, None, ref,
-                    occurred_at=occurred_at, sealed=sealed, disposition=Disposition.UNMATCHED,
-                )  # fmt: skip
-            case Invalid(code):
-                return Stored(
-                    id_, provider, "invalid", code[:64], now, sweep_at,
-                    sealed=sealed, disposition=Disposition.INVALID,
-                )  # fmt: skip
-
-    async def _store_group(self, callbacks: Sequence[CallbackToStore]) -> list[bool]:
-        now = self._clock.now()
-        return await self._database.transaction(lambda c: receipts.store(c, callbacks, now), attempts=2)
-
-    async def _apply_group(self, group: Sequence[Stored]) -> list[None]:
-        await self._apply_now(group)
-        return [None] * len(group)
-
-    async def _apply_now(self, group: Sequence[Stored]) -> None:
-        now = self._clock.now()
-        disposed, moves = await self._database.transaction(
-            lambda c: receipts.apply(c, group, now, self._rules, random.random, _KEEP_PARKED)
+        replay = None
+        if replay_key is not None:
+            replay = self._sealer.fingerprint(f"{provider}\0{replay_key}\0{position}".encode(), "replay")
+        kind, code, state, failure, disposition = _meaning(event)
+        return Stored(
+            id=id_,
+            provider=provider,
+            kind=kind,
+            code=code,
+            received_at=now,
+            replay=replay,
+            attempt=attempt,
+            ref=None if isinstance(event, Invalid) else event.ref,
+            state=state,
+            failure=failure,
+            occurred_at=None if isinstance(event, Invalid) else event.occurred_at,
+            sealed=self._sealer.seal(raw, id_, "receipt") if position == 0 else None,
+            disposition=disposition,
         )
-        self._metrics.moved(moves)
-        for each in disposed:
-            self._metrics.disposed(each.receipt.provider, each.disposition)
-            if each.receipt.state is not None and each.disposition in _MOVED:
-                self._metrics.attempt(each.receipt.provider, each.receipt.state, each.receipt.failure)
-            if each.handed_over_at is not None:
-                lag = (each.receipt.received_at - each.handed_over_at).total_seconds()
-                self._metrics.receipt_lag(each.receipt.provider, max(lag, 0.0))
-        if moves:
+
+    # --- grouped commits ------------------------------------------------------------------------------------------
+
+    async def _keep_group(self, group: Sequence[_Kept]) -> None:
+        try:
+            kept = await self._take_or_store([event for each in group for event in each.events])
+        except Exception as error:
+            if len(group) == 1:
+                log.error("receipts_not_stored", n=len(group), exc_info=error)
+                _answer(group[0], error)
+                return
+            # One callback that cannot be written does not take its neighbours with it.
+            log.warning("receipts_apart", n=len(group), exc_info=error)
+            for each in group:
+                await self._keep_group([each])
+            return
+        for each in group:
+            reached(CrashPoint.AFTER_STORE)
+            _answer(each, each.events[0].id in kept)
+
+    async def _take_or_store(self, stored: Sequence[Stored]) -> frozenset[int]:
+        now = self._clock.now()
+        try:
+            taken = await self._database.transaction(
+                lambda c: receipts.take(c, stored, now, self._rules, random.random), attempts=1
+            )
+        except Exception as error:
+            # A lock that does not come free, a claim that was first: no reason to keep a provider waiting.
+            log.info("receipts_only_stored", n=len(stored), exc_info=error)
+            kept = await self._database.transaction(lambda c: receipts.store(c, stored, now), attempts=2)
+            self._note_disposed([Disposed(each, each.disposition) for each in stored if each.disposition is not None])
+            return kept
+        self._note(taken)
+        return taken.kept
+
+    def _note(self, taken: Taken) -> None:
+        self._metrics.moved(taken.moves)
+        self._note_disposed(taken.disposed)
+        if taken.moves:
             self._on_moved()
+
+    def _note_disposed(self, disposed: Sequence[Disposed]) -> None:
+        for each in disposed:
+            receipt = each.receipt
+            self._metrics.disposed(receipt.provider, each.disposition)
+            if receipt.state is not None and each.disposition in _MOVED:
+                self._metrics.attempt(receipt.provider, receipt.state, receipt.failure)
+            if each.handed_over_at is not None:
+                lag = (receipt.received_at - each.handed_over_at).total_seconds()
+                self._metrics.receipt_lag(receipt.provider, max(lag, 0.0))
+
+    # --- what is parked -------------------------------------------------------------------------------------------
 
     async def _sweep_loop(self) -> None:
         while True:
             await asyncio.sleep(self._sweep_seconds * (0.5 + random.random()))  # noqa: S311  spreads replicas
             try:
-                await self._sweep()
+                while ripe := await self._ripe():
+                    await self._sweep(ripe)
             except Exception as error:
                 log.warning("receipt_sweep_failed", exc_info=error)
 
-    async def _sweep(self) -> None:
-        while True:
-            async with self._database.connection() as connection:
-                ripe = await receipts.ripe(connection, self._clock.now())
-            if not ripe:
+    async def _ripe(self) -> list[Stored]:
+        async with self._database.connection() as connection:
+            return await receipts.ripe(connection, self._clock.now())
+
+    async def _sweep(self, parked: Sequence[Stored]) -> None:
+        now = self._clock.now()
+        try:
+            taken = await self._database.transaction(
+                lambda c: receipts.sweep(c, parked, now, self._rules, random.random)
+            )
+        except Exception as error:
+            if len(parked) == 1:
+                # It keeps its place; the others must not wait behind it.
+                log.error("receipt_not_applied", receipt=parked[0].id, exc_info=error)
+                await self._database.transaction(lambda c: receipts.postpone(c, parked, now))
                 return
-            await self._apply_now(ripe)
+            for half in (parked[: len(parked) // 2], parked[len(parked) // 2 :]):
+                await self._sweep(half)
+            return
+        # What is unmatched still was counted when it came.
+        taken.disposed = [each for each in taken.disposed if each.disposition is not Disposition.UNMATCHED]
+        self._note(taken)
+
+
+def _meaning(
+    event: ProviderEvent,
+) -> tuple[str, str, AttemptState | None, Failure | None, Disposition | None]:
+    """Kind, code, state, failure, and the disposition of what is kept and never applied."""
+    match event:
+        case Receipt():
+            return "receipt", event.code[:64], event.state, event.failure, None
+        case Engaged():
+            return "engaged", event.kind, None, None, None
+        case KeyPress():
+            return "engaged", "key_pressed", None, None, None
+        case Inbound():
+            return "inbound", "inbound", None, None, Disposition.UNMATCHED
+        case Invalid():
+            return "invalid", event.code[:64], None, None, Disposition.INVALID
+
+
+def _answer(kept: _Kept, result: bool | Exception) -> None:
+    if kept.answer.done():
+        return  # whoever asked has gone
+    if isinstance(result, Exception):
+        kept.answer.set_exception(result)
+    else:
+        kept.answer.set_result(result)

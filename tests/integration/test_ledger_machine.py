@@ -8,7 +8,7 @@ import asyncio
 import datetime as dt
 import os
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 from gateway import ids
 from gateway.ledger import claims, freezes, intake, intend, outcomes, receipts, timers, workers
@@ -24,7 +25,7 @@ from gateway.ledger.commands import Command, Letter, Origin, Request, Stop
 from gateway.ledger.follow import Rules
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
-from gateway.ledger.receipts import CallbackToStore, Stored
+from gateway.ledger.receipts import Stored
 from gateway.ledger.states import FAILED
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Failure, Lane, Rejection
@@ -44,7 +45,7 @@ BORROWERS = ("b1", "b2")
 
 WEIGHTS = {
     "request": 6, "request again": 1, "read again": 1, "cancel": 2, "unreadable stop": 1, "claim": 2, "intend": 3,
-    "claim and intend": 8, "record": 8, "receipt": 4, "lose lease": 1, "rescue": 2, "time": 1, "freeze": 1,
+    "claim and intend": 8, "record": 8, "receipts": 4, "lose lease": 1, "rescue": 2, "time": 1, "freeze": 1,
     "unfreeze": 2,
 }  # fmt: skip
 OPERATIONS = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
@@ -91,6 +92,7 @@ class Ledger(RuleBasedStateMachine):
         self.endings: dict[int, tuple[str, int]] = {}
         self.step = 0
         self.intended_at_step: dict[int, int] = {}
+        self.arrived: set[int] = set()
 
     def run(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
@@ -105,7 +107,7 @@ class Ledger(RuleBasedStateMachine):
             self.connection = await asyncpg.connect(self.dsn)
             await self.connection.execute(
                 "truncate subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
-                " unsettled, provider_ref, decision, replay, receipt, parked, engagement, outbox, deadletter,"
+                " unsettled, provider_ref, decision, receipt, parked, engagement, outbox, deadletter,"
                 ' intake_count, intake_offset, worker, "freeze"'
             )
             await self.connection.execute("insert into intake_offset values ($1, 0, 0, 0)", TOPIC)
@@ -219,7 +221,7 @@ class Ledger(RuleBasedStateMachine):
     def claim(self, slot: int, limit: int) -> None:
         worker = self.workers[slot]
         token = self.ids.next(0)
-        for each in self.run(claims.claim(self.connection, worker.id, Lane.BULK, self.now, limit, token)):
+        for each in self.run(claims.claim(self.connection, worker.id, self.now, limit, limit, token)):
             self.claimed[worker.id][each.id] = each
 
     def claim_and_intend(self, slot: int) -> None:
@@ -239,10 +241,7 @@ class Ledger(RuleBasedStateMachine):
 
     def intend_claimed(self, worker: int, chosen: list[int]) -> None:
         mine = self.claimed[worker]
-        intents = [
-            Intent(mine[each], self.ids.next(ids.bucket_of(each)), "p", b"", {"source": "test"}, "{}")
-            for each in chosen
-        ]
+        intents = [Intent(mine[each], self.ids.next(ids.bucket_of(each)), "p", b"", "{}") for each in chosen]
 
         async def work(connection: Any) -> intend.Intended:
             return await intend.intend(connection, worker, intents, self.now)
@@ -326,43 +325,59 @@ class Ledger(RuleBasedStateMachine):
 
     # --- the provider -------------------------------------------------------------------------------------------
 
-    def receipt(self, data: st.DataObject, state: A, by_ref: bool, twice: bool) -> None:
-        candidates = [each for each in self.sent.values() if each.taken is not False]
+    def receipts(self, data: st.DataObject, states: list[A], how: str) -> None:
+        """One to three receipts in one group, in any order, of one reminder or of several."""
+        reminders = [each.reminder for each in self.sent.values()]
+        # Those with several attempts are few, and the only ones whose receipts can contradict each other.
+        several = {each for each in reminders if reminders.count(each) > 1}
+        of = several if several and data.draw(st.booleans()) else set(reminders)
+        group = [each for state in states if (each := self.one_receipt(data, state, of)) is not None]
+
+        async def take(connection: Any) -> frozenset[int]:
+            return (await receipts.take(connection, group, self.now, RULES, self.random.random)).kept
+
+        async def store(connection: Any) -> frozenset[int]:
+            return await receipts.store(connection, group, self.now)
+
+        if group:
+            assert self.run(self.tx(store if how == "parked" else take)) == {each.id for each in group}
+        if how == "twice":
+            assert self.run(self.tx(take)) == frozenset()
+        self.run(self.sweep())
+        self.run(self.what_arrived_has_ended())
+
+    def one_receipt(self, data: st.DataObject, state: A, of: set[int]) -> Stored | None:
+        candidates = [each for each in self.sent.values() if each.taken is not False and each.reminder in of]
         if not candidates:
-            return
+            return None
         sent = data.draw(st.sampled_from(candidates))
         if sent.undelivered and state is not A.DELIVERED:
-            return
+            return None
         sent.taken = True  # a provider that reports it has it
         if state in FAILED:
             sent.undelivered = True
-        event = Stored(
-            id=self.ids.next(0), provider="p", kind="receipt", code="c", received_at=self.now, sweep_at=self.now,
+        by_ref = data.draw(st.booleans())
+        if state is A.DELIVERED and not by_ref:
+            self.arrived.add(sent.reminder)
+        id_ = self.ids.next(0)
+        return Stored(
+            id=id_, provider="p", kind="receipt", code="c", received_at=self.now, replay=str(id_).encode(),
             attempt=None if by_ref else sent.attempt, ref=f"ref{sent.attempt}", state=state,
             failure=Failure.UNREACHABLE if state in FAILED else None, occurred_at=self.now,
         )  # fmt: skip
-
-        async def work(connection: Any) -> Any:
-            kept = await receipts.store(connection, [CallbackToStore(str(event.id).encode(), (event,))], self.now)
-            assert kept == [True]
-            return None
-
-        async def again(connection: Any) -> Any:
-            kept = await receipts.store(connection, [CallbackToStore(str(event.id).encode(), (event,))], self.now)
-            assert kept == [False]
-
-        self.run(self.tx(work))
-        if twice:
-            self.run(self.tx(again))
-        self.run(self.sweep())
 
     async def sweep(self) -> None:
         async def work(connection: Any) -> Any:
             ripe = await receipts.ripe(connection, self.now)
             if ripe:
-                await receipts.apply(connection, ripe, self.now, RULES, self.random.random, dt.timedelta(hours=72))
+                await receipts.sweep(connection, ripe, self.now, RULES, self.random.random)
 
         await self.tx(work)
+
+    async def what_arrived_has_ended(self) -> None:
+        """Whatever else is said of a reminder in the same breath, a delivery ends it."""
+        living = await self.connection.fetch("select id from live where id = any($1::bigint[])", list(self.arrived))
+        assert not living, f"delivered and still alive: {living}"
 
     # --- time and brakes ----------------------------------------------------------------------------------------
 
@@ -414,8 +429,9 @@ class Ledger(RuleBasedStateMachine):
                     self.later_claim_and_intend(draw(st.sampled_from((0, 1))), draw(st.sampled_from((0, 0, 45, 400))))
                 case "record" if any(not each.recorded for each in self.sent.values()):
                     self.record(data, draw(st.sampled_from(OUTCOMES)), draw(st.booleans()))
-                case "receipt" if self.sent:
-                    self.receipt(data, draw(st.sampled_from(RECEIPTS)), draw(st.booleans()), draw(st.booleans()))
+                case "receipts" if self.sent:
+                    states = draw(st.lists(st.sampled_from(RECEIPTS), min_size=1, max_size=3))
+                    self.receipts(data, states, draw(st.sampled_from(("once", "twice", "parked"))))
                 case "lose lease":
                     self.lose_lease(draw(st.sampled_from((0, 1))), draw(st.booleans()))
                 case "rescue":
@@ -493,7 +509,7 @@ class Ledger(RuleBasedStateMachine):
             await self.register(0)
             token = self.ids.next(0)
             worker = self.workers[0]
-            taken = await claims.claim(self.connection, worker.id, Lane.BULK, self.now, 1000, token)
+            taken = await claims.claim(self.connection, worker.id, self.now, 1000, 1000, token)
             verdicts = [outcomes.Verdict(each.id, token, "not_after", "{}", expire=True) for each in taken]
 
             async def work(

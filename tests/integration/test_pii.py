@@ -190,8 +190,10 @@ async def test_the_seals_hold_what_is_nowhere_else(scene: Scene) -> None:
     (row,) = await scene.sql("select id, sealed from reminder where request_id = $1", f"request-{number}")
     facts = sealer.open(row["sealed"], row["id"], SEALED_FIELD)
     assert {NAME, LINK, AMOUNT, address("sms", number)[1:]} <= set(found(planted(), facts))
-    (attempt,) = await scene.attempts(number)
-    text = sealer.open(attempt["sealed"], attempt["id"], "attempt")
+    (sent,) = await scene.sql(
+        "select attempt, sealed from decision where reminder = $1 and verdict = 'send'", row["id"]
+    )
+    text = sealer.open(sent["sealed"], sent["attempt"], "attempt")
     assert {"canary-link", "7,654,321", address("sms", number)[1:]} <= set(found(planted(), text))
     letters = await scene.sql("select id, sealed from deadletter")
     assert all(found(planted(), sealer.open(each["sealed"], each["id"], LETTER_FIELD)) for each in letters)

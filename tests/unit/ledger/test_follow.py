@@ -2,11 +2,11 @@
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.ledger import follow
 from gateway.ledger.follow import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
@@ -50,6 +50,38 @@ def after(state: A, failure: Failure | None = None, ladder: str = "sv", **more: 
     move = follow.after_attempt(situation(R.SENDING, own, ladder=ladder, **more), own, NOW, RULES)
     assert move is not None
     return move
+
+
+# --- several attempts at once -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("current", sorted(FAILED | {A.SENT, A.ACCEPTED, A.UNKNOWN}))
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_delivery_outweighs_whatever_else_came_with_it(current: A, first: int) -> None:
+    """Two receipts in one group, in either order: the sms arrived after all, and nobody picked up the phone."""
+    both = [attempt(A.DELIVERED, 0, "svp", 1), attempt(current, 1, "svp", 2, Failure.UNREACHABLE)]
+    was = situation(R.AWAITING, *both, ladder="svp")
+    move = follow.after_attempts(was, [both[first], both[1 - first]], NOW, RULES)
+    assert move is not None
+    assert (move.state, move.queue) == (R.DELIVERED, None)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_delivery_outweighs_the_rest_after_the_end_too(first: int) -> None:
+    both = [attempt(A.DELIVERED, 0, "sv", 1), attempt(A.BUSY, 1, "sv", 2)]
+    was = situation(R.UNCONFIRMED, *both, ladder="sv")
+    move = follow.after_attempts(was, [both[first], both[1 - first]], NOW, RULES)
+    assert move is not None
+    assert (move.state, move.correction) == (R.DELIVERED, True)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_without_a_delivery_the_current_attempt_decides(first: int) -> None:
+    both = [attempt(A.UNDELIVERED, 0, "svp", 1), attempt(A.BUSY, 1, "svp", 2)]
+    was = situation(R.AWAITING, *both, ladder="svp")
+    move = follow.after_attempts(was, [both[first], both[1 - first]], NOW, RULES)
+    assert move is not None
+    assert (move.state, move.reason, move.rung) == (R.SCHEDULED, Reason.NEXT_CONTACT, 2)
 
 
 # --- the design's table -----------------------------------------------------------------------------------------------

@@ -123,10 +123,14 @@ create table reminder (
     sealed bytea not null
 ) partition by range (id);
 
--- What can still move.  `at` is the time its one queue row stands at.  No index on a column that changes: updates are HOT.
+-- What can still move, with what its events say of it: no move reads `reminder`.  `at` is the time its one queue row
+-- stands at, `resume_at` the time at which a held one was to go.  No index on a column that changes: updates are HOT.
 create table live (
     id bigint primary key,
     subject bytea not null,
+    lender text not null,
+    source text not null,
+    request_id text not null,
     lane lane not null,
     ladder text not null,
     not_after timestamptz not null,
@@ -140,7 +144,8 @@ create table live (
     attempt bigint,
     token bigint,
     closed text,
-    at timestamptz not null
+    at timestamptz not null,
+    resume_at timestamptz
 ) with (fillfactor = 70);
 create index live_subject on live (subject);
 
@@ -191,8 +196,7 @@ create table attempt (
     code text,
     intended_at timestamptz not null,
     outcome_at timestamptz,
-    final_at timestamptz,
-    sealed bytea not null
+    final_at timestamptz
 ) with (fillfactor = 70);
 create index attempt_reminder on attempt (reminder);
 
@@ -203,25 +207,23 @@ create table provider_ref (
     primary key (provider, ref)
 );
 
--- Every verdict, send or not: the evidence.
+-- Every verdict, send or not: the evidence.  Of a send also the exact words, sealed under the attempt's id.
 create table decision (
-    id bigint generated always as identity primary key,
     reminder bigint not null,
     attempt bigint,
     at timestamptz not null,
     verdict text not null,
     rule text not null,
-    inputs jsonb not null
+    inputs jsonb not null,
+    sealed bytea
 );
 create index decision_reminder on decision (reminder);
 
-create table replay (
-    key bytea primary key,
-    at timestamptz not null
-);
-
+-- One row per event of a callback.  `replay` is a keyed hash of what its authenticity covers, null where the provider
+-- gives nothing to build one from; `sealed` are the raw bytes, with the first event.
 create table receipt (
     id bigint primary key,
+    replay bytea constraint receipt_once unique,
     provider text not null,
     attempt bigint,
     ref text,
@@ -236,7 +238,7 @@ create table receipt (
 ) with (fillfactor = 80);
 create index receipt_attempt on receipt (attempt) where attempt is not null;
 
--- Receipts not settled yet: to apply, or to match later.
+-- Receipts not settled yet: what they belong to was locked too long, or is not known (yet).
 create table parked (
     sweep_at timestamptz not null,
     receipt bigint not null,
@@ -303,12 +305,15 @@ create type intent_row as (
     reminder bigint, token bigint, attempt bigint, rung smallint, channel text, provider text, sealed bytea, inputs jsonb
 );
 create type birth_row as (
-    id bigint, subject bytea, lane lane, ladder text, not_after timestamptz, state reminder_state, reason text,
-    at timestamptz, queue text, event bytea
+    id bigint, subject bytea, source text, request_id text, lender text, borrower text, debt text, instalment int,
+    product text, stage text, step text, stage_key bytea, template text, lane lane, ladder text, send_at timestamptz,
+    not_after timestamptz, state_as_of timestamptz, topic text, partition int, "offset" bigint, sealed bytea,
+    state reminder_state, reason text, at timestamptz, resume_at timestamptz, queue text, event bytea
 );
 create type advance_row as (
     id bigint, seq int, was reminder_state, state reminder_state, reason text, was_at timestamptz, at timestamptz,
-    leaves text, enters text, rung smallint, tries smallint, rescues smallint, closed text, event bytea, lane lane
+    leaves text, enters text, rung smallint, tries smallint, rescues smallint, closed text, resume_at timestamptz,
+    event bytea, lane lane
 );
 create type end_row as (
     id bigint, seq int, was reminder_state, state reminder_state, reason text, was_at timestamptz, at timestamptz,
@@ -318,7 +323,7 @@ create type attempt_row as (
     id bigint, state attempt_state, failure text, code text, at timestamptz, settled boolean
 );
 create type receipt_row as (
-    id bigint, provider text, attempt bigint, ref text, kind text, state attempt_state, failure text, code text,
+    id bigint, replay bytea, provider text, attempt bigint, ref text, kind text, state attempt_state, failure text, code text,
     occurred_at timestamptz, received_at timestamptz, sealed bytea, sweep_at timestamptz, disposition text
 );
 create type disposed_row as (
