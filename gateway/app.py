@@ -403,7 +403,12 @@ def _consumer_options(config: Config) -> dict[str, Any]:
 
 async def _producer(config: Config) -> AIOKafkaProducer:
     """An idempotent producer where the broker has it, else acks=all: at least once either way."""
-    options = {**config.kafka.client_options(), "acks": "all", "linger_ms": 2, "request_timeout_ms": 10_000}
+    options = {
+        **config.kafka.client_options(),
+        "acks": "all",
+        "max_batch_size": 256 * 1024,
+        "request_timeout_ms": 10_000,
+    }
     producer = AIOKafkaProducer(**options, enable_idempotence=True)
     try:
         await producer.start()

@@ -6,43 +6,50 @@ No timer is involved: an idle ledger writes at once, a busy one in larger groups
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+from gateway.observability.logs import get_logger
+
+log = get_logger(__name__)
+
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 
 
-class Batcher(Generic[Item, Answer]):
-    """Runs `write` over groups of submitted items, one group at a time, and hands each item its answer.
+class Batcher(Generic[Item]):
+    """Runs `write` over groups of items, in their order, one group at a time.
 
-    `write` returns one answer per item, in order.  What it raises, every item of the group raises.
+    `write` deals with its own failures and tells whoever waits for an item; if it raises all the same, that is logged
+    and the next group is written.
     """
 
-    def __init__(
-        self, name: str, write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], largest: int = 200
-    ) -> None:
+    def __init__(self, name: str, write: Callable[[Sequence[Item]], Awaitable[None]], largest: int = 200) -> None:
         self._name = name
         self._write = write
         self._largest = largest
-        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._waiting: list[Item] = []
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def submit(self, item: Item) -> asyncio.Future[Answer]:
-        """The answer to come.  Dropping it does not take the item back."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name=f"batcher-{self._name}")
-        return future
+    def add(self, item: Item) -> None:
+        self._waiting.append(item)
+        self._begin()
+
+    def extend(self, items: Iterable[Item]) -> None:
+        self._waiting.extend(items)
+        if self._waiting:
+            self._begin()
 
     async def flushed(self) -> None:
-        """Returns when everything submitted so far is written or has failed."""
+        """Returns when everything added so far is written or has failed."""
         while self._task is not None and not self._task.done():
             await asyncio.shield(asyncio.wait([self._task]))
+
+    def _begin(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name=f"batcher-{self._name}")
 
     async def _run(self) -> None:
         # One turn of the loop lets the callbacks of the same read cycle join the group.
@@ -50,18 +57,6 @@ class Batcher(Generic[Item, Answer]):
         while self._waiting:
             group, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
             try:
-                answers = await self._write([item for item, _ in group])
-                if len(answers) != len(group):
-                    raise RuntimeError(f"{self._name}: {len(group)} items, {len(answers)} answers")
-            except BaseException as error:
-                for _, future in group:
-                    if not future.done():
-                        future.set_exception(error)
-                        # The submitter may have gone; an unread exception is not worth a warning then.
-                        future.exception()
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            for (_, future), answer in zip(group, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+                await self._write(group)
+            except Exception as error:
+                log.error("group_failed", group=self._name, n=len(group), exc_info=error)

@@ -92,12 +92,9 @@ def from_reference(reference: str) -> int | None:
 
 
 def _digest(*parts: str) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "big"))
-        digest.update(encoded)
-    return digest.digest()
+    """Unambiguous: each part is written with its length."""
+    encoded = [part.encode() for part in parts]
+    return hashlib.blake2b(b"".join([b"%d:%b" % (len(part), part) for part in encoded]), digest_size=16).digest()
 
 
 def subject_key(lender: str, borrower_ref: str) -> bytes:

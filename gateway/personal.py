@@ -14,7 +14,7 @@ from schemas.vocabulary import Channel, Role, Stage
 SEALED_FIELD: Final = "reminder"  # the field a reminder's sealed part is bound to, beside its id
 
 
-class Sealed(Struct, frozen=True, omit_defaults=True):
+class Sealed(Struct, frozen=True, omit_defaults=True, gc=False):
     """Everything of a request that is not stored in clear; `contacts` are (channel, address) in the ladder's order."""
 
     locale: str
@@ -40,7 +40,7 @@ def personal_part(event: ReminderRequested) -> Sealed:
         locale=borrower.locale,
         timezone=borrower.timezone,
         jurisdiction=borrower.jurisdiction,
-        contacts=tuple((each.channel, each.address) for each in event.contacts),
+        contacts=tuple([(each.channel, each.address) for each in event.contacts]),
         amount=debt.amount,
         currency=debt.currency,
         due_date=debt.due_date,

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.crashpoints import CrashPoint, reached
 from gateway.ids import to_reference
@@ -33,12 +33,19 @@ class RelayObserver(Protocol):
     def published(self, topic: str, n: int) -> None: ...
 
 
-class Publisher(Protocol):
-    """What publishes.  `publish` returns when every message is acknowledged, in order per key, or raises."""
+class Message(NamedTuple):
+    """One message for Kafka; `bucket` chooses its partition."""
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, int, bytes]]) -> None:
-        """Messages of (topic, key, bucket, value)."""
-        ...
+    topic: str
+    key: bytes
+    bucket: int
+    value: bytes
+
+
+class Publisher(Protocol):
+    """What publishes.  `publish` returns when every message is acknowledged, in order per bucket, or raises."""
+
+    async def publish(self, messages: Sequence[Message]) -> None: ...
 
 
 class Relay:
@@ -130,7 +137,7 @@ class Relay:
                 events = await outbox.fetch(connection, low, high, _BATCH)
             if not events:
                 break
-            await self._publisher.publish([self._message(each) for each in events])
+            await self._publisher.publish(self._messages(events))
             reached(CrashPoint.AFTER_PUBLISH)
             async with self._database.connection() as connection:
                 await outbox.delete(connection, events)
@@ -142,19 +149,21 @@ class Relay:
             low = events[-1].bucket
         return sent
 
-    def _message(self, event: Event) -> tuple[str, bytes, int, bytes]:
+    def _messages(self, events: Sequence[Event]) -> list[Message]:
+        time_ = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return [self._message(each, time_) for each in events]
+
+    def _message(self, event: Event, time_: str) -> Message:
+        """The CloudEvent around a payload.  The row's own column is the only source of `seq`."""
         key = to_reference(event.reminder)
         unique = f"{key}.{event.seq}" if event.seq else to_reference(event.id)
-        data = event.payload
-        if event.seq:
-            # The row's own column is the only source of `seq`; the payload is an object, so it starts with a brace.
-            data = b'{"seq":%d,' % event.seq + data[1:]
-        time_ = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         envelope = (
             f'{{"specversion":"1.0","id":"{unique}","source":"{_SOURCE}","type":"{_TYPES[event.topic]}",'
             f'"time":"{time_}","datacontenttype":"application/json","subject":"{key}","data":'
-        )
-        return self._topics[event.topic], key.encode(), event.bucket, envelope.encode() + data + b"}"
+        ).encode()
+        data = event.payload  # an object, so it starts with a brace
+        value = b'%b{"seq":%d,%b}' % (envelope, event.seq, data[1:]) if event.seq else b"%b%b}" % (envelope, data)
+        return Message(self._topics[event.topic], key.encode(), event.bucket, value)
 
 
 class KafkaPublisher:
@@ -177,23 +186,41 @@ class KafkaPublisher:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(producer.stop(), seconds)
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, int, bytes]]) -> None:
+    async def publish(self, messages: Sequence[Message]) -> None:
         if self._producer is None:
             await self.start()
         try:
             await self._publish(self._producer, messages)
-        except Exception:
+        except BaseException:
             await self.stop()
             raise
 
-    async def _publish(self, producer: Any, messages: Sequence[tuple[str, bytes, int, bytes]]) -> None:
-        topics = {message[0] for message in messages}
-        partitions = {topic: sorted(await producer.partitions_for(topic)) for topic in topics}
-        pending = [
-            await producer.send(topic, value, key=key, partition=partitions[topic][bucket % len(partitions[topic])])
-            for topic, key, bucket, value in messages
-        ]
+    async def _publish(self, producer: Any, messages: Sequence[Message]) -> None:
+        """Whole batches, one for each partition: a future for every message would cost more than the message."""
+        partitions: dict[str, list[int]] = {}
+        for topic in {message.topic for message in messages}:
+            partitions[topic] = sorted(await producer.partitions_for(topic))
+        groups: dict[tuple[str, int], list[Message]] = {}
+        for message in messages:
+            of_topic = partitions[message.topic]
+            groups.setdefault((message.topic, of_topic[message.bucket % len(of_topic)]), []).append(message)
+        pending = []
+        for (topic, partition), group in groups.items():
+            for batch in _batches(producer, group):
+                pending.append(await producer.send_batch(batch, topic, partition=partition))
         # All of them, so that nothing of this producer is under way when it is replaced.
         for done in await asyncio.gather(*pending, return_exceptions=True):
             if isinstance(done, BaseException):
                 raise done
+
+
+def _batches(producer: Any, messages: Sequence[Message]) -> Iterator[Any]:
+    """Closed batches in order; a batch that takes no more is full."""
+    batch = producer.create_batch()
+    for message in messages:
+        if batch.append(key=message.key, value=message.value, timestamp=None) is None:
+            yield batch
+            batch = producer.create_batch()
+            batch.append(key=message.key, value=message.value, timestamp=None)
+    batch.close()
+    yield batch

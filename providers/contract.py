@@ -7,79 +7,97 @@ and guarantees that `verify_callback` ran before `parse_callback`, on the raw by
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+from msgspec.structs import force_setattr
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from schemas.vocabulary import AttemptState, Channel, Engagement, Failure, FailureScope
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+
+class Value(Struct, frozen=True):
+    """An immutable value.  Its repr tells what `shown` names and nothing else: the rest may be secret or personal."""
+
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.shown)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self.shown]
+
+
+class HttpRequest(Value, frozen=True):
     """A request ready for the wire.  `url` is already encoded and must not be normalised again; sends are POST only."""
 
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
+    shown = ("method",)
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
     method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(Value, frozen=True):
     """An answer as bytes.  Header names are lower case."""
 
+    shown = ("status",)
+
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderTemplate:
+class ProviderTemplate(Value, frozen=True):
     """How the provider knows a template of ours: its code, the registered signature, and its own parameter names."""
+
+    shown = ("code", "sign")
 
     code: str
     sign: str | None = None
-    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    params: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Value, frozen=True):
     """One attempt's message.  `reference` is the attempt id as 13 base32 characters."""
+
+    shown = ("reference", "channel", "locale", "template", "ttl_seconds", "collapse_key")
 
     reference: str
     channel: Channel
-    address: str = field(repr=False)
-    text: str = field(repr=False)
+    address: str
+    text: str
     locale: str
-    title: str | None = field(default=None, repr=False)
+    title: str | None = None
     template: ProviderTemplate | None = None
     ttl_seconds: int | None = None
     collapse_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Value, frozen=True):
     """What an adapter may not find out by itself.  `now` is UTC, `nonce` unique per request."""
+
+    shown = ("now", "nonce")
 
     now: dt.datetime
     nonce: str
-    access_token: str | None = field(default=None, repr=False)
-    callback_url: str | None = field(default=None, repr=False)
+    access_token: str | None = None
+    callback_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The provider took the message; `ref` is its id for it."""
 
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The provider certainly did not take it.  `retry_after` in seconds.  `code` is the provider's own, for people."""
 
     failure: Failure
@@ -88,8 +106,7 @@ class Refused:
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ambiguous:
+class Ambiguous(Struct, frozen=True):
     """It may have been taken; only a receipt or a lookup can tell."""
 
     code: str
@@ -98,30 +115,45 @@ class Ambiguous:
 Outcome = Accepted | Refused | Ambiguous
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Value, frozen=True):
     """An access token and how long it lives, in seconds."""
 
-    value: str = field(repr=False)
+    shown = ("expires_in",)
+
+    value: str
     expires_in: float
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(Value, frozen=True):
     """A provider's HTTP call to us.  `url` is the configured public URL plus path and query, never the Host header's.
 
     `attempt` is the reference from the path, when the callback URL carried one.  Header names are lower case.
     """
 
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    shown = ("attempt", "method")
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
     attempt: str | None = None
     method: str = "POST"
+    # What was read, and of what: a copy with other headers or another body has been read by nobody.
+    _read: tuple[Any, Mapping[str, str], bytes] | None = None
+
+    def read(self, how: Callable[[Callback], T]) -> T:
+        """What `how` makes of this callback, worked out once: verifying and parsing usually read the same.
+
+        An adapter passes one and the same function each time.
+        """
+        known = self._read
+        if known is None or known[1] is not self.headers or known[2] is not self.body:
+            known = (how(self), self.headers, self.body)
+            force_setattr(self, "_read", known)
+        found: T = known[0]
+        return found
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """The provider's word on one attempt, found by our `attempt` reference, else by its own `ref`."""
 
     state: AttemptState
@@ -132,19 +164,19 @@ class Receipt:
     occurred_at: dt.datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(Value, frozen=True):
     """The borrower wrote back.  Addresses as E.164."""
 
+    shown = ("ref", "occurred_at")
+
     ref: str
-    sender: str = field(repr=False)
-    recipient: str = field(repr=False)
-    text: str = field(repr=False)
+    sender: str
+    recipient: str
+    text: str
     occurred_at: dt.datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeyPress:
+class KeyPress(Struct, frozen=True):
     """The listener pressed keys during a call."""
 
     digits: str
@@ -153,8 +185,7 @@ class KeyPress:
     occurred_at: dt.datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Engaged:
+class Engaged(Struct, frozen=True):
     """The borrower opened or clicked."""
 
     kind: Engagement
@@ -163,8 +194,7 @@ class Engaged:
     occurred_at: dt.datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(Struct, frozen=True):
     """One item of a callback that could not be read; its neighbours are not spoiled.  `code` holds none of it."""
 
     code: str

@@ -6,7 +6,8 @@ Providers document their exceptions; an adapter looks at its own code table firs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from providers.contract import Ambiguous, HttpResponse, Outcome, Refused
 from providers.reading import clean_code

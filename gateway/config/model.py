@@ -65,9 +65,9 @@ class Dispatch(Section):
     `max_tries`, with a backoff from base to cap.  A reminder rescued `max_rescues` times without an intent is held.
     """
 
-    slots: Count = 128
+    slots: Count = 512
     urgent_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    claim_batch: Count = 64
+    claim_batch: Count = 256
     poll_interval_seconds: Seconds = 0.5
     lease_seconds: Seconds = 30.0
     heartbeat_seconds: Seconds = 5.0

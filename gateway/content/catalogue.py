@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.content import segments, text
 from gateway.content.entry import Entry
@@ -19,42 +20,45 @@ from schemas.vocabulary import Channel, Rejection, Stage
 DEFAULT_TEMPLATES: Final = Path(__file__).with_name("templates")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Why a text cannot be made.  `field` is the place in the request, never its content."""
 
     rejection: Rejection
     field: str
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True, gc=False):
     """What a text may say.  `today` and `as_of` are in the borrower's own zone; `amount` is a decimal string."""
 
     lender: str
-    amount: str = field(repr=False)
+    amount: str
     currency: str
     due_date: dt.date
     as_of: dt.datetime
     today: dt.date
-    name: str | None = field(default=None, repr=False)
-    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    name: str | None = None
+    params: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Facts({self.lender}, ...)"
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True, gc=False):
     """A text ready to send.  `slots` are the values as shown, by name, for a provider's own template.
 
     On push and voice `slots` holds nothing that tells of a debt.  `segments` is 0 where a channel has none.
     """
 
-    text: str = field(repr=False)
-    title: str | None = field(repr=False)
+    text: str
+    title: str | None
     segments: int
     encoding: Encoding | None
     template_version: str
     locale: str
-    slots: Mapping[str, str] = field(repr=False)
+    slots: Mapping[str, str | int]
+
+    def __repr__(self) -> str:
+        return f"Rendered({self.template_version}, {self.locale}, {self.segments} segments)"
 
 
 class Catalogue:
@@ -137,7 +141,7 @@ class Catalogue:
             encoding=encoding,
             template_version=entry.version,
             locale=written,
-            slots={name: str(value) for name, value in values.items()},
+            slots=values,
         )
 
     def _find(

@@ -136,7 +136,7 @@ def app_events_url(settings: Development) -> str:
 def _speed() -> dict[str, Any]:
     """Windows of seconds where production has days, so that what nobody confirms ends while we watch."""
     return {
-        "concurrency": 64,
+        "concurrency": 256,
         "connect_timeout_seconds": 1,
         "read_timeout_seconds": 2,
         "total_timeout_seconds": 4,

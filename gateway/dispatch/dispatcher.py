@@ -1,7 +1,7 @@
 """The dispatcher: claims what is due as slots are free and takes it through the pipeline.
 
-Two lanes: a part of the slots is kept for urgent, so bulk never delays it.  Capacity comes first, work second: rows
-are claimed only for slots that are free, so back-pressure needs no code.
+Capacity comes first, work second: rows are claimed only for slots that are free, so back-pressure needs no code.
+Reminders travel in groups wherever a commit is involved, and alone only while a provider is asked.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from gateway import policy
 from gateway.batcher import Batcher
 from gateway.clock import Clock
 from gateway.crashpoints import CrashPoint, reached
+from gateway.dispatch.commits import CommitObserver, Commits
+from gateway.dispatch.hands import Hands
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.dispatch.send import Retries, Sender
-from gateway.ledger import claims, freezes, intend, outcomes
+from gateway.ledger import claims, freezes
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move, Rules
+from gateway.ledger.follow import Rules
 from gateway.ledger.freezes import Freezes
-from gateway.ledger.outcomes import Outcome, Verdict
+from gateway.ledger.outcomes import Outcome
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed
-from gateway.worker import Lease, Worker
-from schemas.vocabulary import AttemptState, Failure, Lane, Reason
+from gateway.worker import Worker
 
 log = get_logger(__name__)
 
 
-class DispatchObserver(Protocol):
-    def moved(self, moves: Sequence[Move]) -> None: ...
-    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
+class DispatchObserver(CommitObserver, Protocol):
     def sent(self, provider: str, seconds: float) -> None: ...
 
 
@@ -45,10 +44,11 @@ class DispatchObserver(Protocol):
 class Limits:
     """`slots` reminders in hand at once, `urgent_share` of them only for urgent; seconds for the waits."""
 
-    slots: int = 128
+    slots: int = 256
     urgent_share: float = 0.25
-    claim_batch: int = 64
+    claim_batch: int = 128
     poll_seconds: float = 0.5
+    gather_seconds: float = 0.005
     freeze_refresh_seconds: float = 1.0
     longest_reserve_wait: float = 1.0
 
@@ -68,26 +68,24 @@ class Dispatcher:
         metrics: DispatchObserver,
         on_events: Callable[[], None],
     ) -> None:
-        self._on_events = on_events
         self._database = database
         self._worker = worker
         self._clock = clock
         self._steps = steps
-        self._rules = rules
         self._limits = limits
         self._metrics = metrics
-        self._free = {Lane.BULK: limits.slots - int(limits.slots * limits.urgent_share), Lane.URGENT: limits.slots}
-        self._in_hand: dict[int, Job] = {}
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._hands = Hands(limits.slots, limits.urgent_share)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._freezes = Freezes(frozenset())
         self._claiming = True
         self._more_due = False  # the last claim took all it could: a free slot is worth another
-        self._sender = Sender(self._intend_again, clock.now, retries)
-        self._intents: Batcher[Job, bool] = Batcher("intend", self._intend)
-        self._verdicts: Batcher[tuple[Verdict, int], None] = Batcher("settle", self._settle)
-        self._outcomes: Batcher[Outcome, None] = Batcher("record", self._record)
+        self._commits = Commits(database, clock, rules, metrics, on_events)
+        self._sender = Sender(self._commits.intend_again, clock.now, retries)
+        self._intents: Batcher[Job] = Batcher("intend", self._intend)
+        self._verdicts: Batcher[tuple[Job, policy.Verdict]] = Batcher("settle", self._settle)
+        self._outcomes: Batcher[tuple[Job, Outcome]] = Batcher("record", self._record)
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -104,13 +102,12 @@ class Dispatcher:
     async def drain(self, seconds: float) -> int:
         """Waits for what is in hand, then cuts it off; returns how many were cut.  A send cut off is unknown."""
         self.stop_claiming()
-        if self._jobs:
-            await asyncio.wait(self._jobs, timeout=seconds)
-        cut = [task for task in self._jobs if not task.done()]
+        if await self._hands.emptied(seconds):
+            return 0
+        cut = list(self._tasks)
         for task in cut:
             task.cancel()
-        if cut:
-            await asyncio.wait(cut, timeout=2.0)
+        await self._hands.emptied(2.0)
         return len(cut)
 
     async def stop(self) -> None:
@@ -123,7 +120,7 @@ class Dispatcher:
     @property
     def in_hand(self) -> frozenset[int]:
         """Reminders this process has claimed and not yet recorded."""
-        return frozenset(self._in_hand)
+        return self._hands.reminders
 
     # --- claim ----------------------------------------------------------------------------------------------------
 
@@ -133,7 +130,7 @@ class Dispatcher:
 
     def offer(self) -> Slots | None:
         """Slots for intake's fast path, or None when there are none."""
-        free = min(self._free[Lane.BULK], self._limits.slots // 2)
+        free = min(self._hands.free_for_bulk, self._limits.slots // 2)
         if not self._claiming or free <= 0 or not self._worker.lease.stands(1.0):
             return None
         return Slots(self._worker.lease.id, self._worker.ids.next(0), free)
@@ -156,28 +153,29 @@ class Dispatcher:
             if not found:
                 self._wake.clear()
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._limits.poll_seconds)
+                    async with asyncio.timeout(self._limits.poll_seconds):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
 
     async def _claim_once(self) -> int:
-        found, more = 0, False
-        for lane in (Lane.URGENT, Lane.BULK):
-            limit = min(self._free[lane], self._free[Lane.URGENT], self._limits.claim_batch)
-            lease = self._worker.lease
-            if limit <= 0 or not lease.stands(1.0):
-                more = True
-                continue
-            token = self._worker.ids.next(0)
-            async with self._database.connection() as connection:
-                rows = await claims.claim(connection, lease.id, lane, self._clock.now(), limit, token)
-            if rows:
-                reached(CrashPoint.AFTER_CLAIM)
-                self._begin([Job(each, lease) for each in rows])
-            found += len(rows)
-            more = more or len(rows) == limit
-        self._more_due = more
-        return found
+        if self._more_due and self._hands.free < self._limits.claim_batch:
+            # Slots come free one after another; a moment's patience makes one group of them.
+            await asyncio.sleep(self._limits.gather_seconds)
+        limit = min(self._hands.free, self._limits.claim_batch)
+        lease = self._worker.lease
+        if limit <= 0 or not lease.stands(1.0):
+            self._more_due = True
+            return 0
+        of_bulk = min(self._hands.free_for_bulk, limit)
+        token = self._worker.ids.next(0)
+        async with self._database.connection() as connection:
+            rows = await claims.claim(connection, lease.id, self._clock.now(), limit, of_bulk, token)
+        if rows:
+            reached(CrashPoint.AFTER_CLAIM)
+            self._begin([Job(each, lease) for each in rows])
+        self._more_due = len(rows) >= min(limit, of_bulk)
+        return len(rows)
 
     async def _freeze_loop(self) -> None:
         """Saves work on what is frozen; the fence itself is in intend."""
@@ -189,152 +187,104 @@ class Dispatcher:
                 log.warning("freeze_refresh_failed", exc_info=error)
             await asyncio.sleep(self._limits.freeze_refresh_seconds)
 
-    # --- the pipeline ---------------------------------------------------------------------------------------------
+    # --- decide, render, route, reserve ---------------------------------------------------------------------------
 
     def _begin(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if job.claimed.id in self._in_hand:
-                continue  # handed over twice: the first still has it
-            self._in_hand[job.claimed.id] = job
-            self._take_slot(job.claimed.lane, 1)
-            task = asyncio.create_task(self._run(job))
-            self._jobs.add(task)
-            task.add_done_callback(self._jobs.discard)
-
-    def _take_slot(self, lane: Lane, n: int) -> None:
-        self._free[Lane.URGENT] -= n
-        if lane is Lane.BULK:
-            self._free[Lane.BULK] -= n
-
-    async def _run(self, job: Job) -> None:
-        claimed = job.claimed
-        try:
-            await self._steps_of(job)
-        except Exception as error:
-            # The claim stays in the ledger: recovery gives it back, or marks the attempt unknown.
-            log.error("job_failed", reminder=claimed.id, attempt=job.attempt, exc_info=error)
-        finally:
-            del self._in_hand[claimed.id]
-            self._take_slot(claimed.lane, -1)
-            if self._more_due:
-                self._wake.set()
-
-    async def _steps_of(self, job: Job) -> None:
         now = self._clock.now()
-        verdict = self._steps.prepare(job, now, self._freezes, self._worker.ids) or await self._reserve(job, now)
-        if verdict is not None:
-            await self._verdicts.submit((_verdict(job.claimed, verdict), job.lease.id))
-            return
-        provider = job.provider
-        assert provider is not None
-        try:
-            reached(CrashPoint.AFTER_RESERVE)
-            if not await self._intents.submit(job):
-                return
-            reached(CrashPoint.AFTER_INTEND)
-            started = time.perf_counter()
-            outcome = await self._sender.send(job)
-            self._metrics.sent(provider.name, time.perf_counter() - started)
-        finally:
-            provider.reservation.done()
-        await asyncio.shield(self._outcomes.submit(outcome))
-        reached(CrashPoint.AFTER_RECORD)
+        ready = []
+        for job in jobs:
+            if not self._hands.take(job):
+                continue
+            try:
+                verdict = self._steps.prepare(job, now, self._freezes, self._worker.ids)
+            except Exception as error:
+                self._give_up(job, error)
+                continue
+            if verdict is not None:
+                self._verdicts.add((job, verdict))
+            elif wait := job.reserve():
+                self._spawn(self._reserve(job, wait))
+            else:
+                reached(CrashPoint.AFTER_RESERVE)
+                ready.append(job)
+        self._intents.extend(ready)
 
-    async def _reserve(self, job: Job, now: dt.datetime) -> policy.Verdict | None:
+    async def _reserve(self, job: Job, wait: float) -> None:
         """Waits a moment for a slot or a token; longer waits go back to the queue, where they cost nothing."""
-        provider = job.provider
-        assert provider is not None
         waited = 0.0
-        while (wait := provider.reservation.take(job.claimed.template)) > 0:
-            if waited + wait > self._limits.longest_reserve_wait:
-                jitter = 1 + random.random()  # noqa: S311  spreads the return, not a secret
-                return policy.Defer(now + dt.timedelta(seconds=wait * jitter), "provider_busy")
+        while wait > 0 and self._claiming and waited + wait <= self._limits.longest_reserve_wait:
             await asyncio.sleep(wait)
             waited += wait
-        return None
+            wait = job.reserve()
+        if wait > 0:
+            jitter = 1 + random.random()  # noqa: S311  spreads the return, not a secret
+            until = self._clock.now() + dt.timedelta(seconds=wait * jitter)
+            self._verdicts.add((job, policy.Defer(until, "provider_busy")))
+            return
+        reached(CrashPoint.AFTER_RESERVE)
+        self._intents.add(job)
 
-    # --- grouped commits ------------------------------------------------------------------------------------------
+    # --- intend, send, record -------------------------------------------------------------------------------------
 
-    async def _intend(self, jobs: Sequence[Job]) -> list[bool]:
-        permitted: dict[int, bool] = {}
-        for lease in {id(job.lease): job.lease for job in jobs}.values():
-            mine = [job for job in jobs if job.lease is lease]
-            permitted.update(await self._intend_for(lease, mine))
-        return [permitted.get(job.attempt, False) for job in jobs]
-
-    async def _intend_for(self, lease: Lease, jobs: Sequence[Job]) -> dict[int, bool]:
-        intents = [job.intent for job in jobs if job.intent is not None]
-        now = self._clock.now()
+    async def _intend(self, jobs: Sequence[Job]) -> None:
         try:
-            done = await self._database.transaction(lambda c: intend.intend(c, lease.id, intents, now), attempts=1)
+            found = await self._commits.intend(jobs)
         except Exception as error:
-            # The COMMIT may have happened.  What is there under our claim may be sent; what is not is dropped.
-            log.warning("intend_uncertain", n=len(intents), exc_info=error)
-            async with self._database.connection() as connection:
-                present = await intend.read_back(connection, lease.id, intents)
-            done = intend.Intended(present, frozenset(), frozenset())
+            for job in jobs:
+                job.unreserve()
+                self._give_up(job, error)
+            return
+        lost = []
         for job in jobs:
-            if job.attempt in done.frozen or job.attempt in done.stopped:
-                reason = Reason.FROZEN if job.attempt in done.frozen else Reason.STOP_UNREADABLE
-                held = _verdict(job.claimed, policy.Hold(reason, str(reason)))
-                self._verdicts.submit((held, lease.id))
-        for intent in intents:
-            if intent.attempt in done.sendable:
-                self._metrics.attempt(intent.provider, AttemptState.INTENDED, None)
-        return dict.fromkeys(done.sendable, True)
+            verdict = found.get(job.attempt)
+            if job.attempt in found and verdict is None:
+                reached(CrashPoint.AFTER_INTEND)
+                self._spawn(self._send(job))
+                continue
+            job.unreserve()
+            if verdict is None:
+                lost.append(job)
+            else:
+                self._verdicts.add((job, verdict))
+        self._release(lost)
 
-    async def _intend_again(self, job: Job) -> bool:
-        intent = job.intent
-        assert intent is not None
-        now = self._clock.now()
+    async def _send(self, job: Job) -> None:
+        started = time.perf_counter()
         try:
-            done = await self._database.transaction(lambda c: intend.again(c, job.lease.id, [intent], now))
+            outcome = await self._sender.send(job)
         except Exception as error:
-            log.warning("intend_again_failed", attempt=job.attempt, exc_info=error)
-            return False
-        return job.attempt in done.sendable
+            self._give_up(job, error)
+            return
+        finally:
+            job.unreserve()
+        self._metrics.sent(outcome.provider, time.perf_counter() - started)
+        self._outcomes.add((job, outcome))
 
-    async def _settle(self, verdicts: Sequence[tuple[Verdict, int]]) -> list[None]:
-        for lease_id in {lease_id for _, lease_id in verdicts}:
-            mine = [verdict for verdict, owner in verdicts if owner == lease_id]
-            self._metrics.moved(await self._settle_for(lease_id, mine))
-        self._on_events()
-        return [None] * len(verdicts)
-
-    async def _settle_for(self, lease_id: int, verdicts: Sequence[Verdict]) -> list[Move]:
-        now = self._clock.now()
-        return await self._database.transaction(lambda c: outcomes.settle(c, lease_id, verdicts, now, self._rules))
-
-    async def _record(self, done: Sequence[Outcome]) -> list[None]:
-        """Until it is written: an outcome that is lost would end as unknown."""
-        moves = await self._record_once(done)
-        while moves is None:
-            await asyncio.sleep(0.5)
-            moves = await self._record_once(done)
-        self._on_events()
-        self._metrics.moved(moves)
-        for each in done:
-            self._metrics.attempt(each.provider, each.state, each.failure)
-        return [None] * len(done)
-
-    async def _record_once(self, done: Sequence[Outcome]) -> list[Move] | None:
-        now = self._clock.now()
+    async def _settle(self, verdicts: Sequence[tuple[Job, policy.Verdict]]) -> None:
         try:
-            return await self._database.transaction(lambda c: outcomes.record(c, done, now, self._rules, random.random))
-        except Exception as error:
-            log.error("record_failed", n=len(done), exc_info=error)
-            return None
+            await self._commits.settle(verdicts)
+        finally:
+            self._release([job for job, _ in verdicts])
 
+    async def _record(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+        await self._commits.record([outcome for _, outcome in done])
+        for _ in done:
+            reached(CrashPoint.AFTER_RECORD)
+        self._release([job for job, _ in done])
 
-def _verdict(claimed: Claimed, verdict: policy.Verdict) -> Verdict:
-    match verdict:
-        case policy.Expire(rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", expire=True)
-        case policy.Hold(reason, rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", hold=reason)
-        case policy.Suppress(reason, rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", suppress=reason)
-        case policy.Defer(until, rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", defer_until=until)
-        case policy.Send():
-            raise AssertionError("a send verdict is stored by intend")
+    # --- bookkeeping ----------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _give_up(self, job: Job, error: BaseException) -> None:
+        """The claim stays in the ledger: recovery gives it back, or marks the attempt unknown."""
+        log.error("job_failed", reminder=job.claimed.id, attempt=job.attempt, exc_info=error)
+        self._release([job])
+
+    def _release(self, jobs: Sequence[Job]) -> None:
+        self._hands.release(jobs)
+        if self._more_due:
+            self._wake.set()

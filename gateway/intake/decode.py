@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -20,6 +19,7 @@ from gateway.intake.faults import Fault
 from gateway.intake.letters import LETTER_FIELD, letter
 from gateway.ledger.commands import Command, Origin, Request, Stop, Validation
 from gateway.ledger.follow import LADDER_LETTER
+from gateway.personal import Sealed
 from gateway.sealing import Sealer
 from schemas.messages import (
     CANCELLED,
@@ -39,12 +39,11 @@ _OUR_TYPE: Final = re.compile(r"reminder\.(?:requested|cancelled)(?:\..*)?", re.
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A command, and for a request the event itself: the fast path need not open the seal again."""
+class Decoded(msgspec.Struct, frozen=True, gc=False):
+    """A command, and for a request its personal part: the fast path need not open the seal again."""
 
     command: Command
-    event: ReminderRequested | None = field(default=None, repr=False)
+    personal: Sealed | None = None
 
 
 class Decoder:
@@ -97,6 +96,7 @@ class Decoder:
         if asked.validate_only:
             return Decoded(Validation(origin, identifier, event.source, event.id, asked.lender))
         step = self._checks.step(asked, now)
+        part = personal.personal_part(asked)
         request = Request(
             origin=origin,
             id=identifier,
@@ -121,9 +121,9 @@ class Decoder:
             send_at=asked.send_at or now,
             not_after=asked.not_after,
             state_as_of=debt.state_as_of,
-            sealed=self._sealer.seal(personal.encode(personal.personal_part(asked)), identifier, personal.SEALED_FIELD),
+            sealed=self._sealer.seal(personal.encode(part), identifier, personal.SEALED_FIELD),
         )
-        return Decoded(request, asked)
+        return Decoded(request, part)
 
     def _stop(self, record: Record, event: CloudEvent, ids: IdSource, now: dt.datetime) -> Decoded | Fault:
         asked = fields.convert(event.data, ReminderCancelled)

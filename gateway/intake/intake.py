@@ -20,7 +20,7 @@ from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
 from gateway.observability.logs import get_logger
-from gateway.personal import Sealed, personal_part
+from gateway.personal import Sealed
 from gateway.worker import Worker
 from schemas.vocabulary import Reason, Rejection, ReminderState
 
@@ -220,9 +220,9 @@ class Intake:
 
     def _hand_over(self, decoded: Sequence[Decoded], result: Result, slots: Slots) -> None:
         assert self._fast_path is not None
-        events = {each.command.id: each.event for each in decoded if each.event is not None}
+        personal = {each.command.id: each.personal for each in decoded if each.personal is not None}
         self._fast_path.take(
-            slots.worker, [(_claimed(each, slots.token), personal_part(events[each.id])) for each in result.claimed]
+            slots.worker, [(claimed_of(each, slots.token), personal[each.id]) for each in result.claimed]
         )
 
     def _observe(self, result: Result) -> None:
@@ -244,7 +244,8 @@ class Intake:
             log.error("source_frozen", source=source)
 
 
-def _claimed(request: Request, token: int) -> Claimed:
+def claimed_of(request: Request, token: int) -> Claimed:
+    """What a claim of the request just written would return."""
     return Claimed(
         request.id, request.subject, request.lender, request.source, request.request_id, request.product,
         request.stage, request.template, request.lane, request.ladder, 0, 0, 0, request.not_after, request.sealed,

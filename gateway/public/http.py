@@ -159,7 +159,8 @@ class PublicApi:
         if request.headers.get("Content-Encoding", "identity") != "identity":
             return web.Response(status=415)
         try:
-            return await asyncio.wait_for(request.read(), self._limits.read_seconds)
+            async with asyncio.timeout(self._limits.read_seconds):
+                return await request.read()
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413)
         except TimeoutError:

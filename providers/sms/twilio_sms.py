@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Self
-from urllib.parse import urlencode
 
 import msgspec
 from pydantic import Field, model_validator
 
-from providers import defaults
+from providers import defaults, forms
 from providers.auth import twilio
 from providers.contract import (
     Accepted,
@@ -149,16 +148,22 @@ _FIELDS = msgspec.json.Decoder(dict[str, str])
 
 
 @lru_cache(maxsize=64)
-def _prepared(settings: TwilioSmsSettings) -> tuple[str, Mapping[str, str], tuple[str, str]]:
+def _prepared(settings: TwilioSmsSettings) -> tuple[str, Mapping[str, str], bytes]:
     """What does not depend on the message: URL, headers, sender."""
     user, secret = settings.api_key_sid or settings.account_sid, settings.api_key_secret or settings.auth_tokens[0]
     basic = base64.b64encode(f"{user}:{secret.get_secret_value()}".encode()).decode()
     url = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
-    sender = ("From", settings.sender or "")
+    name, value = ("From", settings.sender or "")
     if settings.messaging_service_sid is not None:
-        sender = ("MessagingServiceSid", settings.messaging_service_sid)
+        name, value = "MessagingServiceSid", settings.messaging_service_sid
     headers = {"authorization": f"Basic {basic}", "content-type": twilio.FORM}
-    return url, MappingProxyType(headers), sender  # shared by all requests
+    return url, MappingProxyType(headers), forms.encode([(name, value)])  # shared by all requests
+
+
+@lru_cache(maxsize=64)
+def _callback_parts(base: str, settings: TwilioSmsSettings) -> tuple[bytes, bytes]:
+    """What stands before and after a message's reference in StatusCallback."""
+    return forms.quote(base), forms.quote(f"#{settings.callback_overrides}") if settings.callback_overrides else b""
 
 
 @lru_cache(maxsize=64)
@@ -175,14 +180,15 @@ class TwilioSms(Adapter):
 
     def build_request(self, message: Message, settings: TwilioSmsSettings, ctx: Context) -> HttpRequest:
         url, headers, sender = _prepared(settings)
-        form = [("To", message.address), sender, ("Body", message.text)]
+        form = b"To=%b&%b&Body=%b" % (forms.quote(message.address), sender, forms.quote(message.text))
         if ctx.callback_url is not None:
-            overrides = settings.callback_overrides
-            form.append(("StatusCallback", f"{ctx.callback_url}#{overrides}" if overrides else ctx.callback_url))
+            base, slash, reference = ctx.callback_url.rpartition("/")
+            start, end = _callback_parts(base + slash, settings)
+            form += b"&StatusCallback=%b%b%b" % (start, forms.quote(reference), end)
         if message.ttl_seconds is not None:
             low, high = _VALIDITY
-            form.append(("ValidityPeriod", str(min(max(message.ttl_seconds, low), high))))
-        return HttpRequest(url, headers, urlencode(form).encode())
+            form += b"&ValidityPeriod=%d" % min(max(message.ttl_seconds, low), high)
+        return HttpRequest(url, headers, form)
 
     def classify_response(self, response: HttpResponse) -> Outcome:
         if 200 <= response.status < 300:

@@ -162,7 +162,7 @@ class Gateway(Contestant):
             arguments = [self._profile, stage.counters_path, *run]
             self.child = stage.child("c", "tests.bench.profiled", *arguments, env=settings.environ)
         else:
-            command = [sys.executable, "-m", "gateway", *run]
+            command = [sys.executable, *(os.environ.get("GWCMD") or "-m gateway").split(), *run]
             self.child = Child("c", stage.home / "c.log").spawn(command, env={**os.environ, **settings.environ})
         await self.child.ready(lambda: listens(public), within=30)
 

@@ -21,7 +21,7 @@ from tests.bench.receipts import DELAY_SECONDS
 from tests.bench.stage import Stage
 from tests.stack.gateway import requested
 
-WARM_UP: Final = 500
+WARM_UP: Final = 2000
 TRICKLE_PER_SECOND: Final = 100
 _TICK: Final = 0.01
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,6 +18,7 @@ from google.auth import transport
 from google.auth.credentials import AnonymousCredentials
 from google.oauth2 import _client as google_client
 from google.oauth2 import service_account
+from msgspec.structs import replace
 
 from providers.auth import google
 from providers.contract import Accepted, Context

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 from yarl import URL
 
 from tests.contract.case import CONTEXT, Case

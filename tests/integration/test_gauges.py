@@ -137,8 +137,8 @@ async def send_into_the_dark(ledger: Database, at: dt.datetime) -> None:
     """One reminder claimed, intended, and never heard of again."""
     async with ledger.connection() as connection:
         worker = await workers.register(connection, dt.timedelta(minutes=1))
-        [mine] = await claims.claim(connection, worker.id, Lane.BULK, at, 1, 7)
-    intent = Intent(mine, IDS.next(0), "one_sms", b"", {}, "{}")
+        [mine] = await claims.claim(connection, worker.id, at, 1, 1, 7)
+    intent = Intent(mine, IDS.next(0), "one_sms", b"", "{}")
     done = await ledger.transaction(lambda c: intend.intend(c, worker.id, [intent], at))
     assert done.sendable == {intent.attempt}
     unknown = Outcome(intent.attempt, mine.id, mine.subject, "one_sms", AttemptState.UNKNOWN, Failure.AMBIGUOUS)
@@ -149,7 +149,7 @@ async def test_claims_and_unknown_outcomes(ledger: Database) -> None:
     await take(ledger, [request(1, 0), request(2, 1), request(3, 2)])
     async with ledger.connection() as connection:
         worker = await workers.register(connection, dt.timedelta(minutes=1))
-        assert len(await claims.claim(connection, worker.id, Lane.BULK, NOW, 2, 7)) == 2
+        assert len(await claims.claim(connection, worker.id, NOW, 2, 2, 7)) == 2
     reading = await read(ledger)
     assert (reading.claims, reading.due[Lane.BULK].rows, reading.unknown) == (2, 1, Backlog())
     await send_into_the_dark(ledger, NOW)
@@ -312,7 +312,7 @@ async def fill(ledger: Database, metrics: Metrics) -> None:
     validation = Validation(Origin(TOPIC, 0, 3), IDS.next(0), "loans", "v", "acme")
     batches: list[list[Command]] = [
         [stop("b9", 0), request(1, 1), request(2, 2), validation, letter(4)],
-        [request(9, 0, partition=1), replace(request(1, 1, partition=1)), request(3, 2, partition=1), letter(3, 1)],
+        [request(9, 0, partition=1), request(1, 1, partition=1), request(3, 2, partition=1), letter(3, 1)],
         [request(4, 5), request(5, 4, partition=1)],
     ]
     for batch in batches:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import re
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import schemas
 from gateway.content import Catalogue, Encoding, Facts, Problem, Rendered, plain
@@ -46,7 +46,7 @@ EVERYTHING = list(product(Stage, ("zh-CN", "en"), Channel))
 
 def rendered(stage: Stage, locale: str, channel: Channel, **changes: Any) -> Rendered:
     name = "王小明" if locale == "zh-CN" else "Anna Keller"
-    facts = dataclasses.replace(FACTS, **{"today": TODAY[stage], "name": name, **changes})
+    facts = replace(FACTS, **{"today": TODAY[stage], "name": name, **changes})
     made = CATALOGUE.render("repayment", stage, locale, channel, facts)
     assert isinstance(made, Rendered), made
     return made
@@ -104,9 +104,7 @@ def test_the_english_sms_stays_in_gsm7_and_counts_days() -> None:
     assert made.encoding is Encoding.GSM7
     assert made.text.startswith("Harbour: Dear Anna Keller, ")
     assert "$1,234.50 is due on 21 November 2026, in 3 days." in made.text
-    tomorrow = CATALOGUE.render(
-        "repayment", Stage.D3, "en", Channel.SMS, dataclasses.replace(FACTS, today=dt.date(2026, 11, 20))
-    )
+    tomorrow = CATALOGUE.render("repayment", Stage.D3, "en", Channel.SMS, replace(FACTS, today=dt.date(2026, 11, 20)))
     assert isinstance(tomorrow, Rendered)
     assert "in 1 day." in tomorrow.text
 
@@ -201,7 +199,7 @@ def test_braces_in_a_value_are_only_braces(reference: str) -> None:
 def test_a_value_is_refused_by_both_or_shown_as_it_is(reference: str) -> None:
     params = {**PARAMS, "reference": reference}
     problem = CATALOGUE.check("repayment", Stage.D3, "zh-CN", CHANNELS, params)
-    made = CATALOGUE.render("repayment", Stage.D3, "zh-CN", Channel.SMS, dataclasses.replace(FACTS, params=params))
+    made = CATALOGUE.render("repayment", Stage.D3, "zh-CN", Channel.SMS, replace(FACTS, params=params))
     if problem:
         assert made == problem
     else:
@@ -221,14 +219,14 @@ def test_a_value_is_refused_by_both_or_shown_as_it_is(reference: str) -> None:
     ],
 )
 def test_a_text_never_counts_days_that_are_not_so(stage: Stage, today: dt.date) -> None:
-    facts = dataclasses.replace(FACTS, today=today)
+    facts = replace(FACTS, today=today)
     assert CATALOGUE.render("repayment", stage, "en", Channel.SMS, facts) == Problem(
         Rejection.BAD_DATE, "debt.due_date"
     )
 
 
 def test_an_amount_that_is_no_decimal_is_a_problem() -> None:
-    facts = dataclasses.replace(FACTS, amount="1e3")
+    facts = replace(FACTS, amount="1e3")
     assert CATALOGUE.render("repayment", Stage.D3, "en", Channel.SMS, facts) == Problem(
         Rejection.BAD_AMOUNT, "debt.amount"
     )
@@ -238,7 +236,7 @@ def test_slots_carry_the_shown_values_for_a_providers_own_template() -> None:
     slots = rendered(Stage.D3, "zh-CN", Channel.SMS).slots
     assert slots["amount"] == "1,234.50元"
     assert slots["due_date"] == "2026年11月21日"
-    assert slots["days_left"] == "3"
+    assert slots["days_left"] == 3
     assert slots["name"] == "王小明"
     assert "days_overdue" not in slots
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.content import DEFAULT_TEMPLATES, Catalogue, Facts, Problem, Rendered, TemplateError
 from schemas.vocabulary import Channel, Rejection, Stage
@@ -172,5 +172,5 @@ def test_a_text_that_grows_on_a_branch_no_trial_takes_is_not_sent(root: Path) ->
     as_of = dt.datetime(2026, 11, 16, tzinfo=dt.UTC)
     facts = Facts("Harbour", "1", "USD", due, as_of, today=dt.date(2026, 11, 17), params=params)
     assert isinstance(catalogue.render("notice", Stage.D3, "en", Channel.SMS, facts), Rendered)
-    fifth = dataclasses.replace(facts, today=dt.date(2026, 11, 16))
+    fifth = replace(facts, today=dt.date(2026, 11, 16))
     assert catalogue.render("notice", Stage.D3, "en", Channel.SMS, fifth) == Problem(Rejection.BAD_PARAMS, "params")

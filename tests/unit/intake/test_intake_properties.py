@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple, replace
 
 from gateway.intake.decode import LETTER_FIELD, Record
 from gateway.ledger.commands import Letter, Origin, Request, Stop, Validation
@@ -123,7 +124,7 @@ def test_a_letter_tells_nothing_of_the_content(event: dict[str, Any], in_binary:
     decoded = decode(binary(event) if in_binary else event)
     assert CANARY not in repr(decoded)
     if isinstance(decoded.command, Letter):
-        assert CANARY not in repr(dataclasses.astuple(dataclasses.replace(decoded.command, sealed=b"")))
+        assert CANARY not in repr(astuple(replace(decoded.command, sealed=b"")))
 
 
 PERSONAL = ["+8613900001234", "王小明", "fcm-device-token-8d1f0c72e5", "1234.50", "M-000417", "400-000-1234", "7Kq2Xw"]
@@ -134,7 +135,7 @@ def test_a_request_shows_nothing_personal() -> None:
     decoded = decode(raw)
     shown = repr(decoded) + repr(decoded.command) + repr(raw)
     assert isinstance(decoded.command, Request)
-    clear = repr([getattr(decoded.command, name) for name in Request.__slots__ if name != "sealed"])
+    clear = repr([getattr(decoded.command, name) for name in Request.__struct_fields__ if name != "sealed"])
     assert [each for each in PERSONAL if each in shown or each in clear] == []
     assert [each for each in PERSONAL if each.encode() in decoded.command.sealed] == []
 

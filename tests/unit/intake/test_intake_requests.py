@@ -59,8 +59,8 @@ def test_what_is_sealed_opens_under_the_reminders_id_and_is_all_that_dispatch_ne
 
 def test_the_event_comes_along_for_the_fast_path() -> None:
     decoded = decode(request())
-    assert decoded.event is not None
-    assert decoded.event.contacts[1].address == "+8613900001234"
+    assert decoded.personal is not None
+    assert decoded.personal.contacts[1][1] == "+8613900001234"
     assert "+8613900001234" not in repr(decoded)
 
 
@@ -149,7 +149,7 @@ def test_an_urgent_request_takes_the_urgent_lane() -> None:
 def test_a_validation_names_the_request_and_nothing_else() -> None:
     decoded = decode(request({"data.validate_only": True}))
     assert isinstance(decoded.command, Validation)
-    assert decoded.event is None
+    assert decoded.personal is None
     made = decoded.command
     assert (made.source, made.request_id, made.lender) == ("/lenders/harbour/loan-core", "20261118-000417", "harbour")
 

@@ -3,10 +3,10 @@
 import datetime as dt
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 
 import prometheus_client
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from gateway.dispatch.reserve import CircuitState

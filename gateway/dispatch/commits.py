@@ -1,0 +1,133 @@
+"""The grouped commits of dispatch: intend, settle and record, with what to do when a commit's answer is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from gateway import policy
+from gateway.clock import Clock
+from gateway.dispatch.pipeline import Job
+from gateway.ledger import intend, outcomes
+from gateway.ledger.claims import Claimed
+from gateway.ledger.database import Database
+from gateway.ledger.follow import Move, Rules
+from gateway.ledger.outcomes import Outcome, Recorded, Verdict
+from gateway.observability.logs import get_logger
+from schemas.vocabulary import AttemptState, Failure, Reason
+
+log = get_logger(__name__)
+
+_RECORD_AGAIN_SECONDS: Final = 0.5
+
+
+class CommitObserver(Protocol):
+    def moved(self, moves: Sequence[Move]) -> None: ...
+    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
+
+
+class Commits:
+    """Each method writes one group in one transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        rules: Rules,
+        metrics: CommitObserver,
+        on_events: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._rules = rules
+        self._metrics = metrics
+        self._on_events = on_events
+
+    async def intend(self, jobs: Sequence[Job]) -> Mapping[int, policy.Verdict | None]:
+        """By attempt: None for what may leave, a verdict for what is held.  What is not named has lost its claim.
+
+        A job's lease is the one it was claimed under: rarely more than one.
+        """
+        found: dict[int, policy.Verdict | None] = {}
+        for lease in {job.lease.id for job in jobs}:
+            found |= await self._intend_under(lease, [job for job in jobs if job.lease.id == lease])
+        return found
+
+    async def _intend_under(self, lease: int, jobs: Sequence[Job]) -> dict[int, policy.Verdict | None]:
+        intents = [job.intent for job in jobs if job.intent is not None]
+        now = self._clock.now()
+        try:
+            done = await self._database.transaction(lambda c: intend.intend(c, lease, intents, now), attempts=1)
+        except Exception as error:
+            # The COMMIT may have happened.  What is there under our claim may be sent; what is not is dropped.
+            log.warning("intend_uncertain", n=len(intents), exc_info=error)
+            async with self._database.connection() as connection:
+                present = await intend.read_back(connection, lease, intents)
+            done = intend.Intended(present, frozenset(), frozenset())
+        found: dict[int, policy.Verdict | None] = {}
+        for intent in intents:
+            if intent.attempt in done.sendable:
+                found[intent.attempt] = None
+                self._metrics.attempt(intent.provider, AttemptState.INTENDED, None)
+            elif intent.attempt in done.frozen:
+                found[intent.attempt] = policy.Hold(Reason.FROZEN, "frozen")
+            elif intent.attempt in done.stopped:
+                found[intent.attempt] = policy.Hold(Reason.STOP_UNREADABLE, "stop_unreadable")
+        return found
+
+    async def intend_again(self, job: Job) -> bool:
+        """The same fences before another first byte of the same attempt; False also when they cannot be asked."""
+        intent = job.intent
+        assert intent is not None
+        now = self._clock.now()
+        try:
+            done = await self._database.transaction(lambda c: intend.again(c, job.lease.id, [intent], now))
+        except Exception as error:
+            log.warning("intend_again_failed", attempt=job.attempt, exc_info=error)
+            return False
+        return job.attempt in done.sendable
+
+    async def settle(self, verdicts: Sequence[tuple[Job, policy.Verdict]]) -> None:
+        """Stores verdicts other than send, and what follows from them."""
+        now = self._clock.now()
+        for lease in {job.lease.id for job, _ in verdicts}:
+            mine = [_verdict(job.claimed, verdict) for job, verdict in verdicts if job.lease.id == lease]
+            moves = await self._database.transaction(
+                lambda c, lease=lease, mine=mine: outcomes.settle(c, lease, mine, now, self._rules)  # type: ignore[misc]
+            )
+            self._metrics.moved(moves)
+        self._on_events()
+
+    async def record(self, done: Sequence[Outcome]) -> None:
+        """Until it is written: an outcome that is lost would end as unknown."""
+        while (recorded := await self._recorded(done)) is None:
+            await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+        self._metrics.moved(recorded.moves)
+        for each in done:
+            if each.attempt in recorded.attempts:
+                self._metrics.attempt(each.provider, each.state, each.failure)
+        self._on_events()
+
+    async def _recorded(self, done: Sequence[Outcome]) -> Recorded | None:
+        now = self._clock.now()
+        try:
+            return await self._database.transaction(lambda c: outcomes.record(c, done, now, self._rules, random.random))
+        except Exception as error:
+            log.error("record_failed", n=len(done), exc_info=error)
+            return None
+
+
+def _verdict(claimed: Claimed, verdict: policy.Verdict) -> Verdict:
+    match verdict:
+        case policy.Expire(rule):
+            return Verdict(claimed.id, claimed.token, rule, "{}", expire=True)
+        case policy.Hold(reason, rule):
+            return Verdict(claimed.id, claimed.token, rule, "{}", hold=reason)
+        case policy.Suppress(reason, rule):
+            return Verdict(claimed.id, claimed.token, rule, "{}", suppress=reason)
+        case policy.Defer(until, rule):
+            return Verdict(claimed.id, claimed.token, rule, "{}", defer_until=until)
+        case policy.Send():
+            raise AssertionError("a send verdict is stored by intend")
