@@ -41,14 +41,15 @@ from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Metrics
-from gateway.public.http import CallbackRoute, PublicApi, PublicLimits
+from gateway.public.http import CallbackRoute, PublicApi
+from gateway.public.listener import Listener, PublicLimits
 from gateway.receipts.inbox import ReceiptInbox
 from gateway.recovery import Recovery
 from gateway.relay import KafkaPublisher, Relay
 from gateway.worker import Worker
 from providers.catalog import discover
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Failure, FailureScope
 
 log = get_logger(__name__)
 
@@ -192,8 +193,9 @@ class Application:
                 each.rate_per_second,
                 each.burst,
                 asyncio.get_running_loop().time,
-                partial(self.metrics.circuit, name),
+                partial(_circuit_opened, name),
             )
+            self.metrics.watch_circuits(name, reservation.circuits.states)
             opened[name] = Provider(
                 name=name,
                 adapter=adapters[each.adapter],
@@ -249,6 +251,13 @@ class Application:
             if config.providers[name].callback_tokens
         }
 
+        limits = PublicLimits(
+            config.http.max_body_bytes,
+            config.http.read_timeout_seconds,
+            config.http.idle_timeout_seconds,
+            config.http.max_connections,
+        )
+
         async def push_provider(attempt: int) -> str | None:
             async with database.connection() as connection:
                 return await timeline.push_provider(connection, attempt)
@@ -258,14 +267,14 @@ class Application:
             push_provider,
             [each.get_secret_value() for each in config.http.app_tokens],
             config.http.public_url,
-            PublicLimits(config.http.max_body_bytes, config.http.read_timeout_seconds),
+            limits,
             receipts.keep,
             clock.now,
             self.metrics,
         )
-        self.public_port = await self._listen(
-            "public http", api.application(), config.http.public_host, config.http.public_port
-        )
+        listener = Listener(api.handle, limits)
+        self.public_port = await listener.start(config.http.public_host, config.http.public_port)
+        self._lifecycle.on_stop("public http", listener.stop, 3)
 
     async def _listen(self, name: str, app: web.Application, host: str, port: int) -> int:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
@@ -344,6 +353,10 @@ class Application:
 async def _database_time(database: Database) -> dt.datetime:
     async with database.connection() as connection:
         return await workers.clock(connection)
+
+
+def _circuit_opened(provider: str, scope: FailureScope, failure: Failure, seconds: float) -> None:
+    log.error("circuit_opened", provider=provider, scope=scope, failure=failure, seconds=round(seconds, 1))
 
 
 def _rules(config: Config) -> Rules:

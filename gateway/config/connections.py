@@ -92,8 +92,9 @@ class Kafka(Section):
 class Http(Section):
     """Two listeners: what providers and the lenders' apps reach, and health and metrics, never to be exposed.
 
-    `public_url` is the public listener's address as providers see it.  `app_tokens` are bearers of POST /events/push:
-    the current one first, then the previous one while it is being replaced.
+    `read_timeout_seconds` bounds a request's head, and again its body; `idle_timeout_seconds` a connection between two
+    requests.  `public_url` is the public listener's address as providers see it.  `app_tokens` are bearers of POST
+    /events/push: the current one first, then the previous one while it is being replaced.
     """
 
     public_host: Host = "0.0.0.0"  # noqa: S104  providers come from outside
@@ -103,6 +104,8 @@ class Http(Section):
     public_url: PublicUrl
     max_body_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 256 * 1024
     read_timeout_seconds: Seconds = 5.0
+    idle_timeout_seconds: Seconds = 75.0
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
     app_tokens: tuple[Token, ...] = ()
 
     @field_validator("internal_port")

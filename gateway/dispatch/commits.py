@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
@@ -12,7 +13,7 @@ from gateway.clock import Clock
 from gateway.dispatch.pipeline import Job
 from gateway.ledger import intend, outcomes
 from gateway.ledger.claims import Claimed
-from gateway.ledger.database import Database
+from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.outcomes import Outcome, Recorded, Verdict
 from gateway.observability.logs import get_logger
@@ -21,6 +22,7 @@ from schemas.vocabulary import AttemptState, Failure, Reason
 log = get_logger(__name__)
 
 _RECORD_AGAIN_SECONDS: Final = 0.5
+_UNRECORDABLE: Final = "unrecordable"
 
 
 class CommitObserver(Protocol):
@@ -61,11 +63,13 @@ class Commits:
         try:
             done = await self._database.transaction(lambda c: intend.intend(c, lease, intents, now), attempts=1)
         except Exception as error:
-            # The COMMIT may have happened.  What is there under our claim may be sent; what is not is dropped.
+            # The COMMIT may have happened.  What is there under our claim may be sent; what is not goes back to its
+            # queue, and that counts as no rescue: nobody died.
             log.warning("intend_uncertain", n=len(intents), exc_info=error)
             async with self._database.connection() as connection:
                 present = await intend.read_back(connection, lease, intents)
-            done = intend.Intended(present, frozenset(), frozenset())
+            again = policy.Defer(now + dt.timedelta(seconds=1 + random.random()), "intend_failed")  # noqa: S311
+            return {each.attempt: None if each.attempt in present else again for each in intents}
         found: dict[int, policy.Verdict | None] = {}
         for intent in intents:
             if intent.attempt in done.sendable:
@@ -101,22 +105,47 @@ class Commits:
         self._on_events()
 
     async def record(self, done: Sequence[Outcome]) -> None:
-        """Until it is written: an outcome that is lost would end as unknown."""
-        while (recorded := await self._recorded(done)) is None:
-            await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+        """Until it is written: an outcome that is lost would end as unknown.
+
+        One that the ledger cannot take, whatever is wrong with it, is written as unknown and delays nobody.
+        """
+        recorded = None
+        while recorded is None:
+            try:
+                recorded = await self._recorded(done)
+            except Exception as error:
+                log.error("record_failed", n=len(done), exc_info=error)
+                if not worth_repeating(error):
+                    await self._record_apart(done)
+                    return
+                await asyncio.sleep(_RECORD_AGAIN_SECONDS)
         self._metrics.moved(recorded.moves)
         for each in done:
             if each.attempt in recorded.attempts:
                 self._metrics.attempt(each.provider, each.state, each.failure)
         self._on_events()
 
-    async def _recorded(self, done: Sequence[Outcome]) -> Recorded | None:
+    async def _record_apart(self, done: Sequence[Outcome]) -> None:
+        if len(done) > 1:
+            for each in done:
+                await self.record([each])
+            return
+        one = done[0]
+        if one.code == _UNRECORDABLE:
+            log.error("outcome_lost", attempt=one.attempt)  # recovery finds the attempt intended and makes it unknown
+            return
+        await self.record(
+            [
+                Outcome(
+                    one.attempt, one.reminder, one.subject, one.provider, AttemptState.UNKNOWN, Failure.AMBIGUOUS,
+                    _UNRECORDABLE,
+                )
+            ]
+        )  # fmt: skip
+
+    async def _recorded(self, done: Sequence[Outcome]) -> Recorded:
         now = self._clock.now()
-        try:
-            return await self._database.transaction(lambda c: outcomes.record(c, done, now, self._rules, random.random))
-        except Exception as error:
-            log.error("record_failed", n=len(done), exc_info=error)
-            return None
+        return await self._database.transaction(lambda c: outcomes.record(c, done, now, self._rules, random.random))
 
 
 def _verdict(claimed: Claimed, verdict: policy.Verdict) -> Verdict:

@@ -12,7 +12,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 from gateway import policy
 from gateway.batcher import Batcher
@@ -35,6 +36,8 @@ from gateway.worker import Worker
 
 log = get_logger(__name__)
 
+_CUT_SECONDS: Final = 2.0
+
 
 class DispatchObserver(CommitObserver, Protocol):
     def sent(self, provider: str, seconds: float) -> None: ...
@@ -50,7 +53,6 @@ class Limits:
     poll_seconds: float = 0.5
     gather_seconds: float = 0.005
     freeze_refresh_seconds: float = 1.0
-    longest_reserve_wait: float = 1.0
 
 
 class Dispatcher:
@@ -75,7 +77,7 @@ class Dispatcher:
         self._limits = limits
         self._metrics = metrics
         self._hands = Hands(limits.slots, limits.urgent_share)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sends: set[asyncio.Task[None] | None] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._freezes = Freezes(frozenset())
@@ -101,14 +103,24 @@ class Dispatcher:
 
     async def drain(self, seconds: float) -> int:
         """Waits for what is in hand, then cuts it off; returns how many were cut.  A send cut off is unknown."""
+        ends = time.monotonic() + seconds
         self.stop_claiming()
-        if await self._hands.emptied(seconds):
+        if self._loops:
+            # A claim under way brings more: first that, then what is in hand.
+            await asyncio.wait(self._loops[:1], timeout=seconds)
+        if await self._hands.emptied(max(ends - time.monotonic(), 0.0)):
             return 0
-        cut = list(self._tasks)
-        for task in cut:
-            task.cancel()
-        await self._hands.emptied(2.0)
-        return len(cut)
+        cut = 0
+        ends = time.monotonic() + _CUT_SECONDS
+        while time.monotonic() < ends:
+            # What is intended meanwhile is cut too: until nothing is in hand.
+            under_way = [task for task in self._sends if task is not None and not task.cancelling()]
+            for task in under_way:
+                task.cancel()
+            cut += len(under_way)
+            if await self._hands.emptied(0.05):
+                break
+        return cut
 
     async def stop(self) -> None:
         for task in self._loops:
@@ -194,7 +206,7 @@ class Dispatcher:
         ready = []
         for job in jobs:
             if not self._hands.take(job):
-                continue
+                continue  # its turn comes when the one in hand is released
             try:
                 verdict = self._steps.prepare(job, now, self._freezes, self._worker.ids)
             except Exception as error:
@@ -202,27 +214,29 @@ class Dispatcher:
                 continue
             if verdict is not None:
                 self._verdicts.add((job, verdict))
-            elif wait := job.reserve():
-                self._spawn(self._reserve(job, wait))
-            else:
+                continue
+            wait = job.reserve(partial(self._reserved, job))
+            if wait == 0:
+                job.reserved()
                 reached(CrashPoint.AFTER_RESERVE)
                 ready.append(job)
+            elif wait is not None:
+                self._defer(job, wait)
         self._intents.extend(ready)
 
-    async def _reserve(self, job: Job, wait: float) -> None:
-        """Waits a moment for a slot or a token; longer waits go back to the queue, where they cost nothing."""
-        waited = 0.0
-        while wait > 0 and self._claiming and waited + wait <= self._limits.longest_reserve_wait:
-            await asyncio.sleep(wait)
-            waited += wait
-            wait = job.reserve()
+    def _reserved(self, job: Job, wait: float) -> None:
+        """Its time in line is over, one way or the other."""
         if wait > 0:
-            jitter = 1 + random.random()  # noqa: S311  spreads the return, not a secret
-            until = self._clock.now() + dt.timedelta(seconds=wait * jitter)
-            self._verdicts.add((job, policy.Defer(until, "provider_busy")))
+            self._defer(job, wait)
             return
+        job.reserved()
         reached(CrashPoint.AFTER_RESERVE)
         self._intents.add(job)
+
+    def _defer(self, job: Job, seconds: float) -> None:
+        jitter = 1 + random.random()  # noqa: S311  spreads the return, not a secret
+        until = self._clock.now() + dt.timedelta(seconds=seconds * jitter)
+        self._verdicts.add((job, policy.Defer(until, "provider_busy")))
 
     # --- intend, send, record -------------------------------------------------------------------------------------
 
@@ -239,7 +253,7 @@ class Dispatcher:
             verdict = found.get(job.attempt)
             if job.attempt in found and verdict is None:
                 reached(CrashPoint.AFTER_INTEND)
-                self._spawn(self._send(job))
+                self._sends.add(asyncio.create_task(self._send(job)))
                 continue
             job.unreserve()
             if verdict is None:
@@ -256,6 +270,7 @@ class Dispatcher:
             self._give_up(job, error)
             return
         finally:
+            self._sends.discard(asyncio.current_task())
             job.unreserve()
         self._metrics.sent(outcome.provider, time.perf_counter() - started)
         self._outcomes.add((job, outcome))
@@ -267,17 +282,14 @@ class Dispatcher:
             self._release([job for job, _ in verdicts])
 
     async def _record(self, done: Sequence[tuple[Job, Outcome]]) -> None:
-        await self._commits.record([outcome for _, outcome in done])
-        for _ in done:
-            reached(CrashPoint.AFTER_RECORD)
-        self._release([job for job, _ in done])
+        try:
+            await self._commits.record([outcome for _, outcome in done])
+            for _ in done:
+                reached(CrashPoint.AFTER_RECORD)
+        finally:
+            self._release([job for job, _ in done])
 
     # --- bookkeeping ----------------------------------------------------------------------------------------------
-
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _give_up(self, job: Job, error: BaseException) -> None:
         """The claim stays in the ledger: recovery gives it back, or marks the attempt unknown."""
@@ -285,6 +297,8 @@ class Dispatcher:
         self._release([job])
 
     def _release(self, jobs: Sequence[Job]) -> None:
-        self._hands.release(jobs)
+        again = self._hands.release(jobs)
         if self._more_due:
             self._wake.set()
+        if again:
+            self._begin(again)

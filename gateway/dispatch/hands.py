@@ -18,6 +18,7 @@ class Hands:
 
     def __init__(self, slots: int, urgent_share: float) -> None:
         self._jobs: dict[int, Job] = {}
+        self._next: dict[int, Job] = {}
         self._free = slots
         self._free_for_bulk = slots - int(slots * urgent_share)
         self._empty = asyncio.Event()
@@ -31,10 +32,6 @@ class Hands:
         return frozenset(self._jobs)
 
     @property
-    def jobs(self) -> list[Job]:
-        return list(self._jobs.values())
-
-    @property
     def free(self) -> int:
         return max(self._free, 0)
 
@@ -43,23 +40,33 @@ class Hands:
         return max(min(self._free, self._free_for_bulk), 0)
 
     def take(self, job: Job) -> bool:
-        """False when the reminder is in hand already: it was handed over twice, and the first still has it."""
+        """False when the reminder is in hand already: then it is kept until that is released.
+
+        A reminder comes again while its older attempt is still in hand: it was recorded a moment ago, or an early
+        receipt has moved it before the provider's answer came.
+        """
         reminder = job.claimed.id
         if reminder in self._jobs:
+            self._next[reminder] = job
             return False
         self._jobs[reminder] = job
         self._count(job, -1)
         self._empty.clear()
         return True
 
-    def release(self, jobs: Iterable[Job]) -> None:
-        """What is recorded, or given up.  Repeatable."""
+    def release(self, jobs: Iterable[Job]) -> list[Job]:
+        """What is recorded, or given up; returns what was kept back for it.  Repeatable."""
+        again = []
         for job in jobs:
-            if self._jobs.get(job.claimed.id) is job:
-                del self._jobs[job.claimed.id]
+            reminder = job.claimed.id
+            if self._jobs.get(reminder) is job:
+                del self._jobs[reminder]
                 self._count(job, 1)
+                if (kept := self._next.pop(reminder, None)) is not None:
+                    again.append(kept)
         if not self._jobs:
             self._empty.set()
+        return again
 
     async def emptied(self, seconds: float) -> bool:
         """Waits until nothing is in hand; False when that took too long."""

@@ -15,7 +15,7 @@ Every step before `intend` may end in a verdict instead; the verdict is stored.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -58,12 +58,17 @@ class Job:
     rendered: Rendered | None = field(default=None, repr=False)
     message: Message | None = field(default=None, repr=False)
     attempt: int = 0
+    reserved_at: float = 0.0  # by the reservation's clock: which circuits its answer may close
     intent: Intent | None = field(default=None, repr=False)
 
-    def reserve(self) -> float:
-        """0.0 when the provider's slot, token and circuit are ours; else seconds after which to ask again."""
+    def reserve(self, tell: Callable[[float], None]) -> float | None:
+        """0.0 when the provider's slot, token and circuit are ours; see `Reservation.ask`."""
         assert self.provider is not None
-        return self.provider.reservation.take(self.claimed.template)
+        return self.provider.reservation.ask(self.claimed.template, self.claimed.lane, tell)
+
+    def reserved(self) -> None:
+        assert self.provider is not None
+        self.reserved_at = self.provider.reservation.clock()
 
     def unreserve(self) -> None:
         assert self.provider is not None
@@ -80,8 +85,8 @@ class Steps:
     providers: Mapping[str, Provider]
 
     def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
-        """decide, open, route, render; None when the job may go on to reserve."""
-        return self.decide(job, now, freezes) or self.open(job) or self.route(job) or self.render(job, now, ids)
+        """decide, route, open, render; None when the job may go on to reserve."""
+        return self.decide(job, now, freezes) or self.route(job, now) or self.open(job) or self.render(job, now, ids)
 
     def decide(self, job: Job, now: dt.datetime, freezes: Freezes) -> policy.Verdict | None:
         claimed = job.claimed
@@ -102,12 +107,17 @@ class Steps:
                 return policy.Hold(Reason.BUG, f"seal_{broken}")
         return None
 
-    def route(self, job: Job) -> policy.Verdict | None:
+    def route(self, job: Job, now: dt.datetime) -> policy.Verdict | None:
+        """The provider; back to the queue where its circuit is open, before anything is unsealed for nothing."""
         lender = self.lenders.get(job.claimed.lender)
         name = lender.routes.get(job.claimed.channel) if lender else None
         if name is None:
             return policy.Hold(Reason.BUG, "no_route")
         job.provider = self.providers[name]
+        closed = job.provider.reservation.circuits.wait(job.claimed.template)
+        if closed > 0:
+            spread = 1 + (job.claimed.id >> 8 & 0xFF) / 0xFF  # so that they do not all come back at once
+            return policy.Defer(now + dt.timedelta(seconds=closed * spread), "provider_busy")
         return None
 
     def render(self, job: Job, now: dt.datetime, ids: IdSource) -> policy.Verdict | None:
@@ -148,7 +158,7 @@ class Steps:
             locale=rendered.locale,
             title=rendered.title,
             template=mapped,
-            ttl_seconds=provider.ttl_seconds,
+            ttl_seconds=_ttl(provider, claimed.not_after, now),
             collapse_key=to_reference(claimed.id),
         )
         job.intent = Intent(
@@ -159,6 +169,12 @@ class Steps:
             inputs=_inputs(claimed, rendered),
         )
         return None
+
+
+def _ttl(provider: Provider, not_after: dt.datetime, now: dt.datetime) -> int:
+    """How long the provider may try, in seconds: never past `not_after`."""
+    left = max(int((not_after - now).total_seconds()), 1)
+    return left if provider.ttl_seconds is None else min(left, provider.ttl_seconds)
 
 
 class _Evidence(msgspec.Struct, gc=False):

@@ -95,7 +95,7 @@ class Provider:
     def _context(self, token: Token | None, callback_url: str | None) -> Context:
         return Context(
             now=self.wall_clock(),
-            nonce=f"{random.getrandbits(128):032x}",  # noqa: S311  it must differ each time, it is no secret
+            nonce=f"{random.getrandbits(128):032x}",
             access_token=None if token is None else token.value,
             callback_url=callback_url,
         )

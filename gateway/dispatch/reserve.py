@@ -1,66 +1,36 @@
-"""Reserve: a slot, a rate token and a closed circuit, so that nothing waits once an attempt is intended."""
+"""Reserve: a slot, a rate token and a closed circuit, so that nothing waits once an attempt is intended.
+
+Who finds none waits a moment in line, urgent before bulk, and is sent back to the queue when that is not enough: there
+waiting costs nothing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-from schemas.vocabulary import Failure, FailureScope
+from gateway.dispatch.circuit import Circuits
+from schemas.vocabulary import Failure, FailureScope, Lane
 
-# No Retry-After keeps a circuit open for longer without a probe; some send a date's seconds instead of a delay.
-_LONGEST_OPEN: Final = 3600.0
+Tell = Callable[[float], None]
+Later = Callable[[float, Callable[[], None]], object]
 
-# Failures that say something about more than one recipient.  The others never open a circuit.
-_OPENS: Final = frozenset({Failure.BAD_CONFIG, Failure.THROTTLED, Failure.TRANSIENT, Failure.AMBIGUOUS})
-_AT_ONCE: Final = frozenset({Failure.BAD_CONFIG})
-
-
-class CircuitState(StrEnum):
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
+_LANES: Final = (Lane.URGENT, Lane.BULK)
 
 
 @dataclass(slots=True)
-class Circuit:
-    """Opens on `threshold` failures in a row, at once on bad configuration or an explicit Retry-After.
+class _Waiter:
+    template: str
+    until: float
+    tell: Tell
 
-    Open means defer, never fail.  After `until` one message tries; its outcome closes or opens the circuit again.
-    """
 
-    threshold: int = 10
-    cool_off: float = 15.0
-    failures: int = 0
-    until: float = 0.0
-    probing: bool = False
-
-    def state(self, now: float) -> CircuitState:
-        if self.until == 0.0:
-            return CircuitState.CLOSED
-        return CircuitState.OPEN if now < self.until else CircuitState.HALF_OPEN
-
-    def wait(self, now: float) -> float:
-        """Seconds until a try is worth it; 0 when one may be made now."""
-        return max(self.until - now, 0.5) if self.state(now) is CircuitState.OPEN else 0.0
-
-    def begin(self, now: float) -> None:
-        """A message is on its way; if the circuit was half open, it is the probe."""
-        if self.state(now) is CircuitState.HALF_OPEN:
-            # A probe that never reports back does not lock the circuit for ever: another follows.
-            self.probing, self.until = True, now + self.cool_off
-
-    def succeeded(self) -> None:
-        self.failures, self.until, self.probing = 0, 0.0, False
-
-    def failed(self, now: float, failure: Failure, retry_after: float | None) -> None:
-        self.failures += 1
-        if failure in _AT_ONCE or retry_after is not None or self.failures >= self.threshold or self.probing:
-            wait = self.cool_off if retry_after is None else min(retry_after, _LONGEST_OPEN)
-            self.until = max(self.until, now + wait)
-        self.probing = False
+def _call_later(seconds: float, what: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, what)
 
 
 class Reservation:
@@ -72,60 +42,115 @@ class Reservation:
         rate: float | None,
         burst: int | None,
         clock: Callable[[], float],
-        on_change: Callable[[FailureScope, CircuitState], None] = lambda scope, state: None,
+        on_open: Callable[[FailureScope, Failure, float], None] = lambda scope, failure, seconds: None,
+        *,
+        patience: float = 1.0,
+        later: Later = _call_later,
     ) -> None:
+        """`patience` is how long somebody stands in line, in seconds."""
         self._slots = slots
         self._rate = rate
         self._burst = float(burst or max(rate or 1, 1))
         self._tokens = self._burst
         self._filled_at = clock()
-        self._clock = clock
-        self._on_change = on_change
-        self._circuits: dict[tuple[FailureScope, str], Circuit] = {}
+        self.clock = clock
+        self._patience = patience
+        self._later = later
+        self._lines: dict[Lane, deque[_Waiter]] = {lane: deque() for lane in _LANES}
+        self._looks_at: float | None = None
+        self.circuits = Circuits(clock, on_open)
 
     @property
     def free(self) -> int:
         return self._slots
 
+    def ask(self, template: str, lane: Lane, tell: Tell) -> float | None:
+        """0.0 when a send is reserved; give it back with `done`.  Seconds when a circuit is open: come back then.
+
+        None when the asker stands in line: `tell` gets the one or the other later.
+        """
+        if not self._ahead_of(lane):
+            wait = self.take(template)
+            if wait == 0 or self.circuits.wait(template) > 0:
+                return wait
+        self._lines[lane].append(_Waiter(template, self.clock() + self._patience, tell))
+        self._look_again()
+        return None
+
     def take(self, template: str) -> float:
-        """0.0 when a send is reserved; give it back with `done`.  Otherwise seconds after which to try again."""
-        now = self._clock()
-        circuits = [self._circuits[key] for key in _keys(template) if key in self._circuits]
-        if (wait := max((each.wait(now) for each in circuits), default=0.0)) > 0:
-            return wait
+        """As `ask`, without standing in line: 0.0, or seconds after which it may be worth another try."""
+        if (closed := self.circuits.wait(template)) > 0:
+            return closed
         if self._slots <= 0:
             return 0.2 + random.random() * 0.3  # noqa: S311  jitter, not a secret
+        if (lack := self._lack()) > 0:
+            return lack
         if self._rate is not None:
-            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-            self._filled_at = now
-            if self._tokens < 1:
-                return (1 - self._tokens) / self._rate
             self._tokens -= 1
         self._slots -= 1
-        for each in circuits:  # only now: a message that found no slot or token is no probe
-            each.begin(now)
+        self.circuits.begin(template)  # only now: a message that found no slot or token is no probe
         return 0.0
 
     def done(self) -> None:
         """The slot is free again."""
         self._slots += 1
+        self._pump()
 
-    def succeeded(self, template: str) -> None:
-        for key in _keys(template):
-            circuit = self._circuits.pop(key, None)
-            if circuit is not None:
-                self._on_change(key[0], CircuitState.CLOSED)
+    def succeeded(self, template: str, started_at: float) -> None:
+        self.circuits.succeeded(template, started_at)
 
-    def failed(self, failure: Failure, scope: FailureScope, template: str, retry_after: float | None) -> None:
-        """Counts a failure against its scope; a recipient's own failures say nothing about the provider."""
-        if failure not in _OPENS or scope is FailureScope.RECIPIENT:
+    def failed(
+        self,
+        failure: Failure,
+        scope: FailureScope,
+        template: str,
+        retry_after: float | None = None,
+        started_at: float = 0.0,
+    ) -> None:
+        self.circuits.failed(failure, scope, template, retry_after, started_at)
+
+    def _lack(self) -> float:
+        """Seconds until the next token; 0.0 when there is one."""
+        if self._rate is None:
+            return 0.0
+        now = self.clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
+
+    # --- the lines ------------------------------------------------------------------------------------------------
+
+    def _ahead_of(self, lane: Lane) -> bool:
+        urgent, bulk = self._lines[Lane.URGENT], self._lines[Lane.BULK]
+        return bool(urgent) or (lane is Lane.BULK and bool(bulk))
+
+    def _pump(self) -> None:
+        """Serves the lines as far as it goes."""
+        for lane in _LANES:
+            line = self._lines[lane]
+            while line:
+                first = line[0]
+                wait = self.take(first.template)
+                if wait > 0 and self.circuits.wait(first.template) == 0 and self.clock() < first.until:
+                    self._look_again()
+                    return
+                line.popleft()
+                first.tell(wait)
+
+    def _look_again(self) -> None:
+        """A timer for the next token or the end of somebody's patience, whichever is first."""
+        waiting = [line[0].until for line in self._lines.values() if line]
+        if not waiting:
             return
-        key = (scope, template if scope is FailureScope.TEMPLATE else "")
-        circuit = self._circuits.setdefault(key, Circuit())
-        now = self._clock()
-        circuit.failed(now, failure, retry_after)
-        self._on_change(scope, circuit.state(now))
+        now = self.clock()
+        at = min(waiting)
+        if self._slots > 0:
+            at = min(at, now + self._lack())
+        if self._looks_at is not None and self._looks_at <= at:
+            return
+        self._looks_at = at
+        self._later(max(at - now, 0.001), self._looked)
 
-
-def _keys(template: str) -> tuple[tuple[FailureScope, str], ...]:
-    return ((FailureScope.ACCOUNT, ""), (FailureScope.SENDER, ""), (FailureScope.TEMPLATE, template))
+    def _looked(self) -> None:
+        self._looks_at = None
+        self._pump()

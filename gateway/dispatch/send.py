@@ -134,30 +134,31 @@ class Sender:
     def _outcome(self, job: Job, result: _Result) -> Outcome:
         provider = job.provider
         assert provider is not None
-        reservation, template = provider.reservation, job.claimed.template
+        reservation, template, since = provider.reservation, job.claimed.template, job.reserved_at
         attempt, name = job.attempt, provider.name
         reminder, subject = job.claimed.id, job.claimed.subject
         match result:
             case Accepted(ref):
-                reservation.succeeded(template)
+                reservation.succeeded(template, since)
                 return Outcome(attempt, reminder, subject, name, AttemptState.ACCEPTED, ref=ref)
             case Refused(failure, scope, code, retry_after):
-                reservation.failed(failure, scope, template, retry_after)
+                reservation.failed(failure, scope, template, retry_after, since)
                 if failure is Failure.AMBIGUOUS:
                     return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, failure, code)
                 return Outcome(
                     attempt, reminder, subject, name, AttemptState.REJECTED, failure, code, None, retry_after
                 )
             case Ambiguous(code):
-                reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None)
+                reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None, since)
                 return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, code)
             case MaybeSent(wire):
-                reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None)
+                if wire is not Wire.CANCELLED:
+                    reservation.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, template, None, since)
                 return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, wire)
             case NotSent(wire):
                 failure = Failure.BUG if wire is Wire.BAD_REQUEST else Failure.TRANSIENT
-                if wire is not Wire.CANCELLED:
-                    reservation.failed(failure, FailureScope.ACCOUNT, template, None)
+                if wire not in _NOT_WORTH_A_RETRY:  # those are ours: they say nothing about the provider
+                    reservation.failed(failure, FailureScope.ACCOUNT, template, None, since)
                 return Outcome(attempt, reminder, subject, name, AttemptState.NOT_SENT, failure, wire)
 
 

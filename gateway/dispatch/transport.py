@@ -69,7 +69,7 @@ Answer = HttpResponse | NotSent | MaybeSent
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds.  `connect` bounds the wait for a connection, `read` every silence of the provider, `total` everything."""
+    """Seconds.  `connect` bounds the wait for a connection, `read` every silence of the provider, `total` both."""
 
     connect: float
     read: float

@@ -38,6 +38,8 @@ def worth_repeating(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state[:2] in _RETRY_CLASSES or state in _RETRY_STATES
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return False  # a value of ours that does not fit its type
     # asyncpg raises InterfaceError when a connection died under it, and when the pool is closing.
     return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 

@@ -32,7 +32,7 @@ with i as (
     where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 ), moved as (
     update live l set state = 'sending', reason = null, token = ok.token, attempt = ok.attempt,
-        attempts = l.attempts + 1
+        attempts = l.attempts + 1, rescues = 0
     from ok where l.ctid = ok.row
 ), attempts as (
     insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at)

@@ -35,7 +35,8 @@ with i as (
            disposition from i
     on conflict (replay) do nothing returning id
 ), parked as (
-    insert into parked (sweep_at, receipt) select i.sweep_at, i.id from i join kept using (id) where i.sweep_at is not null
+    insert into parked (sweep_at, receipt)
+    select i.sweep_at, i.id from i join kept using (id) where i.sweep_at is not null
 )
 select id from kept
 """

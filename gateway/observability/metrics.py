@@ -7,12 +7,13 @@ is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from gateway.dispatch.reserve import CircuitState
+from gateway.dispatch.circuit import CircuitState
 from gateway.ledger.follow import Move, Queue
 from gateway.ledger.gauges import Counted, ReadOutcome
 from gateway.observability.counts import Counts, Key
@@ -86,10 +87,10 @@ class Metrics:
         self._sent = histogram("send_seconds", "Time of one send, retries included.", _SEND_BUCKETS)
         self._rescued = counts("rescues", "Claims taken back from workers.", ("kind",), _each(Rescue))
         self._lease_lost = counts("worker_lease_lost", "Times this process lost its lease.")
-        circuits = gauge("circuit_state", "0 closed, 1 open, 2 half open.", "provider", "scope")
-        self._circuits = {
-            (name, scope): circuits.labels(name, scope).set for name in channels for scope in FailureScope
-        }
+        self._circuits: dict[str, Callable[[], Mapping[FailureScope, CircuitState]]] = {}
+        circuits = gauge("circuit_state", "0 closed, 1 open, 2 half open; the worst of the scope.", "provider", "scope")
+        for name, scope in product(channels, FailureScope):
+            circuits.labels(name, scope).set_function(partial(self._circuit, name, scope))
 
         self._receipt_lag = histogram("receipt_lag_seconds", "From intent to the receipt.", _RECEIPT_BUCKETS)
         self._receipts = counts(
@@ -145,9 +146,13 @@ class Metrics:
     def lease_lost(self) -> None:
         self._lease_lost[()] += 1
 
-    def circuit(self, provider: str, scope: FailureScope, state: CircuitState) -> None:
-        """The state of the circuit of this scope that changed last."""
-        self._circuits[self._name(provider), scope](_CIRCUIT_VALUE[state])
+    def watch_circuits(self, provider: str, states: Callable[[], Mapping[FailureScope, CircuitState]]) -> None:
+        """Where the states of a provider's circuits are read when somebody asks: they change by themselves in time."""
+        self._circuits[self._name(provider)] = states
+
+    def _circuit(self, provider: str, scope: FailureScope) -> float:
+        states = self._circuits.get(provider)
+        return 0 if states is None else _CIRCUIT_VALUE[states()[scope]]
 
     # --- receipts -------------------------------------------------------------------------------------------------
 

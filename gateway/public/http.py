@@ -11,6 +11,7 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -18,6 +19,7 @@ from aiohttp import web
 from gateway.ids import from_reference
 from gateway.observability.logs import get_logger
 from gateway.observability.metrics import CallbackResult
+from gateway.public.listener import PublicLimits
 from gateway.sealing import same
 from providers.contract import Adapter, Callback, CallbackOutcome, Engaged, HttpResponse, ProviderEvent, Receipt
 from providers.contract import Unauthenticated as NotAuthentic
@@ -29,6 +31,9 @@ log = get_logger(__name__)
 Keep = Callable[[str, bytes, str | None, Sequence[ProviderEvent]], Awaitable[bool]]
 
 _PUSH_CODE: Final = "app_event"
+# A device's clock may be off; a time beyond these is none, and no database would take the last of them.
+_FIRST_YEAR: Final = 2000
+_LAST_YEAR: Final = 2100
 
 
 class CallbackObserver(Protocol):
@@ -42,12 +47,6 @@ class CallbackRoute:
     adapter: Adapter
     settings: Any = field(repr=False)
     tokens: tuple[str, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PublicLimits:
-    max_body_bytes: int
-    read_seconds: float
 
 
 class PublicApi:
@@ -74,17 +73,24 @@ class PublicApi:
         self._metrics = metrics
         self._push_decoder = msgspec.json.Decoder(PushEvent)
 
-    def application(self) -> web.Application:
-        app = web.Application(client_max_size=self._limits.max_body_bytes)
-        app.router.add_post("/callbacks/{provider}/{token}", self.callback)
-        app.router.add_post("/callbacks/{provider}/{token}/{attempt}", self.callback)
-        app.router.add_post("/events/push", self.push_event)
-        return app
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """`POST /callbacks/{provider}/{token}[/{attempt}]` and `POST /events/push`; 404 for any other path."""
+        match request.raw_path.partition("?")[0].split("/"):
+            case ["", "callbacks", provider, token] if provider and token:
+                work = self._callback(request, provider, unquote(token), None)
+            case ["", "callbacks", provider, token, attempt] if provider and token and attempt:
+                work = self._callback(request, provider, unquote(token), attempt)
+            case ["", "events", "push"]:
+                work = self._push_event(request)
+            case _:
+                return web.Response(status=404)
+        if request.method != "POST":
+            work.close()
+            return web.Response(status=405, headers={"Allow": "POST"})
+        return await work
 
-    async def callback(self, request: web.Request) -> web.Response:
-        name = request.match_info["provider"]
+    async def _callback(self, request: web.BaseRequest, name: str, token: str, attempt: str | None) -> web.Response:
         route = self._routes.get(name)
-        token = request.match_info["token"]
         # Every configured token is compared, so that the time says nothing about which one was near.
         if route is None or not any([same(token, each) for each in route.tokens]):
             if route is not None:
@@ -94,13 +100,11 @@ class PublicApi:
         if isinstance(body, web.Response):
             self._metrics.callback(name, CallbackResult.TOO_LARGE if body.status == 413 else CallbackResult.MALFORMED)
             return body
-        attempt = request.match_info.get("attempt")
         callback = Callback(
-            url=self._public_url + request.raw_path,
-            headers={key.lower(): value for key, value in request.headers.items()},
-            body=body,
-            attempt=attempt,
-            method=request.method,
+            self._public_url + request.raw_path,
+            {key.lower(): value for key, value in request.headers.items()},
+            body,
+            attempt,
         )
         try:
             replay_key = route.adapter.verify_callback(callback, route.settings, self._now())
@@ -112,7 +116,7 @@ class PublicApi:
         outcome = await self._store(name, body, replay_key, events)
         return _answer(route.adapter.reply(outcome))
 
-    async def push_event(self, request: web.Request) -> web.Response:
+    async def _push_event(self, request: web.BaseRequest) -> web.Response:
         """`POST /events/push`: the lender's app tells what became of a push.  204 stored, 401, 400, 404, 503."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not any([same(token, each) for each in self._app_tokens]):
@@ -125,7 +129,7 @@ class PublicApi:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return web.Response(status=400)
         attempt = from_reference(event.attempt)
-        if attempt is None:
+        if attempt is None or not _FIRST_YEAR <= event.at.year <= _LAST_YEAR:
             return web.Response(status=400)
         try:
             provider = await self._push_provider_of(attempt)
@@ -154,11 +158,13 @@ class PublicApi:
         self._metrics.callback(provider, CallbackResult.STORED if first else CallbackResult.REPLAYED)
         return CallbackOutcome.STORED
 
-    async def _body(self, request: web.Request) -> bytes | web.Response:
+    async def _body(self, request: web.BaseRequest) -> bytes | web.Response:
         """The raw bytes within the limits of size and time, or the refusal."""
         if request.headers.get("Content-Encoding", "identity") != "identity":
             return web.Response(status=415)
         try:
+            if request.content.is_eof():  # all of it came with the head, as is usual
+                return await request.read()
             async with asyncio.timeout(self._limits.read_seconds):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:

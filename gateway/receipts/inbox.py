@@ -115,7 +115,7 @@ class ReceiptInbox:
             ref=None if isinstance(event, Invalid) else event.ref,
             state=state,
             failure=failure,
-            occurred_at=None if isinstance(event, Invalid) else event.occurred_at,
+            occurred_at=None if isinstance(event, Invalid) else _sane(event.occurred_at),
             sealed=self._sealer.seal(raw, id_, "receipt") if position == 0 else None,
             disposition=disposition,
         )
@@ -203,6 +203,11 @@ class ReceiptInbox:
         # What is unmatched still was counted when it came.
         taken.disposed = [each for each in taken.disposed if each.disposition is not Disposition.UNMATCHED]
         self._note(taken)
+
+
+def _sane(moment: dt.datetime | None) -> dt.datetime | None:
+    """A provider's own time, unless it cannot be one: what comes of it must fit the ledger."""
+    return moment if moment is not None and 2000 <= moment.year <= 2100 else None
 
 
 def _meaning(

@@ -80,12 +80,19 @@ class Watched(Reservation):
         super().__init__(10, None, None, lambda: 1000.0)
         self.told: list[tuple[Failure | None, FailureScope | None, float | None]] = []
 
-    def succeeded(self, template: str) -> None:
-        super().succeeded(template)
+    def succeeded(self, template: str, started_at: float) -> None:
+        super().succeeded(template, started_at)
         self.told.append((None, None, None))
 
-    def failed(self, failure: Failure, scope: FailureScope, template: str, retry_after: float | None) -> None:
-        super().failed(failure, scope, template, retry_after)
+    def failed(
+        self,
+        failure: Failure,
+        scope: FailureScope,
+        template: str,
+        retry_after: float | None = None,
+        started_at: float = 0.0,
+    ) -> None:
+        super().failed(failure, scope, template, retry_after, started_at)
         self.told.append((failure, scope, retry_after))
 
 

@@ -1,30 +1,42 @@
-"""Reserve: slots, the token bucket and the circuits, under a clock turned by hand."""
+"""Reserve: slots, the token bucket and the lines of those who wait for them, under a clock turned by hand."""
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dispatch.reserve import Circuit, CircuitState, Reservation
-from schemas.vocabulary import Failure, FailureScope
+from gateway.dispatch.reserve import Reservation
+from schemas.vocabulary import Failure, FailureScope, Lane
 
 ANY = "due-soon"
-OPENING = {Failure.BAD_CONFIG, Failure.THROTTLED, Failure.TRANSIENT, Failure.AMBIGUOUS}
 
 
 class Time:
+    """A clock turned by hand, with the timers that were set by it."""
+
     def __init__(self) -> None:
         self.now = 1000.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
 
     def __call__(self) -> float:
         return self.now
 
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        self.timers.append((self.now + seconds, what))
+
+    def passes(self, seconds: float) -> None:
+        """Moves on and fires what is due on the way, in order."""
+        end = self.now + seconds
+        while due := sorted((each for each in self.timers if each[0] <= end), key=lambda each: each[0]):
+            self.timers.remove(due[0])
+            self.now = max(self.now, due[0][0])
+            due[0][1]()
+        self.now = end
+
 
 def reservation(time: Time, slots: int = 1000, rate: float | None = None, burst: int | None = None) -> Reservation:
-    return Reservation(slots, rate, burst, time)
-
-
-def open_by(it: Reservation, scope: FailureScope = FailureScope.ACCOUNT, template: str = ANY) -> None:
-    it.failed(Failure.BAD_CONFIG, scope, template, None)
+    return Reservation(slots, rate, burst, time, later=time.later)
 
 
 def test_slots_are_given_out_once_and_come_back() -> None:
@@ -80,174 +92,135 @@ def test_a_message_without_a_slot_takes_no_token() -> None:
     assert it.take(ANY) == 0.0
 
 
-@pytest.mark.parametrize("scope", [FailureScope.ACCOUNT, FailureScope.SENDER, FailureScope.TEMPLATE])
-def test_bad_configuration_opens_at_once_for_its_scope(scope: FailureScope) -> None:
-    it = reservation(Time())
-    open_by(it, scope)
-    assert it.take(ANY) > 0
-    assert (it.take("another") == 0.0) == (scope is FailureScope.TEMPLATE)
+# --- the lines --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", sorted(OPENING - {Failure.BAD_CONFIG}))
-def test_others_open_after_the_threshold_in_a_row(failure: Failure) -> None:
-    it = reservation(Time())
-    for _ in range(Circuit().threshold - 1):
-        it.failed(failure, FailureScope.ACCOUNT, ANY, None)
-    assert it.take(ANY) == 0.0
-    it.succeeded(ANY)
-    it.failed(failure, FailureScope.ACCOUNT, ANY, None)
-    assert it.take(ANY) == 0.0
-    for _ in range(Circuit().threshold - 1):
-        it.failed(failure, FailureScope.ACCOUNT, ANY, None)
-    assert it.take(ANY) > 0
+class Line:
+    """Who asked, and what each was told: in order."""
+
+    def __init__(self, it: Reservation) -> None:
+        self.it = it
+        self.told: list[tuple[str, float]] = []
+
+    def ask(self, name: str, lane: Lane = Lane.BULK, template: str = ANY) -> float | None:
+        return self.it.ask(template, lane, lambda wait: self.told.append((name, wait)))
 
 
-def test_an_explicit_retry_after_opens_at_once_and_for_so_long() -> None:
-    time = Time()
-    it = reservation(time)
-    it.failed(Failure.THROTTLED, FailureScope.ACCOUNT, ANY, 60.0)
-    assert it.take(ANY) == pytest.approx(60.0)
-    time.now += 59.9
-    assert it.take(ANY) > 0
-    time.now += 0.2
-    assert it.take(ANY) == 0.0
+def test_a_free_slot_is_given_at_once_and_the_next_one_when_it_comes_back() -> None:
+    line = Line(reservation(Time(), slots=1))
+    assert line.ask("first") == 0.0
+    assert line.ask("second") is None
+    assert line.told == []
+    line.it.done()
+    assert line.told == [("second", 0.0)]
 
 
-def test_a_date_sent_as_retry_after_does_not_close_the_provider_for_years() -> None:
-    it = reservation(Time())
-    it.failed(Failure.THROTTLED, FailureScope.ACCOUNT, ANY, 1_732_406_400.0)
-    assert 0 < it.take(ANY) <= 3600
-
-
-def test_a_later_short_failure_does_not_shorten_a_long_one() -> None:
-    it = reservation(Time())
-    it.failed(Failure.THROTTLED, FailureScope.ACCOUNT, ANY, 600.0)
-    it.failed(Failure.THROTTLED, FailureScope.ACCOUNT, ANY, 1.0)
-    assert it.take(ANY) == pytest.approx(600.0)
-
-
-@pytest.mark.parametrize("failure", list(Failure))
-def test_what_a_recipient_did_never_opens_a_circuit(failure: Failure) -> None:
-    it = reservation(Time())
-    for _ in range(100):
-        it.failed(failure, FailureScope.RECIPIENT, ANY, 60.0)
-    assert it.take(ANY) == 0.0
-
-
-@pytest.mark.parametrize("failure", sorted(set(Failure) - OPENING))
-@pytest.mark.parametrize("scope", list(FailureScope))
-def test_failures_that_say_nothing_of_the_provider_never_open_a_circuit(failure: Failure, scope: FailureScope) -> None:
-    it = reservation(Time())
-    for _ in range(100):
-        it.failed(failure, scope, ANY, 60.0)
-    assert it.take(ANY) == 0.0
-
-
-def half_open(time: Time) -> Reservation:
-    it = reservation(time, slots=5, rate=100.0, burst=5)
-    open_by(it)
-    time.now += Circuit().cool_off
-    return it
-
-
-def test_after_the_cool_off_one_message_tries() -> None:
-    it = half_open(Time())
-    assert it.take(ANY) == 0.0
-    assert it.take(ANY) > 0
-    assert it.take("another") > 0
-
-
-def test_a_probe_that_succeeds_closes_the_circuit() -> None:
-    it = half_open(Time())
-    it.take(ANY)
-    it.succeeded(ANY)
-    assert [it.take(ANY) for _ in range(3)] == [0.0, 0.0, 0.0]
-
-
-def test_a_probe_that_fails_opens_the_circuit_again() -> None:
-    time = Time()
-    it = half_open(time)
-    it.take(ANY)
-    time.now += 1
-    it.failed(Failure.TRANSIENT, FailureScope.ACCOUNT, ANY, None)
-    assert it.take(ANY) == pytest.approx(Circuit().cool_off)
-
-
-def test_a_probe_that_never_reports_is_followed_by_another() -> None:
-    """Its intent was refused, or the recipient was at fault: neither says anything about the provider."""
-    time = Time()
-    it = half_open(time)
+def test_urgent_goes_before_whatever_waits() -> None:
+    line = Line(reservation(Time(), slots=1))
+    line.ask("in the way")
+    for name in ("bulk 1", "bulk 2"):
+        assert line.ask(name) is None
+    assert line.ask("urgent", Lane.URGENT) is None
     for _ in range(3):
-        assert it.take(ANY) == 0.0
-        it.failed(Failure.BAD_RECIPIENT, FailureScope.RECIPIENT, ANY, None)
-        it.done()
-        assert it.take(ANY) > 0
-        time.now += Circuit().cool_off
+        line.it.done()
+    assert [name for name, _ in line.told] == ["urgent", "bulk 1", "bulk 2"]
 
 
-def test_a_message_without_a_slot_is_no_probe() -> None:
+def test_nobody_overtakes_those_of_his_lane() -> None:
     time = Time()
-    it = reservation(time, slots=1)
-    assert it.take(ANY) == 0.0
-    open_by(it)
-    time.now += Circuit().cool_off
-    assert it.take(ANY) > 0  # no slot
-    it.done()
-    assert it.take(ANY) == 0.0
+    line = Line(reservation(time, rate=10.0, burst=1))
+    assert line.ask("first") == 0.0
+    assert line.ask("second") is None
+    time.passes(0.15)  # the token for the second came, and the next is on its way
+    assert line.ask("third") is None
+    time.passes(1)
+    assert [name for name, _ in line.told] == ["second", "third"]
 
 
-def test_a_message_whose_template_is_closed_is_no_probe_of_the_account() -> None:
+def test_tokens_serve_the_line_at_their_rate() -> None:
     time = Time()
-    it = reservation(time)
-    open_by(it)
-    time.now += Circuit().cool_off
-    open_by(it, FailureScope.TEMPLATE, "closed")
-    assert it.take("closed") > 0
-    assert it.take("fine") == 0.0
+    line = Line(reservation(time, rate=10.0, burst=1))
+    line.ask("first")
+    for name in "abcde":
+        line.ask(name)
+    time.passes(0.25)
+    assert [name for name, _ in line.told] == ["a", "b"]
+    time.passes(0.3)
+    assert [name for name, wait in line.told if wait == 0] == ["a", "b", "c", "d", "e"]
 
 
-def test_what_changes_is_told() -> None:
-    time, told = Time(), []
-    it = Reservation(5, None, None, time, lambda scope, state: told.append((scope, state)))
-    open_by(it)
-    it.succeeded(ANY)
-    it.succeeded(ANY)
-    assert told == [(FailureScope.ACCOUNT, CircuitState.OPEN), (FailureScope.ACCOUNT, CircuitState.CLOSED)]
+def test_who_waits_too_long_is_sent_back_and_holds_nothing() -> None:
+    time = Time()
+    line = Line(reservation(time, slots=1))
+    line.ask("in the way")
+    line.ask("patient")
+    time.passes(5)
+    ((name, wait),) = line.told
+    assert name == "patient"
+    assert wait > 0
+    line.it.done()
+    assert line.it.free == 1
 
 
-Step = st.one_of(
-    st.tuples(st.just("wait"), st.floats(0.1, 40)),
-    st.tuples(st.just("take"), st.sampled_from(["a", "b"])),
-    st.tuples(st.just("fail"), st.tuples(st.sampled_from(list(Failure)), st.sampled_from(list(FailureScope)))),
-    st.tuples(st.just("done"), st.none()),
-    st.tuples(st.just("succeed"), st.sampled_from(["a", "b"])),
+def test_a_circuit_that_opens_sends_the_line_back() -> None:
+    time = Time()
+    line = Line(reservation(time, slots=1))
+    line.ask("in the way")
+    line.ask("waiting")
+    line.it.failed(Failure.BAD_CONFIG, FailureScope.ACCOUNT, ANY)
+    line.it.done()
+    ((name, wait),) = line.told
+    assert (name, wait > 1) == ("waiting", True)
+    assert line.it.free == 1
+    seconds = line.ask("late")
+    assert seconds is not None
+    assert seconds > 1
+
+
+def test_a_closed_template_does_not_stand_in_the_way_of_the_others() -> None:
+    time = Time()
+    line = Line(reservation(time, slots=1))
+    line.ask("in the way")
+    line.ask("closed", template="closed")
+    line.ask("fine")
+    line.it.failed(Failure.BAD_CONFIG, FailureScope.TEMPLATE, "closed")
+    line.it.done()
+    assert [(name, wait > 0) for name, wait in line.told] == [("closed", True), ("fine", False)]
+
+
+@given(
+    slots=st.integers(1, 3),
+    rate=st.one_of(st.none(), st.floats(1, 20)),
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("ask"), st.sampled_from(list(Lane))),
+            st.tuples(st.just("done"), st.none()),
+            st.tuples(st.just("wait"), st.floats(0.01, 0.7)),
+        ),
+        max_size=60,
+    ),
 )
-
-
-@given(st.lists(Step, max_size=60))
-def test_no_history_closes_the_provider_for_ever(steps: list[tuple[str, object]]) -> None:
-    """Whatever happened, with free slots and after the longest wait it tells, a message may go."""
+def test_everybody_is_told_exactly_once_and_no_slot_is_lost(
+    slots: int, rate: float | None, steps: list[tuple[str, object]]
+) -> None:
     time = Time()
-    it = reservation(time, slots=3, rate=5.0)
+    line = Line(reservation(time, slots=slots, rate=rate))
+    asked = granted = finished = 0
     for what, value in steps:
-        if what == "wait":
-            time.now += float(str(value))
-        elif what == "take":
-            it.take(str(value))
-        elif what == "fail":
-            assert isinstance(value, tuple)
-            it.failed(value[0], value[1], "a", None)
-        elif what == "done":
-            if it.free < 3:
-                it.done()
-        else:
-            it.succeeded(str(value))
-        assert 0 <= it.free <= 3
-    while it.free < 3:
-        it.done()
-    for _ in range(4):
-        wait = it.take("a")
-        if wait == 0:
-            return
-        time.now += wait + 0.001
-    pytest.fail("still closed")
+        if what == "ask":
+            assert isinstance(value, Lane)
+            asked += 1
+            answer = line.ask(str(asked), value)
+            granted += answer == 0
+            assert answer is None or answer == 0  # no circuit here
+        elif what == "done" and finished < granted + sum(wait == 0 for _, wait in line.told):
+            finished += 1
+            line.it.done()
+        elif what == "wait":
+            time.passes(float(str(value)))
+        in_use = granted + sum(wait == 0 for _, wait in line.told) - finished
+        assert in_use == slots - line.it.free
+        assert 0 <= line.it.free <= slots
+    time.passes(10)
+    names = [name for name, _ in line.told]
+    assert len(names) == len(set(names)) == asked - granted

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from gateway.dispatch.reserve import CircuitState
+from gateway.dispatch.circuit import CircuitState
 from gateway.ledger import follow
 from gateway.ledger.follow import Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.gauges import Counted, ReadOutcome
@@ -127,8 +127,8 @@ def test_nothing_that_happens_adds_a_series(metrics: Metrics, registry: Collecto
             metrics.disposed(name, disposition)
         for result in CallbackResult:
             metrics.callback(name, result)
-        for scope, state_of in itertools.product(FailureScope, CircuitState):
-            metrics.circuit(name, scope, state_of)
+        for state_of in CircuitState:
+            metrics.watch_circuits(name, lambda state_of=state_of: dict.fromkeys(FailureScope, state_of))
     for outcome in ReadOutcome:
         metrics.read(outcome.value, 2)
     for rejection in Rejection:
@@ -184,10 +184,11 @@ def test_lost_records_are_told_apart_from_resets(metrics: Metrics, registry: Col
 
 @pytest.mark.parametrize(("state", "number"), [(CircuitState.OPEN, 1), (CircuitState.HALF_OPEN, 2)])
 def test_circuits(metrics: Metrics, registry: CollectorRegistry, state: CircuitState, number: int) -> None:
-    metrics.circuit("one_sms", FailureScope.ACCOUNT, state)
+    states = dict.fromkeys(FailureScope, CircuitState.CLOSED) | {FailureScope.ACCOUNT: state}
+    metrics.watch_circuits("one_sms", lambda: states)
     assert value(registry, "circuit_state", provider="one_sms", scope="account") == number
     assert value(registry, "circuit_state", provider="one_push", scope="account") == 0
-    metrics.circuit("one_sms", FailureScope.ACCOUNT, CircuitState.CLOSED)
+    states[FailureScope.ACCOUNT] = CircuitState.CLOSED
     assert value(registry, "circuit_state", provider="one_sms", scope="account") == 0
 
 

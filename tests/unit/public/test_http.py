@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.client import _RequestContextManager as Asked
 from yarl import URL
 
 from gateway.ids import to_reference
 from gateway.observability import logs
 from gateway.observability.metrics import CallbackResult
 from gateway.public import http
-from gateway.public.http import CallbackRoute, PublicApi, PublicLimits
+from gateway.public.http import CallbackRoute, PublicApi
+from gateway.public.listener import Listener, PublicLimits
 from providers.contract import (
     Adapter,
     Callback,
@@ -37,7 +38,7 @@ TOKEN, OLD, APP = "canary-token-current", "canary-token-previous", "canary-app-t
 PUBLIC = "https://reminders.example/hooks"
 ATTEMPT = 0x0123_4567_89AB_CD42
 REFERENCE = to_reference(ATTEMPT)
-LIMITS = PublicLimits(max_body_bytes=1000, read_seconds=0.2)
+LIMITS = PublicLimits(max_body_bytes=1000, read_seconds=0.2, idle_seconds=1.5, connections=20)
 
 
 class Vendor(Adapter):
@@ -74,7 +75,7 @@ class Bench:
         self.counted: list[tuple[str, CallbackResult]] = []
         self.provider: str | None = "push-1"
         self.asked: list[int] = []
-        self.client: TestClient[Any, Any]
+        self.client: Client
         route = CallbackRoute(self.vendor, None, (TOKEN, OLD))
         self.api = PublicApi(
             {"vendor": route}, self._provider_of, [APP], PUBLIC + "/", LIMITS, self._keep, lambda: NOW, self
@@ -103,12 +104,31 @@ class Bench:
             return response.status, await response.read()
 
 
+class Client:
+    """Whoever calls."""
+
+    def __init__(self, session: ClientSession, port: int) -> None:
+        self.session = session
+        self.port = port
+
+    def request(self, method: str, path: str, **more: Any) -> Asked:
+        return self.session.request(method, URL(f"http://127.0.0.1:{self.port}{path}", encoded=True), **more)
+
+    def post(self, path: str, **more: Any) -> Asked:
+        return self.request("POST", path, **more)
+
+
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     it = Bench()
-    async with TestClient(TestServer(it.api.application())) as client:
-        it.client = client
-        yield it
+    listener = Listener(it.api.handle, LIMITS)
+    port = await listener.start("127.0.0.1", 0)
+    try:
+        async with ClientSession() as session:
+            it.client = Client(session, port)
+            yield it
+    finally:
+        await listener.stop(1)
 
 
 @pytest.fixture
@@ -252,6 +272,61 @@ async def test_a_body_that_is_broken_is_the_callers_fault(bench: Bench, pause: f
     assert bench.vendor.seen == []
 
 
+async def test_half_a_head_is_not_waited_for(bench: Bench) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+    writer.write(b"POST /callbacks/vendor/x HTTP/1.1\r\nHost: x\r\n")
+    assert await ended(reader, 2)
+    writer.close()
+
+
+async def test_a_head_that_drips_is_not_waited_for_either(bench: Bench) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+    end = asyncio.create_task(ended(reader, 3))
+    writer.write(b"POST / HTTP/1.1\r\n")
+    while not end.done():
+        writer.write(b"X: y\r\n")
+        await asyncio.sleep(0.05)
+    assert await end
+    writer.close()
+
+
+async def test_a_connection_that_says_nothing_is_closed_and_one_in_use_is_kept(bench: Bench) -> None:
+    silent, one = await asyncio.open_connection("127.0.0.1", bench.client.port)
+    assert await ended(silent, 2)
+    one.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+    for _ in range(3):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"404" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
+        await asyncio.sleep(0.8)  # longer than for a head, shorter than idle
+    assert await ended(reader, 4)
+    writer.close()
+
+
+async def test_one_connection_too_many_is_closed_and_the_others_are_served(bench: Bench) -> None:
+    many = [await asyncio.open_connection("127.0.0.1", bench.client.port) for _ in range(LIMITS.connections)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+    assert await ended(reader, 0.1)
+    first_reader, first_writer = many[0]
+    first_writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await asyncio.wait_for(first_reader.readline(), 1)).split()[1] == b"404"
+    for _, each in (*many, (reader, writer)):
+        each.close()
+
+
+async def ended(reader: asyncio.StreamReader, within: float) -> bool:
+    """Whether the listener closes the connection in time, whatever it says before."""
+    try:
+        async with asyncio.timeout(within):
+            while await reader.read(1000):
+                pass
+    except ConnectionError:
+        pass
+    except TimeoutError:
+        return False
+    return True
+
+
 async def raw(bench: Bench, headers: str, body: bytes, pause: float = 0.0) -> tuple[int, bytes]:
     """A callback written byte by byte, which no client would send."""
     reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
@@ -327,6 +402,8 @@ async def test_a_header_that_is_no_text_is_refused_and_no_error_of_ours(bench: B
         event(attempt="zzzzzzzzzzzzz"),
         event(at="2026-03-02T09:00:00"),
         event(at="yesterday"),
+        event(at="0001-01-01T00:00:00+14:00"),
+        event(at="9999-12-31T23:59:59-12:00"),
         event(extra=1),
     ],
 )
