@@ -17,18 +17,29 @@ Item = TypeVar("Item")
 
 
 class Batcher(Generic[Item]):
-    """Runs `write` over groups of items, in their order, one group at a time.
+    """Runs `write` over groups of items, in the order they came.
+
+    One group at a time; while it is under way a second one starts only when `crowd` items wait, so that a busy process
+    does not stand still for its ledger and an idle one keeps its groups whole.
 
     `write` deals with its own failures and tells whoever waits for an item; if it raises all the same, that is logged
     and the next group is written.
     """
 
-    def __init__(self, name: str, write: Callable[[Sequence[Item]], Awaitable[None]], largest: int = 200) -> None:
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[Sequence[Item]], Awaitable[None]],
+        largest: int = 200,
+        crowd: int = 100,
+    ) -> None:
         self._name = name
         self._write = write
         self._largest = largest
+        self._crowd = crowd
         self._waiting: list[Item] = []
-        self._task: asyncio.Task[None] | None = None
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -39,24 +50,34 @@ class Batcher(Generic[Item]):
 
     def extend(self, items: Iterable[Item]) -> None:
         self._waiting.extend(items)
-        if self._waiting:
-            self._begin()
+        self._begin()
 
     async def flushed(self) -> None:
         """Returns when everything added so far is written or has failed."""
-        while self._task is not None and not self._task.done():
-            await asyncio.shield(asyncio.wait([self._task]))
+        while self._tasks:
+            await asyncio.shield(asyncio.wait(list(self._tasks)))
 
     def _begin(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name=f"batcher-{self._name}")
+        if self._waiting and (self._running == 0 or (self._running == 1 and len(self._waiting) >= self._crowd)):
+            self._running += 1
+            task = asyncio.create_task(self._run(), name=f"batcher-{self._name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
-        # One turn of the loop lets the callbacks of the same read cycle join the group.
-        await asyncio.sleep(0)
-        while self._waiting:
-            group, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
-            try:
-                await self._write(group)
-            except Exception as error:
-                log.error("group_failed", group=self._name, n=len(group), exc_info=error)
+        try:
+            # One turn of the loop lets the callbacks of the same read cycle join the group.
+            await asyncio.sleep(0)
+            while self._waiting:
+                group, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
+                await self._write_safely(group)
+                if self._running > 1 and len(self._waiting) < self._crowd:
+                    return  # the other one goes on
+        finally:
+            self._running -= 1
+
+    async def _write_safely(self, group: Sequence[Item]) -> None:
+        try:
+            await self._write(group)
+        except Exception as error:
+            log.error("group_failed", group=self._name, n=len(group), exc_info=error)
