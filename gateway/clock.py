@@ -24,11 +24,10 @@ class AnchoredClock:
 
     def anchor(self, database_now: dt.datetime) -> None:
         """Sets the time; called at start and now and then, against drift."""
-        self._anchor = database_now.astimezone(dt.UTC)
-        self._since = time.monotonic()
+        self._ahead = database_now.timestamp() - time.monotonic()
 
     def now(self) -> dt.datetime:
-        return self._anchor + dt.timedelta(seconds=time.monotonic() - self._since)
+        return dt.datetime.fromtimestamp(self._ahead + time.monotonic(), dt.UTC)
 
 
 class VirtualClock:

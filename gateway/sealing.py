@@ -20,6 +20,7 @@ _VERSION: Final = b"\x01"
 _KEY_ID: Final = 4
 _NONCE: Final = 12
 _HEAD: Final = 1 + _KEY_ID
+_STOCK: Final = 64
 
 
 class SealBroken(Exception):
@@ -38,13 +39,20 @@ class Sealer:
         self._current = current.to_bytes(_KEY_ID, "big")
         self._cipher = self._ciphers[self._current]
         self._index_key = index_key[:64]
+        self._nonces: list[bytes] = []
 
     def __repr__(self) -> str:
         return f"Sealer({len(self._ciphers)} keys)"
 
     def seal(self, value: bytes, row: int, field: str) -> bytes:
-        nonce = os.urandom(_NONCE)
+        nonce = self._nonces.pop() if self._nonces else self._draw()
         return _VERSION + self._current + nonce + self._cipher.encrypt(nonce, value, _bound(row, field))
+
+    def _draw(self) -> bytes:
+        """A nonce, and a stock of them: the system is asked once for many."""
+        drawn = os.urandom(_NONCE * _STOCK)
+        self._nonces = [drawn[at : at + _NONCE] for at in range(0, len(drawn), _NONCE)]
+        return self._nonces.pop()
 
     def open(self, sealed: bytes, row: int, field: str) -> bytes:
         """The value, or raises SealBroken."""

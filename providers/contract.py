@@ -233,7 +233,7 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 class ProviderSettings(BaseModel):
     """Settings every adapter has.  Secrets are `Secret`; tuples of secrets are (current, previous) for rotation.
 
-    Frozen and hashable, so that an adapter may cache what depends on them alone.
+    Frozen, so that a `cached_property` may hold what depends on them alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -59,15 +59,26 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
     situations: dict[int, Situation] = {}
     histories = []
     for row in await connection.fetch(_LIVING, list(wanted)):
-        (id_, subject, lender, source, request_id, lane, ladder, not_after) = row[:8]
-        (state, reason, seq, at, rung, tries, rescues, attempt, closed, worker, token, made, resume_at) = row[8:21]
+        (
+            id_, subject, lender, source, request_id, lane, ladder, not_after, state, reason, seq, at, rung, tries,
+            rescues, attempt, closed, worker, token, made, resume_at, a_rung, channel, provider, a_state, intended_at,
+            failure, final_at,
+        ) = row  # fmt: skip
         if made > 1:
             histories.append(id_)
         situations[id_] = Situation(
             id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, queue_of(state, worker),
             rung, tries, rescues, attempt, REASON[closed], worker, token,
-            (_attempt(attempt, row[21:]),) if made == 1 else (), resume_at,
+            (
+                Attempt(
+                    attempt, a_rung, CHANNEL[channel], provider, ATTEMPT_STATE[a_state], intended_at, FAILURE[failure],
+                    final_at,
+                ),
+            )
+            if made == 1
+            else (),
+            resume_at,
         )  # fmt: skip
     if ended := wanted - situations.keys():
         situations |= await _ended(connection, ended)

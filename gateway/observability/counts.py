@@ -1,17 +1,20 @@
-"""A counter as a plain dictionary: an increment costs a quarter of the library's, which locks and keeps creation times.
+"""Counters and histograms as plain numbers: an increment costs a fifth of the library's, which locks each of them.
 
 Made for one thread, the event loop's; what is scraped is exact.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from gateway.observability.labels import NONE
 
@@ -43,3 +46,45 @@ class _Exported(Collector):
         for key, n in self._counts.items():
             family.add_metric([NONE if each is None else str(each) for each in key], n)
         return [family]
+
+
+class Durations:
+    """How long something took, by one label, in buckets of seconds."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        name: str,
+        text: str,
+        label: str,
+        values: Iterable[str],
+        bounds: Sequence[float],
+    ) -> None:
+        self._described = (name, text, [label])
+        self._bounds = tuple(bounds)
+        self._counts = {value: [0] * (len(bounds) + 1) for value in values}
+        self._sums = dict.fromkeys(self._counts, 0.0)
+        registry.register(_ExportedDurations(self))
+
+    def observe(self, value: str, seconds: float) -> None:
+        self._counts[value][bisect_left(self._bounds, seconds)] += 1
+        self._sums[value] += seconds
+
+    def family(self, *, empty: bool = False) -> HistogramMetricFamily:
+        name, text, labels = self._described
+        family = HistogramMetricFamily(name, text, labels=labels)
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        for value, counts in () if empty else self._counts.items():
+            family.add_metric([value], list(zip(names, accumulate(counts), strict=True)), self._sums[value])
+        return family
+
+
+class _ExportedDurations(Collector):
+    def __init__(self, durations: Durations) -> None:
+        self._durations = durations
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        return [self._durations.family(empty=True)]
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        return [self._durations.family()]

@@ -11,12 +11,12 @@ from functools import partial
 from itertools import product
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.dispatch.circuit import CircuitState
 from gateway.ledger.follow import Move, Queue
 from gateway.ledger.gauges import Counted, ReadOutcome
-from gateway.observability.counts import Counts, Key
+from gateway.observability.counts import Counts, Durations, Key
 from gateway.observability.labels import (
     BIRTHS,
     CORRECTIONS,
@@ -61,9 +61,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry)
 
-        def histogram(name: str, text: str, buckets: Sequence[float]) -> dict[str, Callable[[float], None]]:
-            family = Histogram(name, text, ("provider",), NAMESPACE, buckets=buckets, registry=registry)
-            return {each: family.labels(each).observe for each in channels}
+        def histogram(name: str, text: str, buckets: Sequence[float]) -> Durations:
+            return Durations(registry, f"{NAMESPACE}_{name}", text, "provider", channels, buckets)
 
         channels = {name: str(channel) for name, channel in providers.items()} | {OTHER: OTHER}
         self._channel = channels
@@ -137,7 +136,7 @@ class Metrics:
             self._moves[ReminderState.SENDING, None] += 1
 
     def sent(self, provider: str, seconds: float) -> None:
-        self._sent[self._name(provider)](seconds)
+        self._sent.observe(self._name(provider), seconds)
 
     def rescued(self, kind: str, n: int) -> None:
         """`kind` is a `Rescue`."""
@@ -163,7 +162,7 @@ class Metrics:
         self._receipts[self._name(provider), disposition] += 1
 
     def receipt_lag(self, provider: str, seconds: float) -> None:
-        self._receipt_lag[self._name(provider)](seconds)
+        self._receipt_lag.observe(self._name(provider), seconds)
 
     # --- Kafka ----------------------------------------------------------------------------------------------------
 

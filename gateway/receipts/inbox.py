@@ -7,8 +7,10 @@ only stored, and the sweep applies it, as it does with what belongs to nothing y
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -28,6 +30,9 @@ from schemas.vocabulary import AttemptState, Disposition, Failure
 
 log = get_logger(__name__)
 
+_BURST: Final = 100  # receipts in one group
+_EBB_SECONDS: Final = 0.1
+_EBB_TURNS: Final = 20
 _MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})
 
 
@@ -68,6 +73,8 @@ class ReceiptInbox:
         self._on_moved = on_moved
         self._sweep_seconds = sweep_seconds
         self._incoming: Batcher[_Kept] = Batcher("receipts", self._keep_group)
+        self._burst_at = 0.0
+        self._parked = asyncio.Event()  # something waits for a sweep
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -141,6 +148,10 @@ class ReceiptInbox:
 
     async def _take_or_store(self, stored: Sequence[Stored]) -> frozenset[int]:
         now = self._clock.now()
+        if len(stored) >= _BURST:
+            # More than can be applied while their providers wait: keep them, answer, apply when it has ebbed.
+            self._burst_at = time.monotonic()
+            return await self._only_store(stored, now)
         try:
             taken = await self._database.transaction(
                 lambda c: receipts.take(c, stored, now, self._rules, random.random), attempts=1
@@ -148,11 +159,17 @@ class ReceiptInbox:
         except Exception as error:
             # A lock that does not come free, a claim that was first: no reason to keep a provider waiting.
             log.info("receipts_only_stored", n=len(stored), exc_info=error)
-            kept = await self._database.transaction(lambda c: receipts.store(c, stored, now), attempts=2)
-            self._note_disposed([Disposed(each, each.disposition) for each in stored if each.disposition is not None])
-            return kept
+            return await self._only_store(stored, now)
         self._note(taken)
         return taken.kept
+
+    async def _only_store(self, stored: Sequence[Stored], now: dt.datetime) -> frozenset[int]:
+        kept = await self._database.transaction(lambda c: receipts.store(c, stored, now), attempts=2)
+        self._note_disposed(
+            [Disposed(each, each.disposition) for each in stored if each.disposition is not None and each.id in kept]
+        )
+        self._parked.set()
+        return kept
 
     def _note(self, taken: Taken) -> None:
         self._metrics.moved(taken.moves)
@@ -174,12 +191,23 @@ class ReceiptInbox:
 
     async def _sweep_loop(self) -> None:
         while True:
-            await asyncio.sleep(self._sweep_seconds * (0.5 + random.random()))  # noqa: S311  spreads replicas
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._sweep_seconds * (0.5 + random.random())):  # noqa: S311  spreads replicas
+                    await self._parked.wait()
+            self._parked.clear()
             try:
                 while ripe := await self._ripe():
+                    await self._ebb()
                     await self._sweep(ripe)
             except Exception as error:
                 log.warning("receipt_sweep_failed", exc_info=error)
+
+    async def _ebb(self) -> None:
+        """Lets a burst pass, but not for ever."""
+        for _ in range(_EBB_TURNS):
+            if time.monotonic() > self._burst_at + _EBB_SECONDS:
+                return
+            await asyncio.sleep(_EBB_SECONDS)
 
     async def _ripe(self) -> list[Stored]:
         async with self._database.connection() as connection:

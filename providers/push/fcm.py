@@ -6,7 +6,7 @@ https://firebase.google.com/docs/cloud-messaging/concept-options (time to live, 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -85,6 +85,10 @@ class FcmSettings(ProviderSettings):
         google.private_key(pem)
         return SecretStr(pem)
 
+    @cached_property
+    def send_url(self) -> str:
+        return f"{self.base_url}/v1/projects/{self.project_id}/messages:send"
+
 
 class _Violation(msgspec.Struct):
     field: str = ""
@@ -107,11 +111,6 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
-
-
-@lru_cache(maxsize=64)
-def _url(settings: FcmSettings) -> str:
-    return f"{settings.base_url}/v1/projects/{settings.project_id}/messages:send"
 
 
 class Fcm(Adapter):
@@ -146,7 +145,7 @@ class Fcm(Adapter):
             "apns": {"headers": apns},
         }
         headers = {"authorization": f"Bearer {ctx.access_token}", "content-type": "application/json"}
-        return HttpRequest(_url(settings), headers, msgspec.json.encode({"message": payload}))
+        return HttpRequest(settings.send_url, headers, msgspec.json.encode({"message": payload}))
 
     def classify_response(self, response: HttpResponse) -> Outcome:
         answer = read_json(_ANSWER, response.body)

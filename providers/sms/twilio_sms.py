@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Self
 
@@ -133,6 +133,29 @@ class TwilioSmsSettings(ProviderSettings):
             raise ValueError("auth_tokens are needed, unless there is an API key to send and a shared key to verify")
         return self
 
+    @cached_property
+    def request_head(self) -> tuple[str, Mapping[str, str], bytes]:
+        """What does not depend on the message: URL, headers, the encoded sender."""
+        user, secret = self.api_key_sid or self.account_sid, self.api_key_secret or self.auth_tokens[0]
+        basic = base64.b64encode(f"{user}:{secret.get_secret_value()}".encode()).decode()
+        url = f"{self.base_url}/2010-04-01/Accounts/{self.account_sid}/Messages.json"
+        name, value = "From", self.sender or ""
+        if self.messaging_service_sid is not None:
+            name, value = "MessagingServiceSid", self.messaging_service_sid
+        headers = {"authorization": f"Basic {basic}", "content-type": twilio.FORM}
+        return url, MappingProxyType(headers), forms.encode([(name, value)])  # shared by all requests
+
+    @cached_property
+    def signing_secrets(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """Auth tokens and shared keys, any of which may have signed a callback."""
+        tokens = tuple(secret.get_secret_value().encode() for secret in self.auth_tokens)
+        return tokens, tuple(secret.get_secret_value().encode() for secret in self.shared_keys)
+
+    @cached_property
+    def overrides_tail(self) -> bytes:
+        """The encoded end of every callback URL."""
+        return forms.quote(f"#{self.callback_overrides}") if self.callback_overrides else b""
+
 
 class _Created(msgspec.Struct):
     sid: str = ""
@@ -147,31 +170,6 @@ _ERROR = msgspec.json.Decoder(_Error)
 _FIELDS = msgspec.json.Decoder(dict[str, str])
 
 
-@lru_cache(maxsize=64)
-def _prepared(settings: TwilioSmsSettings) -> tuple[str, Mapping[str, str], bytes]:
-    """What does not depend on the message: URL, headers, sender."""
-    user, secret = settings.api_key_sid or settings.account_sid, settings.api_key_secret or settings.auth_tokens[0]
-    basic = base64.b64encode(f"{user}:{secret.get_secret_value()}".encode()).decode()
-    url = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
-    name, value = ("From", settings.sender or "")
-    if settings.messaging_service_sid is not None:
-        name, value = "MessagingServiceSid", settings.messaging_service_sid
-    headers = {"authorization": f"Basic {basic}", "content-type": twilio.FORM}
-    return url, MappingProxyType(headers), forms.encode([(name, value)])  # shared by all requests
-
-
-@lru_cache(maxsize=64)
-def _callback_parts(base: str, settings: TwilioSmsSettings) -> tuple[bytes, bytes]:
-    """What stands before and after a message's reference in StatusCallback."""
-    return forms.quote(base), forms.quote(f"#{settings.callback_overrides}") if settings.callback_overrides else b""
-
-
-@lru_cache(maxsize=64)
-def _callback_secrets(settings: TwilioSmsSettings) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    tokens = tuple(secret.get_secret_value().encode() for secret in settings.auth_tokens)
-    return tokens, tuple(secret.get_secret_value().encode() for secret in settings.shared_keys)
-
-
 class TwilioSms(Adapter):
     name = "twilio_sms"
     channel = Channel.SMS
@@ -179,12 +177,10 @@ class TwilioSms(Adapter):
     signs_callbacks = True
 
     def build_request(self, message: Message, settings: TwilioSmsSettings, ctx: Context) -> HttpRequest:
-        url, headers, sender = _prepared(settings)
+        url, headers, sender = settings.request_head
         form = b"To=%b&%b&Body=%b" % (forms.quote(message.address), sender, forms.quote(message.text))
         if ctx.callback_url is not None:
-            base, slash, reference = ctx.callback_url.rpartition("/")
-            start, end = _callback_parts(base + slash, settings)
-            form += b"&StatusCallback=%b%b%b" % (start, forms.quote(reference), end)
+            form += b"&StatusCallback=%b%b" % (forms.quote(ctx.callback_url), settings.overrides_tail)
         if message.ttl_seconds is not None:
             low, high = _VALIDITY
             form += b"&ValidityPeriod=%d" % min(max(message.ttl_seconds, low), high)
@@ -202,7 +198,7 @@ class TwilioSms(Adapter):
         return defaults.classify(response)
 
     def verify_callback(self, callback: Callback, settings: TwilioSmsSettings, now: dt.datetime) -> str:
-        tokens, shared = _callback_secrets(settings)
+        tokens, shared = settings.signing_secrets
         return twilio.authenticate(callback, tokens, shared)
 
     def parse_callback(self, callback: Callback) -> list[ProviderEvent]:

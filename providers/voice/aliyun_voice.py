@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from functools import lru_cache
+from functools import cached_property
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -127,6 +127,26 @@ class AliyunVoiceSettings(ProviderSettings):
             raise ValueError("must have no path: the signature is over /")
         return value
 
+    @cached_property
+    def request_parts(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What does not depend on the message: the headers to sign and the query's parameters."""
+        headers = {
+            "host": urlsplit(self.base_url).netloc,
+            "x-acs-action": _ACTION,
+            "x-acs-version": _VERSION,
+            "x-acs-content-sha256": acs3.EMPTY_BODY,
+        }
+        if self.security_token is not None:
+            headers["x-acs-accesskey-id"] = self.access_key_id
+            headers["x-acs-security-token"] = self.security_token.get_secret_value()
+        given = {
+            "CalledShowNumber": self.called_show_number,
+            "PlayTimes": self.play_times,
+            "Volume": self.volume,
+            "Speed": self.speed,
+        }
+        return headers, {name: str(value) for name, value in given.items() if value is not None}
+
 
 class _Answer(msgspec.Struct, rename="pascal"):
     code: str = ""
@@ -147,27 +167,6 @@ _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _REPORT = msgspec.json.Decoder(_Report)
 
 
-@lru_cache(maxsize=64)
-def _prepared(settings: AliyunVoiceSettings) -> tuple[dict[str, str], dict[str, str]]:
-    """What does not depend on the message: the headers to sign and the query's parameters."""
-    headers = {
-        "host": urlsplit(settings.base_url).netloc,
-        "x-acs-action": _ACTION,
-        "x-acs-version": _VERSION,
-        "x-acs-content-sha256": acs3.EMPTY_BODY,
-    }
-    if settings.security_token is not None:
-        headers["x-acs-accesskey-id"] = settings.access_key_id
-        headers["x-acs-security-token"] = settings.security_token.get_secret_value()
-    given = {
-        "CalledShowNumber": settings.called_show_number,
-        "PlayTimes": settings.play_times,
-        "Volume": settings.volume,
-        "Speed": settings.speed,
-    }
-    return headers, {name: str(value) for name, value in given.items() if value is not None}
-
-
 class AliyunVoice(Adapter):
     name = "aliyun_voice"
     channel = Channel.VOICE
@@ -178,7 +177,7 @@ class AliyunVoice(Adapter):
         template = message.template
         if template is None:
             raise ValueError("aliyun_voice needs a provider template")
-        constant, given = _prepared(settings)
+        constant, given = settings.request_parts
         params = given | {
             "CalledNumber": called_number(message.address),
             "OutId": message.reference,
