@@ -363,7 +363,7 @@ def _rules(config: Config) -> Rules:
     dispatch = config.dispatch
     return Rules(
         receipt_window={name: dt.timedelta(hours=each.receipt_window_hours) for name, each in config.providers.items()},
-        resend=frozenset(name for name, each in config.providers.items() if each.on_unknown == "resend"),
+        resend=frozenset((name, stage) for name, each in config.providers.items() for stage in each.resends()),
         backoff_base=dt.timedelta(seconds=dispatch.backoff_base_seconds),
         backoff_cap=dt.timedelta(seconds=dispatch.backoff_cap_seconds),
         max_tries=dispatch.max_tries,

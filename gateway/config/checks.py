@@ -72,18 +72,17 @@ def _lease(dispatch: Dispatch | None, path: Path, provider: Provider) -> Iterato
 
 
 def _abilities(path: Path, provider: Provider, adapter: Adapter) -> Iterator[Problem]:
-    at = (*path, "on_unknown")
-    if provider.on_unknown is OnUnknown.RESEND and not adapter.replaces:
-        yield problem(at, ProblemReason.CANNOT_RESEND, f"with {adapter.name} a repeat would be a second message")
-    if provider.on_unknown is OnUnknown.LOOKUP and not _looks_up(adapter):
-        yield problem(at, ProblemReason.CANNOT_LOOK_UP, f"{adapter.name} cannot ask what became of a message")
+    stages = ((("on_unknown_stages", stage.value), what) for stage, what in provider.on_unknown_stages.items())
+    for at, what in ((("on_unknown",), provider.on_unknown), *stages):
+        if what is OnUnknown.RESEND and not adapter.replaces:
+            message = f"with {adapter.name} a repeat would be a second message"
+            yield problem((*path, *at), ProblemReason.CANNOT_RESEND, message)
+        if what is OnUnknown.LOOKUP:
+            message = f"{adapter.name} cannot ask what became of a message"
+            yield problem((*path, *at), ProblemReason.CANNOT_LOOK_UP, message)
     if adapter.receipts and not provider.callback_tokens:
         message = f"{adapter.name} sends receipts: their path needs a token"
         yield problem((*path, "callback_tokens"), ProblemReason.NO_CALLBACK_TOKEN, message)
-
-
-def _looks_up(adapter: Adapter) -> bool:
-    return getattr(type(adapter), "build_lookup", None) is not getattr(Adapter, "build_lookup", None)
 
 
 def _mappings(entries: Mapping[str, Entry], path: Path, provider: Provider, adapter: Adapter) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from pydantic import Field, InstanceOf, ValidationInfo, field_validator
 from gateway.config.base import Count, Seconds, Section, Token
 from gateway.config.problems import ProblemReason, misfit
 from providers.contract import ProviderSettings
+from schemas.vocabulary import Stage
 
 ProviderName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 ANY = "*"
@@ -20,7 +21,7 @@ class OnUnknown(StrEnum):
 
     WAIT = "wait"  # for the receipt, at most the receipt window
     RESEND = "resend"  # only where a repeat replaces the first on the screen
-    LOOKUP = "lookup"  # ask the provider
+    LOOKUP = "lookup"  # ask the provider: refused as long as no adapter can
 
 
 class TemplateCode(Section):
@@ -34,7 +35,7 @@ class TemplateCode(Section):
 class Provider(Section):
     """Its name is a label of the metrics.  Of `callback_tokens` the first is current, the others still open the path.
 
-    `concurrency` and the rate count for each process.  `templates` go by template, stage and locale; "*" stands for
+    `on_unknown_stages` says where a stage differs.  `concurrency` and the rate count for each process.  `templates` go by template, stage and locale; "*" stands for
     every stage or every locale.
     """
 
@@ -48,9 +49,16 @@ class Provider(Section):
     total_timeout_seconds: Seconds = 12.0
     receipt_window_hours: Annotated[float, Field(gt=0, le=24 * 31)] = 72.0
     on_unknown: OnUnknown = OnUnknown.WAIT
+    on_unknown_stages: dict[Stage, OnUnknown] = Field(default_factory=dict)
     ttl_seconds: Annotated[int, Field(ge=1, le=2_419_200)] | None = None
     callback_tokens: tuple[Token, ...] = ()
     templates: dict[str, dict[str, dict[str, TemplateCode]]] = Field(default_factory=dict)
+
+    def resends(self) -> frozenset[Stage]:
+        """The stages whose unknown messages are sent again."""
+        return frozenset(
+            stage for stage in Stage if self.on_unknown_stages.get(stage, self.on_unknown) is OnUnknown.RESEND
+        )
 
     @field_validator("burst")
     @classmethod

@@ -49,9 +49,9 @@ with i as (
            stage_key, template, lane, ladder, send_at, not_after, state_as_of, $5, topic, partition, "offset", sealed
     from i
 ), living as (
-    insert into live (id, subject, lender, source, request_id, lane, ladder, not_after, state, reason, seq, at,
+    insert into live (id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at,
                       resume_at)
-    select id, subject, lender, source, request_id, lane, ladder, not_after, state, reason, 1, at, resume_at
+    select id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, 1, at, resume_at
     from i where queue <> 'none'
 ), ended as (
     insert into ending (reminder, state, reason, seq, at) select id, state, reason, 1, at from i where queue = 'none'

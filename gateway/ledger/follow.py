@@ -23,6 +23,7 @@ LADDER_LETTER: Final[dict[Channel, str]] = {Channel.SMS: "s", Channel.PUSH: "p",
 LADDER_CHANNEL: Final = {letter: channel for channel, letter in LADDER_LETTER.items()}
 
 _OUTSIDE_WINDOW_DELAY: Final = dt.timedelta(minutes=30)
+_MOST_TRIES: Final = 1000
 
 _NEXT_CONTACT: Final = frozenset({Failure.BAD_RECIPIENT, Failure.UNREACHABLE, Failure.BAD_CONTENT})
 _DEFER: Final = frozenset({Failure.TRANSIENT, Failure.THROTTLED, Failure.OUTSIDE_WINDOW, Failure.BAD_CONFIG})
@@ -59,7 +60,8 @@ class Attempt(Struct, gc=False):
 class Situation(Struct, gc=False):
     """One reminder with everything a move depends on.  `queue` is None once it has ended.
 
-    Read for one transaction and owned by it.  `resume_at` is when a held one was to go.
+    Read for one transaction and owned by it.  `resume_at` is when a held one was to go; `unsettled` whether the outcome
+    of one of its attempts was unknown.
     """
 
     id: int
@@ -67,6 +69,7 @@ class Situation(Struct, gc=False):
     lender: str
     source: str
     request_id: str
+    stage: str
     lane: Lane
     ladder: str
     not_after: dt.datetime
@@ -84,6 +87,7 @@ class Situation(Struct, gc=False):
     token: int | None = None
     attempts: tuple[Attempt, ...] = ()
     resume_at: dt.datetime | None = None
+    unsettled: bool = False
 
     def find(self, attempt: int) -> Attempt | None:
         return next((each for each in self.attempts if each.id == attempt), None)
@@ -109,11 +113,15 @@ class Move(Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The numbers behind the moves.  `receipt_window` and `resend` are by provider name."""
+    """The numbers behind the moves.  `receipt_window` is by provider, `resend` by provider and stage.
+
+    `max_tries` bounds how often something may be sent again that was taken, or may have been.  What certainly was not
+    is tried until `not_after`.
+    """
 
     receipt_window: Mapping[str, dt.timedelta] = field(default_factory=dict)
     default_receipt_window: dt.timedelta = dt.timedelta(hours=72)
-    resend: frozenset[str] = frozenset()
+    resend: frozenset[tuple[str, str]] = frozenset()
     backoff_base: dt.timedelta = dt.timedelta(seconds=30)
     backoff_cap: dt.timedelta = dt.timedelta(hours=1)
     max_tries: int = 8
@@ -166,8 +174,10 @@ def after_attempt(
         return _correction(was, attempt, now)
     if attempt.state in REACHED:
         return _end(was, ReminderState.DELIVERED, None, now)
-    if attempt.id != was.attempt or was.state not in (ReminderState.SENDING, ReminderState.AWAITING):
+    if attempt.id != was.attempt:
         return None
+    if was.state not in (ReminderState.SENDING, ReminderState.AWAITING):
+        return _before_resend(was, attempt, now, rules, retry_after, jitter)
     if attempt.state in (AttemptState.ACCEPTED, AttemptState.SENT):
         return _await(was, None, now, rules.window(attempt.provider))
     if attempt.state is AttemptState.UNKNOWN:
@@ -177,37 +187,60 @@ def after_attempt(
     return None
 
 
+def _before_resend(
+    was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float
+) -> Move | None:
+    """The outcome of an unknown attempt comes while its repeat is scheduled or held: then there is none to make."""
+    if attempt.state in (AttemptState.ACCEPTED, AttemptState.SENT):
+        return _await(was, None, now, rules.window(attempt.provider))
+    if attempt.state in FAILED or (attempt.state in NO_CONTACT and attempt.failure not in _DEFER):
+        return _after_failure(was, attempt, now, rules, retry_after, jitter)
+    return None  # what certainly was not sent is scheduled already
+
+
+def _may_resend(was: Situation, attempt: Attempt, rules: Rules) -> bool:
+    return (attempt.provider, was.stage) in rules.resend and was.closed is None and was.tries < rules.max_tries
+
+
 def _after_unknown(was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, jitter: float) -> Move:
-    may_resend = attempt.provider in rules.resend and was.closed is None and was.tries < rules.max_tries
-    if may_resend:
-        return _schedule(was, now, Reason.RETRY, _backoff(was, now, rules, None, jitter), was.rung, was.tries + 1)
+    if _may_resend(was, attempt, rules):
+        return _schedule(was, now, Reason.RETRY, _backoff(was, now, rules, None, jitter), was.rung, _another(was))
     return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(attempt.provider))
 
 
 def _after_failure(
     was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float
 ) -> Move:
+    failure = attempt.failure
     if any(other.state in OPEN for other in was.attempts if other.id != attempt.id):
-        # An earlier attempt (of a resend) may still have arrived: nothing else leaves until it is settled.
+        # An earlier attempt (of a resend) may still have arrived: nothing but another repeat leaves until it is settled.
+        if attempt.state in NO_CONTACT and failure in _DEFER and _may_resend(was, attempt, rules):
+            at = _backoff(was, now, rules, retry_after, jitter)
+            return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
         return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(attempt.provider))
     if was.closed is not None:
         if all(each.state in NO_CONTACT for each in was.attempts):
             return _end(was, ReminderState.CANCELLED, was.closed, now)
         return _end(was, ReminderState.UNDELIVERED, Reason.LADDER_CLOSED, now)
-    failure = attempt.failure
     if failure is Failure.OPTED_OUT:
         return _end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
     if failure is Failure.BUG:
         return hold(was, Reason.BUG, now, was.not_after)
     if attempt.state is AttemptState.DECLINED:
         return _next_contact(was, now)
-    spent = was.tries + 1 >= rules.max_tries and failure is not Failure.BAD_CONFIG
+    # What certainly was not taken costs nobody anything to try again; what was taken and failed may have rung a phone.
+    spent = attempt.state in FAILED and was.tries + 1 >= rules.max_tries
     if failure in _DEFER and not spent:
         at = _backoff(was, now, rules, retry_after, jitter)
         if failure is Failure.OUTSIDE_WINDOW and retry_after is None:
             at = now + _OUTSIDE_WINDOW_DELAY * (1 + jitter)
-        return _schedule(was, now, Reason.RETRY, at, was.rung, was.tries + 1)
+        return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
     return _next_contact(was, now)
+
+
+def _another(was: Situation) -> int:
+    """The number of tries with one more; beyond the bound it only keeps the backoff at its cap."""
+    return min(was.tries + 1, _MOST_TRIES)
 
 
 def _next_contact(was: Situation, now: dt.datetime) -> Move:
@@ -304,6 +337,14 @@ def expire(was: Situation, now: dt.datetime) -> Move:
     if any(each.state in OPEN for each in was.attempts):
         return window_closed(was, now)
     return _end(was, ReminderState.EXPIRED, Reason.NOT_AFTER, now)
+
+
+def close_open(was: Situation, now: dt.datetime) -> list[Attempt]:
+    """Nobody waits for these attempts any more: they become unconfirmed.  A late last word still corrects them."""
+    closed = [each for each in was.attempts if each.state in OPEN]
+    for each in closed:
+        each.become(AttemptState.UNCONFIRMED, each.failure, None, now)
+    return closed
 
 
 def _end(was: Situation, state: ReminderState, reason: Reason | None, now: dt.datetime) -> Move:

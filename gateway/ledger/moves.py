@@ -9,7 +9,7 @@ and planned again.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -160,9 +160,11 @@ async def apply(
     moves: Iterable[Move],
     attempts: Sequence[AttemptChange] = (),
     refs: Sequence[Ref] = (),
+    changed: Iterable[Situation] = (),
 ) -> None:
     """Writes moves, at most one per reminder, changes of attempts, at most one each, and providers' message ids.
 
+    `changed` are the reminders whose attempts change, also where they do not move themselves.
     Raises LostGuard when something no longer fits; then nothing is kept.  Message ids are kept in any order of arrival.
     """
     advance: list[Move] = []
@@ -171,7 +173,8 @@ async def apply(
     for move in moves:
         (correct if move.correction else end if move.queue is None else advance).append(move)
     riders = _Riders([(*change, change[1] not in _STILL_OPEN) for change in attempts], sorted(set(refs)))
-    await _note_unsettled(connection, advance, end)
+    touched = {move.was.id: move.was for move in (*advance, *end)} | {each.id: each for each in changed}
+    await _note_unsettled(connection, touched.values(), {move.was.id for move in end})
     if advance:
         await _run(connection, _ADVANCE, [_advance_row(move) for move in advance], riders)
     if end:
@@ -184,15 +187,24 @@ async def apply(
         await connection.execute(_FREE_STAGE, free)
 
 
-async def _note_unsettled(connection: Connection, advance: Sequence[Move], end: Sequence[Move]) -> None:
-    unknown = Reason.OUTCOME_UNKNOWN
-    enter = [each for each in advance if each.reason is unknown and each.was.reason is not unknown]
+async def _note_unsettled(connection: Connection, touched: Iterable[Situation], ended: Collection[int]) -> None:
+    """Keeps the list of living reminders that have an attempt of unknown outcome."""
+    enter, leave = [], []
+    for each in touched:
+        alive = each.queue is not None and each.id not in ended
+        unknown = alive and any(attempt.state is AttemptState.UNKNOWN for attempt in each.attempts)
+        if unknown and not each.unsettled:
+            enter.append(each)
+        elif each.unsettled and not unknown:
+            leave.append(each.id)
     if enter:
-        await connection.execute(_UNSETTLED, [each.was.id for each in enter], [each.now for each in enter])
-    leave = [each.was.id for each in advance if each.was.reason is unknown and each.reason is not unknown]
-    leave += [each.was.id for each in end if each.was.reason is unknown]
+        await connection.execute(_UNSETTLED, [each.id for each in enter], [_since(each) for each in enter])
     if leave:
         await connection.execute(_SETTLED, leave)
+
+
+def _since(was: Situation) -> dt.datetime:
+    return min(each.intended_at for each in was.attempts if each.state is AttemptState.UNKNOWN)
 
 
 @dataclass(slots=True)

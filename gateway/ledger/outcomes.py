@@ -96,7 +96,7 @@ async def record(
             planned.append(move)
     changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     refs = [(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None]
-    await moves.apply(connection, planned, changes, refs)
+    await moves.apply(connection, planned, changes, refs, [found[each] for each in changed])
     return Recorded(frozenset(change[0] for change in changes), planned)
 
 
@@ -107,6 +107,7 @@ async def settle(
     await subjects.lock_reminders(connection, [verdict.reminder for verdict in verdicts])
     found = await situations.read(connection, [verdict.reminder for verdict in verdicts])
     planned: list[Move] = []
+    changes: list[moves.AttemptChange] = []
     kept: list[Verdict] = []
     for verdict in verdicts:
         was = found[verdict.reminder]
@@ -115,6 +116,7 @@ async def settle(
         kept.append(verdict)
         if verdict.expire:
             planned.append(follow.expire(was, now))
+            changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif verdict.suppress is not None:
             planned.append(follow.suppress(was, verdict.suppress, now))
         elif verdict.hold is not None:
@@ -122,7 +124,7 @@ async def settle(
             planned.append(follow.hold(was, verdict.hold, now, recheck))
         else:
             planned.append(follow.defer(was, now, verdict.defer_until or now))
-    await moves.apply(connection, planned)
+    await moves.apply(connection, planned, changes)
     if kept:
         await connection.execute(
             _DECISIONS,
@@ -163,7 +165,8 @@ async def _take_back(
     await subjects.lock_reminders(connection, list(tokens))
     planned = []
     changes = []
-    for was in (await situations.read(connection, tokens)).values():
+    found = await situations.read(connection, tokens)
+    for was in found.values():
         if was.worker != worker or was.token != tokens[was.id]:
             continue
         current = None if was.attempt is None else was.find(was.attempt)
@@ -176,5 +179,5 @@ async def _take_back(
             move = follow.after_attempt(was, current, now, rules, jitter=jitter())
             if move is not None:
                 planned.append(move)
-    await moves.apply(connection, planned, changes)
+    await moves.apply(connection, planned, changes, changed=found.values())
     return planned

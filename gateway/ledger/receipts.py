@@ -209,9 +209,10 @@ class _Plan:
     planned: dict[int, Move]
     engaged: list[tuple[Any, ...]]
     refs: list[moves.Ref]
+    changed: list[Situation]
 
     async def write(self, connection: Connection) -> None:
-        await moves.apply(connection, self.planned.values(), self.changes, self.refs)
+        await moves.apply(connection, self.planned.values(), self.changes, self.refs, self.changed)
         if self.engaged:
             await connection.execute(_ENGAGE, *_columns(self.engaged))
 
@@ -226,7 +227,7 @@ async def _plan(
     owners = await _owners(connection, [each for each in receipts if each.disposition is None])
     await subjects.lock(connection, {owner[1] for owner in owners.values()})
     found = await situations.read(connection, {owner[0] for owner in owners.values()})
-    plan = _Plan([], [], {}, [], [])
+    plan = _Plan([], [], {}, [], [], [])
     changed: dict[int, dict[int, Attempt]] = {}
     for receipt in receipts:
         owner = owners.get(receipt.id)
@@ -250,6 +251,7 @@ async def _plan(
                 changed.setdefault(was.id, {})[attempt.id] = attempt
         plan.disposed.append(Disposed(receipt, disposition, attempt.id, since))
     plan.changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
+    plan.changed = [found[each] for each in changed]
     plan.planned = _moves(found, changed, now, rules, jitter)
     return plan
 

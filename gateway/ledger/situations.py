@@ -10,7 +10,7 @@ from gateway.ledger.follow import Attempt, Queue, Situation
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
 
 _LIVING: Final = """
-select l.id, l.subject, l.lender, l.source, l.request_id, l.lane, l.ladder, l.not_after,
+select l.id, l.subject, l.lender, l.source, l.request_id, l.stage, l.lane, l.ladder, l.not_after,
        l.state, l.reason, l.seq, l.at, l.rung, l.tries, l.rescues, l.attempt, l.closed, c.worker, c.token, l.attempts,
        l.resume_at, a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at
 from unnest($1::bigint[]) as i(id)
@@ -20,7 +20,8 @@ left join attempt a on a.id = l.attempt
 """
 
 _ENDED: Final = """
-select r.id, r.subject, r.lender, r.source, r.request_id, r.lane, r.ladder, r.not_after, e.state, e.reason, e.seq, e.at
+select r.id, r.subject, r.lender, r.source, r.request_id, r.stage, r.lane, r.ladder, r.not_after,
+       e.state, e.reason, e.seq, e.at
 from unnest($1::bigint[]) as i(id)
 join ending e on e.reminder = i.id
 join reminder r on r.id = i.id
@@ -38,6 +39,7 @@ CHANNEL: Final = {channel.value: channel for channel in Channel}
 FAILURE: Final[dict[str | None, Failure | None]] = {None: None} | {failure.value: failure for failure in Failure}
 REASON: Final[dict[str | None, Reason | None]] = {None: None} | {reason.value: reason for reason in Reason}
 LANE: Final = {lane.value: lane for lane in Lane}
+_UNKNOWN: Final = AttemptState.UNKNOWN.value
 
 
 async def attempts_of(connection: Connection, reminders: Iterable[int]) -> dict[int, list[Attempt]]:
@@ -60,14 +62,14 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
     histories = []
     for row in await connection.fetch(_LIVING, list(wanted)):
         (
-            id_, subject, lender, source, request_id, lane, ladder, not_after, state, reason, seq, at, rung, tries,
-            rescues, attempt, closed, worker, token, made, resume_at, a_rung, channel, provider, a_state, intended_at,
+            id_, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at, rung,
+            tries, rescues, attempt, closed, worker, token, made, resume_at, a_rung, channel, provider, a_state, intended_at,
             failure, final_at,
         ) = row  # fmt: skip
         if made > 1:
             histories.append(id_)
         situations[id_] = Situation(
-            id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
+            id_, subject, lender, source, request_id, stage, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, queue_of(state, worker),
             rung, tries, rescues, attempt, REASON[closed], worker, token,
             (
@@ -79,6 +81,7 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
             if made == 1
             else (),
             resume_at,
+            a_state == _UNKNOWN,
         )  # fmt: skip
     if ended := wanted - situations.keys():
         situations |= await _ended(connection, ended)
@@ -86,15 +89,16 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
     if histories:
         for id_, attempts in (await attempts_of(connection, histories)).items():
             situations[id_].attempts = tuple(attempts)
+            situations[id_].unsettled = any(each.state is AttemptState.UNKNOWN for each in attempts)
     return situations
 
 
 async def _ended(connection: Connection, reminders: Iterable[int]) -> dict[int, Situation]:
     found = {}
     for row in await connection.fetch(_ENDED, list(reminders)):
-        id_, subject, lender, source, request_id, lane, ladder, not_after, state, reason, seq, at = row
+        id_, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at = row
         found[id_] = Situation(
-            id_, subject, lender, source, request_id, LANE[lane], ladder, not_after,
+            id_, subject, lender, source, request_id, stage, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, None,
         )  # fmt: skip
     return found

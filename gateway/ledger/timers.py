@@ -8,8 +8,7 @@ from typing import Final
 from gateway.ledger import follow, freezes, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Queue, Rules, Situation
-from gateway.ledger.states import OPEN
-from schemas.vocabulary import AttemptState, Reason, ReminderState
+from schemas.vocabulary import Reason, ReminderState
 
 _RIPE: Final = """
 select t.id, l.subject from timer t join live l on l.id = t.id where t.at <= $1 order by t.at, t.id limit $2
@@ -32,14 +31,11 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
         if was.queue is not Queue.TIMER or was.at > now:
             continue
         if was.state is ReminderState.AWAITING:
-            move = follow.window_closed(was, now)
-            for each in was.attempts:
-                if each.state in OPEN:
-                    each.become(AttemptState.UNCONFIRMED, each.failure, None, now)
-                    changes.append(moves.change_of(each, now))
-            planned.append(move)
+            planned.append(follow.window_closed(was, now))
+            changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif now >= was.not_after:
             planned.append(follow.expire(was, now))
+            changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif was.id in frozen:
             planned.append(follow.hold(was, Reason.FROZEN, now, now + rules.freeze_recheck))
         elif was.subject in held:

@@ -13,7 +13,6 @@ import pytest
 from gateway.config import LEASE_MARGIN_SECONDS, ConfigError, Problem, ProblemReason, load
 from gateway.content import DEFAULT_TEMPLATES
 from gateway.dispatch import send
-from providers.contract import Adapter
 from tests.unit.config.case import Case, key
 
 Edit = Callable[[Case], None]
@@ -319,14 +318,11 @@ def test_templates_that_cannot_be_read_are_a_problem(case: Case, tmp_path: Path)
     assert case.found() == {("templates_path", "bad_templates")}
 
 
-def test_an_adapter_that_looks_up_may(case: Case) -> None:
-    class Asking(type(case.adapters["bell"])):  # type: ignore[misc]  # a class made at run time
-        def build_lookup(self) -> None: ...
-
-    case.adapters["bell"] = Asking()
-    assert isinstance(case.adapters["bell"], Adapter)
-    case.put("providers/bells/on_unknown", "lookup")
-    assert case.load().providers["bells"].on_unknown == "lookup"
+def test_a_stage_may_differ_in_what_it_does_about_unknown_messages(case: Case) -> None:
+    case.put("providers/bells/on_unknown_stages", {"due": "lookup", "d7": "wait"})
+    assert case.found() == {("providers.bells.on_unknown_stages.due", "cannot_look_up")}
+    case.put("providers/bells/on_unknown_stages", {"sometime": "wait"})
+    assert {path for path, _ in case.found()} == {"providers.bells.on_unknown_stages.sometime"}
 
 
 def test_the_margin_of_a_lease_covers_what_sending_needs() -> None:

@@ -17,7 +17,7 @@ from schemas.vocabulary import ReminderState as R
 
 NOW = dt.datetime(2026, 3, 2, 9, 0, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
-RULES = Rules(resend=frozenset({"push-1"}), receipt_window={"sms-1": 24 * HOUR})
+RULES = Rules(resend=frozenset({("push-1", "due")}), receipt_window={"sms-1": 24 * HOUR})
 PROVIDER = {Channel.SMS: "sms-1", Channel.PUSH: "push-1", Channel.VOICE: "voice-1"}
 QUEUES = {
     R.SCHEDULED: [Queue.DUE, Queue.CLAIM],
@@ -36,7 +36,8 @@ def attempt(state: A, rung: int = 0, ladder: str = "s", id_: int = 1, failure: F
 
 def situation(state: R = R.SENDING, *attempts: Attempt, ladder: str = "s", **more: object) -> Situation:
     values: dict[str, object] = {
-        "id": 5, "subject": b"s" * 16, "lender": "acme", "source": "core", "request_id": "r-1", "lane": Lane.BULK,
+        "id": 5, "subject": b"s" * 16, "lender": "acme", "source": "core", "request_id": "r-1", "stage": "due",
+        "lane": Lane.BULK,
         "ladder": ladder, "not_after": NOW + 8 * HOUR, "state": state, "reason": None, "seq": 3, "at": NOW - HOUR,
         "queue": None if state.final else QUEUES[state][0], "attempts": attempts,
         "attempt": attempts[-1].id if attempts else None, "rung": attempts[-1].rung if attempts else 0,
@@ -159,10 +160,93 @@ def test_who_declined_is_not_called_again_after_another_contact_either() -> None
     assert (move.state, move.rung) == (R.SCHEDULED, 3)
 
 
-def test_when_the_tries_are_spent_the_next_contact_is_taken() -> None:
-    assert after(A.REJECTED, Failure.THROTTLED, tries=RULES.max_tries - 1).rung == 1
-    assert after(A.REJECTED, Failure.THROTTLED, tries=RULES.max_tries - 2).rung == 0
-    assert after(A.REJECTED, Failure.BAD_CONFIG, tries=RULES.max_tries + 50).rung == 0  # it waits for an operator
+DEFERRED = [Failure.TRANSIENT, Failure.THROTTLED, Failure.OUTSIDE_WINDOW, Failure.BAD_CONFIG]
+
+
+@pytest.mark.parametrize("failure", DEFERRED)
+@pytest.mark.parametrize("state", sorted(NO_CONTACT))
+def test_what_was_certainly_not_taken_is_tried_until_its_time_is_over(failure: Failure, state: A) -> None:
+    """A night without a provider says nothing about the borrower's number."""
+    for tries in (0, RULES.max_tries, 500, 30_000):
+        move = after(state, failure, tries=tries)
+        assert (move.state, move.reason, move.rung) == LATER
+        assert move.tries <= 1000
+
+
+@pytest.mark.parametrize("failure", DEFERRED)
+@pytest.mark.parametrize("state", [A.UNDELIVERED, A.NO_ANSWER, A.BUSY, A.TTL_EXPIRED])
+def test_what_was_taken_and_failed_is_not_tried_for_ever(failure: Failure, state: A) -> None:
+    """Somebody's phone may have rung each time."""
+    assert after(state, failure, tries=RULES.max_tries - 2).rung == 0
+    assert after(state, failure, tries=RULES.max_tries - 1).rung == 1
+
+
+# --- repeats of what may have arrived ---------------------------------------------------------------------------------
+
+
+def repeated(second: A, failure: Failure | None = None, **more: object) -> Move | None:
+    """A push of unknown outcome was sent again, and the repeat has become `second`."""
+    first = attempt(A.UNKNOWN, 0, "ps", 1)
+    own = attempt(second, 0, "ps", 2, failure)
+    return follow.after_attempt(situation(R.SENDING, first, own, ladder="ps", **more), own, NOW, RULES)
+
+
+@pytest.mark.parametrize("state", sorted(NO_CONTACT))
+@pytest.mark.parametrize("failure", DEFERRED)
+def test_a_repeat_that_did_not_leave_is_tried_again(state: A, failure: Failure) -> None:
+    move = repeated(state, failure)
+    assert move is not None
+    assert (move.state, move.reason, move.rung, move.tries) == (R.SCHEDULED, Reason.RETRY, 0, 1)
+    spent = repeated(state, failure, tries=RULES.max_tries)
+    assert spent is not None
+    assert (spent.state, spent.reason) == (R.AWAITING, Reason.OUTCOME_UNKNOWN)
+
+
+@pytest.mark.parametrize("failure", sorted(set(Failure) - set(DEFERRED)))
+def test_a_repeat_that_was_refused_leaves_the_first_to_be_settled(failure: Failure) -> None:
+    move = repeated(A.REJECTED, failure)
+    assert move is not None
+    assert (move.state, move.reason, move.rung) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
+
+
+def test_no_stage_but_those_that_say_so_is_sent_again() -> None:
+    own = attempt(A.UNKNOWN, ladder="p")
+    for stage, state in (("due", R.SCHEDULED), ("overdue_late", R.AWAITING)):
+        move = follow.after_attempt(situation(R.SENDING, own, ladder="p", stage=stage), own, NOW, RULES)
+        assert move is not None
+        assert move.state is state
+
+
+@pytest.mark.parametrize("state", [R.SCHEDULED, R.HELD])
+@pytest.mark.parametrize("word", [A.ACCEPTED, A.SENT])
+def test_a_late_acceptance_calls_the_repeat_off(state: R, word: A) -> None:
+    own = attempt(word, ladder="p")
+    move = follow.after_attempt(situation(state, own, ladder="p", reason=Reason.RETRY), own, NOW, RULES)
+    assert move is not None
+    assert (move.state, move.reason, move.queue) == (R.AWAITING, None, Queue.TIMER)
+
+
+@pytest.mark.parametrize("state", [R.SCHEDULED, R.HELD])
+def test_a_late_refusal_decides_instead_of_the_repeat(state: R) -> None:
+    def late(failure: Failure, word: A = A.REJECTED) -> Move | None:
+        own = attempt(word, ladder="ps", failure=failure)
+        return follow.after_attempt(situation(state, own, ladder="ps", reason=Reason.RETRY), own, NOW, RULES)
+
+    opted_out, dead, busy = late(Failure.OPTED_OUT), late(Failure.BAD_RECIPIENT), late(Failure.THROTTLED)
+    assert opted_out is not None
+    assert (opted_out.state, opted_out.reason) == (R.SUPPRESSED, Reason.OPTED_OUT)
+    assert dead is not None
+    assert (dead.state, dead.reason, dead.rung) == (R.SCHEDULED, Reason.NEXT_CONTACT, 1)
+    assert busy is None  # the repeat is scheduled already, and now it is an ordinary try
+
+
+def test_what_is_not_waited_for_any_more_is_unconfirmed() -> None:
+    settled = attempt(A.REJECTED, 0, "pp", 1)
+    open_ = [attempt(state, 0, "pp", n + 2) for n, state in enumerate(sorted(OPEN))]
+    was = situation(R.AWAITING, settled, *open_, ladder="pp")
+    assert follow.close_open(was, NOW) == open_
+    assert {each.state for each in open_} == {A.UNCONFIRMED}
+    assert settled.state is A.REJECTED
 
 
 # --- backoff ----------------------------------------------------------------------------------------------------------
@@ -360,7 +444,7 @@ def test_whatever_an_attempt_became(was: Situation, which: int, jitter: float, w
         assert move.reason is not Reason.NEXT_CONTACT
         assert move.rung == was.rung
         if not was.state.final:
-            assert move.state in (R.AWAITING, R.SENDING) or own.provider in RULES.resend
+            assert move.state in (R.AWAITING, R.SENDING) or (own.provider, was.stage) in RULES.resend
     if own.id != was.attempt and not was.state.final:
         assert move.state is R.DELIVERED
     if move.state is R.DELIVERED:

@@ -211,6 +211,7 @@ SCHEDULED = Situation(
     lender="acme",
     source="loans",
     request_id="r",
+    stage="due",
     lane=Lane.BULK,
     ladder="spv",
     not_after=NOW + dt.timedelta(days=1),

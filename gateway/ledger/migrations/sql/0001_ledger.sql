@@ -131,6 +131,7 @@ create table live (
     lender text not null,
     source text not null,
     request_id text not null,
+    stage text not null,
     lane lane not null,
     ladder text not null,
     not_after timestamptz not null,
