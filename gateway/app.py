@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from gateway import internal
 from gateway.clock import AnchoredClock
-from gateway.config import Config, Role
+from gateway.config import Config, Lender, Role
 from gateway.config import Provider as ProviderConfig
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
 from gateway.dispatch.dispatcher import Dispatcher, Limits
@@ -112,7 +112,14 @@ class Application:
         database = await self._open_database()
         clock = AnchoredClock(await _database_time(database))
 
-        worker = Worker(database, config.dispatch.lease_seconds, config.dispatch.heartbeat_seconds, self.metrics)
+        worker = Worker(
+            database,
+            clock,
+            config.dispatch.lease_seconds,
+            config.dispatch.heartbeat_seconds,
+            self.metrics,
+            relays=Role.RELAY in config.roles,
+        )
         await worker.start()
         self._lifecycle.on_stop("worker", worker.stop, shutdown.leave_seconds)
 
@@ -224,7 +231,9 @@ class Application:
         await publisher.start()
         self._lifecycle.on_stop("producer", publisher.stop, config.shutdown.leave_seconds)
         topics = {EVENTS_TOPIC: config.kafka.events_topic, DEADLETTERS_TOPIC: config.kafka.deadletters_topic}
-        relay = Relay(database, worker, publisher, topics, self.metrics, clock.now)
+        # A process whose heart has missed two beats has no share in the publishing.
+        alive_for = dt.timedelta(seconds=config.dispatch.lease_seconds - 2.5 * config.dispatch.heartbeat_seconds)
+        relay = Relay(database, worker, publisher, topics, self.metrics, clock.now, alive_for)
         if Role.RELAY in config.roles:
             await relay.start()
             seconds = config.shutdown.flush_seconds
@@ -347,6 +356,7 @@ class Application:
             self.metrics,
             self.fatal,
             settings.watchdog_seconds,
+            config.kafka.rebalance_timeout_seconds,
         )
 
 
@@ -368,6 +378,7 @@ def _rules(config: Config) -> Rules:
         backoff_cap=dt.timedelta(seconds=dispatch.backoff_cap_seconds),
         max_tries=dispatch.max_tries,
         max_rescues=dispatch.max_rescues,
+        routes={name: _routes(each) for name, each in config.lenders.items()},
     )
 
 
@@ -386,12 +397,11 @@ def _retries(config: Config) -> Retries:
 
 
 def _lenders(config: Config) -> dict[str, LenderRoutes]:
-    return {
-        name: LenderRoutes(
-            each.name, each.default_locale, {Channel(channel): provider for channel, provider in each.routes.items()}
-        )
-        for name, each in config.lenders.items()
-    }
+    return {name: LenderRoutes(each.name, each.default_locale, _routes(each)) for name, each in config.lenders.items()}
+
+
+def _routes(lender: Lender) -> dict[Channel, str]:
+    return {Channel(channel): provider for channel, provider in lender.routes.items()}
 
 
 def _templates(provider: ProviderConfig) -> dict[tuple[str, str, str], TemplateMapping]:
@@ -406,6 +416,8 @@ def _consumer_options(config: Config) -> dict[str, Any]:
         "enable_auto_commit": False,
         # Never guess a place to start: an unknown or lost offset raises, and intake decides, loudly.
         "auto_offset_reset": "none",
+        # What an upstream's transaction has taken back was never said.
+        "isolation_level": "read_committed",
         "max_poll_records": kafka.max_poll_records,
         "session_timeout_ms": int(kafka.session_timeout_seconds * 1000),
         "heartbeat_interval_ms": int(kafka.session_timeout_seconds * 1000 / 5),
@@ -420,7 +432,7 @@ async def _producer(config: Config) -> AIOKafkaProducer:
         **config.kafka.client_options(),
         "acks": "all",
         "max_batch_size": 256 * 1024,
-        "request_timeout_ms": 10_000,
+        "request_timeout_ms": 5_000,
     }
     producer = AIOKafkaProducer(**options, enable_idempotence=True)
     try:

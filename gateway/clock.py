@@ -29,6 +29,10 @@ class AnchoredClock:
     def now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._ahead + time.monotonic(), dt.UTC)
 
+    def milliseconds(self) -> int:
+        """The same moment as Unix milliseconds."""
+        return int((self._ahead + time.monotonic()) * 1000)
+
 
 class VirtualClock:
     """Stands still until it is moved."""

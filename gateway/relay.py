@@ -59,9 +59,12 @@ class Relay:
         topics: dict[str, str],
         metrics: RelayObserver,
         now: Callable[[], dt.datetime],
-        lease_seconds: float = 10.0,
+        alive_for: dt.timedelta = dt.timedelta(0),
+        lease_seconds: float = 15.0,
+        publish_seconds: float = 6.0,
         poll_seconds: float = 0.25,
     ) -> None:
+        """`publish_seconds` bounds one publish: none is begun that might outlive the lease."""
         self._database = database
         self._worker = worker
         self._publisher = publisher
@@ -69,11 +72,14 @@ class Relay:
         self._metrics = metrics
         self._now = now
         self._lease = dt.timedelta(seconds=lease_seconds)
+        self._publish_seconds = publish_seconds
+        self._alive_for = alive_for
         self._poll_seconds = poll_seconds
         self._wake = asyncio.Event()
         self._shards: list[int] = []
         self._owned_until = 0.0
         self._stopping = False
+        self._failed = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -96,21 +102,24 @@ class Relay:
 
     async def _run(self) -> None:
         while True:
+            self._failed = False
             try:
                 sent = await self._round()
             except Exception as error:
-                # Events wait in the outbox; sending reminders does not wait for Kafka.
                 log.warning("relay_failed", exc_info=error)
-                sent = 0
-                await asyncio.sleep(min(self._poll_seconds * 4, 1.0))
+                sent, self._failed = 0, True
+            if self._failed:
+                # Events wait in the outbox; sending reminders does not wait for Kafka.
                 if self._stopping:
                     return
+                await asyncio.sleep(min(self._poll_seconds * 4, 1.0))
             if sent:
                 continue
             if self._stopping:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_seconds)
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _round(self) -> int:
@@ -120,34 +129,52 @@ class Relay:
             sent += await self._drain(low, high)
         return sent
 
-    async def _own(self) -> None:
+    async def _own(self, *, renew: bool = False) -> None:
         """Renews the leases in time to use them: nothing is published by an owner whose lease may have ended."""
-        if time.monotonic() < self._owned_until - self._lease.total_seconds() / 2:
+        if not renew and time.monotonic() < self._owned_until - self._lease.total_seconds() * 0.7:
             return
         asked = time.monotonic()
         worker = self._worker.lease.id
-        self._shards = await self._database.transaction(lambda c: outbox.acquire(c, worker, self._lease))
+        self._shards = await self._database.transaction(
+            lambda c: outbox.acquire(c, worker, self._lease, self._alive_for)
+        )
         self._owned_until = asked + self._lease.total_seconds()
 
     async def _drain(self, low: int, high: int) -> int:
         """One pass over a range of buckets, so that no bucket starves another."""
         sent = 0
-        while low <= high and time.monotonic() < self._owned_until - 1.0:
+        while low <= high:
             async with self._database.connection() as connection:
                 events = await outbox.fetch(connection, low, high, _BATCH)
             if not events:
                 break
-            await self._publisher.publish(self._messages(events))
-            reached(CrashPoint.AFTER_PUBLISH)
-            async with self._database.connection() as connection:
-                await outbox.delete(connection, events)
-            for topic in {each.topic for each in events}:
-                self._metrics.published(topic, sum(1 for each in events if each.topic == topic))
-            sent += len(events)
+            published = 0
+            # What one topic refuses must not keep the others waiting.
+            for topic in sorted({each.topic for each in events}):
+                published += await self._publish(topic, [each for each in events if each.topic == topic])
+            sent += published
             if len(events) < _BATCH:
                 break
-            low = events[-1].bucket
+            low = max(events[-1].bucket, low if published else low + 1)
         return sent
+
+    async def _publish(self, topic: str, events: Sequence[Event]) -> int:
+        """Publishes events of one topic and removes them; 0 when they stay where they are."""
+        if time.monotonic() > self._owned_until - self._publish_seconds - 1.0:
+            await self._own(renew=True)
+            events = [each for each in events if outbox.shard_of(each.bucket) in self._shards]
+        try:
+            async with asyncio.timeout(self._publish_seconds):
+                await self._publisher.publish(self._messages(events))
+        except Exception as error:
+            log.warning("publish_failed", topic=topic, n=len(events), exc_info=error)
+            self._failed = True
+            return 0
+        reached(CrashPoint.AFTER_PUBLISH)
+        async with self._database.connection() as connection:
+            await outbox.delete(connection, events)
+        self._metrics.published(topic, len(events))
+        return len(events)
 
     def _messages(self, events: Sequence[Event]) -> list[Message]:
         time_ = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")

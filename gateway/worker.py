@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.clock import AnchoredClock
 from gateway.ids import IdSource
 from gateway.ledger import workers
 from gateway.ledger.database import Database
@@ -39,7 +40,19 @@ class Lease:
 class Worker:
     """Registers, beats and registers again.  `lease` and `ids` are those of the current incarnation."""
 
-    def __init__(self, database: Database, lease_seconds: float, heartbeat_seconds: float, metrics: LeaseObserver):
+    def __init__(
+        self,
+        database: Database,
+        clock: AnchoredClock,
+        lease_seconds: float,
+        heartbeat_seconds: float,
+        metrics: LeaseObserver,
+        *,
+        relays: bool = True,
+    ) -> None:
+        """`relays` says whether this process publishes."""
+        self._relays = relays
+        self._clock = clock
         self._database = database
         self._length = dt.timedelta(seconds=lease_seconds)
         self._heartbeat = heartbeat_seconds
@@ -64,10 +77,11 @@ class Worker:
     async def _register(self) -> None:
         asked = time.monotonic()
         async with self._database.connection() as connection:
-            worker = await workers.register(connection, self._length)
+            worker = await workers.register(connection, self._length, relays=self._relays)
         self.lease.deadline = 0.0  # whoever still holds the old incarnation must not start anything under it
         self.lease = Lease(worker.id, asked + self._length.total_seconds())
-        self.ids = IdSource(worker.number, after=self.ids)
+        # By the database's time: two processes that lease a number one after the other agree about it.
+        self.ids = IdSource(worker.number, self._clock.milliseconds, after=self.ids)
         log.info("worker_registered", worker=worker.id, number=worker.number)
 
     async def _beat(self) -> None:

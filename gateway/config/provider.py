@@ -35,8 +35,8 @@ class TemplateCode(Section):
 class Provider(Section):
     """Its name is a label of the metrics.  Of `callback_tokens` the first is current, the others still open the path.
 
-    `on_unknown_stages` says where a stage differs.  `concurrency` and the rate count for each process.  `templates` go by template, stage and locale; "*" stands for
-    every stage or every locale.
+    `on_unknown_stages` says where a stage differs.  `concurrency` and the rate count for each process.  `templates` go
+    by template, stage and locale; "*" stands for every stage or every locale.
     """
 
     adapter: Annotated[str, Field(min_length=1)]

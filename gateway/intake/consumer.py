@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,14 +27,20 @@ log = get_logger(__name__)
 
 _BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _LAG_EVERY_SECONDS: Final = 2.0
+_ASK_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
 class Progress:
-    """What the watchdog looks at; monotonic seconds."""
+    """What the watchdog looks at; monotonic seconds.
+
+    `polled_at` is the end of the last round, `heard_at` when records last came from Kafka, or none were missing by the
+    broker's own word; what the ledger then made of them is not the client's fault.  `written_at` is the last batch.
+    """
 
     polled_at: float = field(default_factory=time.monotonic)
-    moved_at: float = field(default_factory=time.monotonic)
+    heard_at: float = field(default_factory=time.monotonic)
+    written_at: float | None = None
     behind: bool = False
 
 
@@ -71,7 +76,7 @@ class Consumer:
         self._lag_at = 0.0
         self._read_until: dict[TopicPartition, int] = {}  # timestamp (ms) of the newest record written
         self._uncommitted: dict[TopicPartition, int] = {}
-        self._committed_at = time.monotonic()
+        self._committed_at = self._began_at = time.monotonic()
         self.progress = Progress()
 
     async def start(self) -> None:
@@ -128,7 +133,7 @@ class Consumer:
                 self._client.seek(partition, offset)
                 self._positioned.add(partition)
         self._on_assigned(each.partition for each in self._positioned)
-        self.progress.moved_at = time.monotonic()
+        self.progress.heard_at = time.monotonic()
         return True
 
     def _pressure(self) -> None:
@@ -148,6 +153,7 @@ class Consumer:
 
     async def _take(self, batch: Mapping[TopicPartition, Sequence[Any]]) -> None:
         reached(CrashPoint.AFTER_FETCH)
+        self.progress.heard_at = time.monotonic()
         records = [_record(each) for taken in batch.values() for each in taken]
         following = {tp.partition: taken[-1].offset + 1 for tp, taken in batch.items()}
         try:
@@ -164,30 +170,49 @@ class Consumer:
             return
         reached(CrashPoint.AFTER_INTAKE)
         self._failures = 0
-        self.progress.moved_at = time.monotonic()
+        self.progress.written_at = time.monotonic()
         self._read_until.update({tp: taken[-1].timestamp for tp, taken in batch.items()})
         self._uncommitted.update({tp: taken[-1].offset + 1 for tp, taken in batch.items()})
 
     async def _lag(self) -> None:
+        """How far behind the broker's own end we are.  The client's idea of it stands still when the client does."""
         now = time.monotonic()
-        assignment = self._client.assignment()
-        if now - self._lag_at < _LAG_EVERY_SECONDS or not assignment:
+        if now - self._lag_at < _LAG_EVERY_SECONDS:
             return
         self._lag_at = now
+        mine = self._client.assignment() & self._positioned
+        ends = await self._ends(mine)
+        if ends is None:
+            return
         behind = False
-        for partition in assignment & self._positioned:
-            end = self._client.highwater(partition)
-            position = await self._client.position(partition)
-            if end is None:
-                continue
-            records = max(end - position, 0)
+        for partition, end in ends.items():
+            if partition not in self._client.assignment():
+                continue  # taken from us meanwhile
+            records = max(end - await self._client.position(partition), 0)
             behind = behind or records > 0
-            stamp = self._read_until.get(partition)
-            seconds = max(time.time() - stamp / 1000, 0.0) if records and stamp else 0.0
-            self._on_lag(partition.partition, records, seconds)
+            self._on_lag(partition.partition, records, self._age(partition) if records else 0.0)
         self.progress.behind = behind and not self._paused
         if not self.progress.behind:
-            self.progress.moved_at = now
+            self.progress.heard_at = now
+
+    async def _ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int] | None:
+        """The broker's ends; None when it does not say, which is no news about the client."""
+        if not partitions:
+            return {}
+        try:
+            ends: dict[TopicPartition, int] = await asyncio.wait_for(
+                self._client.end_offsets(list(partitions)), _ASK_SECONDS
+            )
+        except (KafkaError, TimeoutError):
+            return None
+        return ends
+
+    def _age(self, partition: TopicPartition) -> float:
+        """Seconds since the newest record read was made; before the first, since we began."""
+        stamp = self._read_until.get(partition)
+        if stamp is None:
+            return time.monotonic() - self._began_at
+        return max(time.time() - stamp / 1000, 0.0)
 
     async def _tell_group(self, force: bool = False) -> None:
         """Offsets for lag tools, at most once a second.  A rebalance in between makes it fail, harmlessly."""
@@ -203,6 +228,7 @@ class Consumer:
 
     def _revoked(self, revoked: Iterable[TopicPartition]) -> None:
         self._positioned.difference_update(revoked)
+        self._positions.forget(revoked)
         self._on_assigned(each.partition for each in self._positioned)
 
 
@@ -221,14 +247,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
 def _record(raw: Any) -> Record:
     return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value, raw.headers, raw.timestamp)
-
-
-def sources_of(outcomes: Iterable[tuple[str | None, bool]]) -> dict[str, tuple[int, int]]:
-    """(records, dead letters) per known source, from (source, is a dead letter)."""
-    records: Counter[str] = Counter()
-    letters: Counter[str] = Counter()
-    for source, dead in outcomes:
-        if source is not None:
-            records[source] += 1
-            letters[source] += dead
-    return {source: (n, letters[source]) for source, n in records.items()}

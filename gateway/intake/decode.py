@@ -16,7 +16,7 @@ from gateway.intake import fields, references
 from gateway.intake.checks import Checks, LenderFacts
 from gateway.intake.cloudevents import Record, Unread, read_event
 from gateway.intake.faults import Fault
-from gateway.intake.letters import LETTER_FIELD, letter
+from gateway.intake.letters import letter, seal
 from gateway.ledger.commands import Command, Origin, Request, Stop, Validation
 from gateway.ledger.follow import LADDER_LETTER
 from gateway.personal import Sealed
@@ -32,7 +32,7 @@ from schemas.messages import (
 )
 from schemas.vocabulary import Rejection
 
-__all__ = ["LETTER_FIELD", "Decoded", "Decoder", "LenderFacts", "Record"]
+__all__ = ["Decoded", "Decoder", "LenderFacts", "Record"]
 
 _OUR_TYPE: Final = re.compile(r"reminder\.(?:requested|cancelled)(?:\..*)?", re.DOTALL)
 
@@ -57,6 +57,7 @@ class Decoder:
     def decode(self, record: Record, ids: IdSource, now: dt.datetime) -> Decoded:
         """The command the record stands for; a Letter when it stands for none.  No record makes it raise."""
         event = read_event(record)
+        known_as = None
         if isinstance(event, Unread):
             unread = event
         else:
@@ -64,12 +65,20 @@ class Decoder:
             if isinstance(made, Decoded):
                 return made
             unread = Unread(made, event.type, event.source, event.data)
+            if event.type == REQUESTED:
+                # Times pass, templates and lenders go: what was taken once is still a duplicate when it is read again.
+                known_as = (request_key(event.source, event.id), self._hash(event.data))
         identifier = ids.next(record.offset & 0xFF)  # letters are independent of each other: any bucket will do
-        return Decoded(letter(record, unread, identifier, now, self._sealer, self._lenders))
+        return Decoded(letter(record, unread, identifier, now, self._sealer, self._lenders, known_as))
 
-    def seal(self, record: Record, identifier: int) -> bytes:
-        """The record's bytes as a dead letter with this id keeps them."""
-        return self._sealer.seal(record.value or b"", identifier, LETTER_FIELD)
+    def seal(self, record: Record, identifier: int) -> tuple[bytes, bytes]:
+        """The record as a dead letter with this id keeps it, and its fingerprint."""
+        return seal(record, identifier, self._sealer)
+
+    def _hash(self, data: object) -> bytes:
+        """Of the value as it was sent, not of the message made from it: a field with a default, added by a later
+        version of ours, must not turn a repeat into a conflict."""
+        return self._sealer.fingerprint(_canonical(data), "request")
 
     def _command(self, record: Record, event: CloudEvent, ids: IdSource, now: dt.datetime) -> Decoded | Fault:
         if references.is_number(event.source):
@@ -101,9 +110,7 @@ class Decoder:
             origin=origin,
             id=identifier,
             request_key=request_key(event.source, event.id),
-            # Of the value as it was sent, not of the message made from it: a field with a default, added by a later
-            # version of ours, must not turn a repeat into a conflict.
-            hash=self._sealer.fingerprint(_canonical(event.data), "request"),
+            hash=self._hash(event.data),
             stage_key=stage_key(asked.lender, borrower, debt.ref, debt.instalment, asked.stage, step),
             subject=subject,
             source=event.source,

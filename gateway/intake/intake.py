@@ -7,15 +7,15 @@ import datetime as dt
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.clock import Clock
-from gateway.intake.consumer import Consumer, sources_of
+from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoded, Decoder, Record
 from gateway.ledger import deadletters, freezes, intake
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
-from gateway.ledger.commands import Command, Letter, Request
+from gateway.ledger.commands import Command, Request
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
@@ -25,6 +25,14 @@ from gateway.worker import Worker
 from schemas.vocabulary import Reason, Rejection, ReminderState
 
 log = get_logger(__name__)
+
+# How much is decoded before the loop gets its turn: some milliseconds' worth.
+_BYTES_AT_ONCE: Final = 128 * 1024
+_RECORD_COST: Final = 1024
+# A silent client is rebuilt once; a broken one a few times, ever more slowly.
+_SILENT_ENOUGH: Final = 1
+_FAILED_ENOUGH: Final = 8
+_LONG_AGO: Final = 10  # in times of the watchdog's patience
 
 
 class IntakeObserver(Protocol):
@@ -70,6 +78,7 @@ class Intake:
         metrics: IntakeObserver,
         fatal: Callable[[str], None],
         watchdog_seconds: float,
+        rebalance_seconds: float,
     ) -> None:
         self._database = database
         self._worker = worker
@@ -85,6 +94,7 @@ class Intake:
         self._metrics = metrics
         self._fatal = fatal
         self._watchdog_seconds = watchdog_seconds
+        self._silent_after = watchdog_seconds + rebalance_seconds
         self._consumer: Consumer | None = None
         self._loop: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -104,31 +114,48 @@ class Intake:
     @property
     def ready(self) -> tuple[bool, str]:
         consumer = self._consumer
-        if consumer is None:
+        if consumer is None or self._loop is None:
             return False, "no_consumer"
+        if time.monotonic() - consumer.progress.polled_at > self._watchdog_seconds:
+            return False, "silent"
         return True, "assigned" if consumer.assigned else "standby"
 
     async def _keep(self) -> None:
-        """Runs a consumer; rebuilds it once when it breaks or goes silent, then gives the process up."""
-        silent = 0
+        """Runs a consumer; rebuilds one that is silent or broken, and gives the process up when that does not help."""
+        silent = failed = 0
         while True:
-            try:
-                await self._begin()
-                why = await self._watch()
-            except Exception as error:
-                log.warning("consumer_failed", exc_info=error)
-                why = "failed"
+            began = time.monotonic()
+            why = await self._run_one()
+            progress = None if self._consumer is None else self._consumer.progress
+            worked = progress is not None and progress.written_at is not None
+            # What went wrong long ago, or was mended since, is not held against it.
+            if worked or time.monotonic() - began > _LONG_AGO * self._watchdog_seconds:
+                silent = failed = 0
             await self._end(5.0)
-            if why == "silent":
-                silent += 1
-                if silent > 1:
-                    self._fatal("consumer_silent")
-                    return
-            else:
-                silent = 0
-                await asyncio.sleep(1.0)
+            silent += why == "silent"
+            failed += why == "failed"
+            if silent > _SILENT_ENOUGH or failed > _FAILED_ENOUGH:
+                self._fatal(f"consumer_{why}")
+                return
             self._metrics.rebuilt()
             log.error("consumer_rebuilt", why=why)
+            await asyncio.sleep(min(0.5 * 2**failed, 15.0))
+
+    async def _run_one(self) -> str:
+        """Why it came to its end."""
+        try:
+            async with asyncio.timeout(self._silent_after):
+                await self._begin()
+        except TimeoutError:
+            return "silent"
+        except Exception as error:
+            log.warning("consumer_failed", exc_info=error)
+            return "failed"
+        try:
+            return await self._watch()
+        except Exception as error:
+            log.warning("consumer_failed", exc_info=error)
+            return "failed"
 
     async def _begin(self) -> None:
         self._consumer = self._make_consumer(self.write)
@@ -145,8 +172,9 @@ class Intake:
                 loop.result()
                 return "ended"
             progress, now = consumer.progress, time.monotonic()
-            stuck = now - progress.polled_at > self._watchdog_seconds
-            silent = progress.behind and now - progress.moved_at > self._watchdog_seconds
+            # A rebalance holds a round up for as long as it may take.
+            stuck = now - progress.polled_at > self._silent_after
+            silent = progress.behind and now - progress.heard_at > self._watchdog_seconds
             if stuck or silent:
                 return "silent"
 
@@ -168,22 +196,35 @@ class Intake:
     async def write(self, records: Sequence[Record], following: Mapping[int, int]) -> None:
         """Decodes and writes one batch; afterwards it may be forgotten."""
         now = self._clock.now()
-        decoded = [self._decoder.decode(each, self._worker.ids, now) for each in records]
+        decoded = await self._decode(records, now)
         slots = self._fast_path.offer() if self._fast_path is not None else None
         kept = {(each.partition, each.offset): each for each in records}
 
-        def seal(command: Command) -> bytes:
+        def seal(command: Command) -> tuple[bytes, bytes]:
             origin = command.origin
             return self._decoder.seal(kept[origin.partition, origin.offset], command.id)
 
         result, suspects = await self._commit(decoded, dict(following), now, slots, seal)
         if slots is not None and result.claimed:
             self._hand_over(decoded, result, slots)
-        self._on_due()
+        if len(result.accepted) > len(result.claimed):
+            self._on_due()
         self._on_events()
         self._observe(result)
         for source in suspects:
             await self._freeze(source, now)
+
+    async def _decode(self, records: Sequence[Record], now: dt.datetime) -> list[Decoded]:
+        """The loop gets its turn between the records: a large batch must not keep heartbeats and sends waiting."""
+        decoded: list[Decoded] = []
+        size = 0
+        for each in records:
+            decoded.append(self._decoder.decode(each, self._worker.ids, now))
+            size += _RECORD_COST + len(each.value or b"")
+            if size > _BYTES_AT_ONCE:
+                size = 0
+                await asyncio.sleep(0)
+        return decoded
 
     async def _commit(
         self,
@@ -193,20 +234,20 @@ class Intake:
         slots: Slots | None,
         seal: intake.Seal,
     ) -> tuple[Result, list[str]]:
-        """The result, and sources that send too much we cannot read."""
+        """The result, and sources that send too much we cannot take and are not frozen yet."""
         commands = [each.command for each in decoded]
-        read = sources_of((each.source, isinstance(each, Letter)) for each in commands)
         rule = self._freeze_rule
 
         async def work(connection: object, careful: bool = False) -> tuple[Result, list[str]]:
             result = await intake.write(
                 connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal
             )
+            read = {source: (n, result.refused[source]) for source, n in result.heard.items()}
             health = await deadletters.health(connection, read, now, rule.window) if read else {}
             bad = [
                 source
                 for source, (records, letters) in health.items()
-                if letters >= rule.least and letters > rule.share * records
+                if letters >= rule.least and letters > rule.share * records and source not in result.frozen
             ]
             return result, bad
 
@@ -241,7 +282,7 @@ class Intake:
             return await freezes.add(connection, "source", source, reason="dead_letter_share", author="intake", now=now)
 
         if await self._database.transaction(freeze):
-            log.error("source_frozen", source=source)
+            log.error("source_frozen", source=source.replace("://", ":"))
 
 
 def claimed_of(request: Request, token: int) -> Claimed:

@@ -53,6 +53,11 @@ class Positions:
                 self._tell(each.partition, found, begin)
         return starts
 
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """They are no longer ours: should they come back, their logs are looked at with new patience."""
+        for each in partitions:
+            self._beyond.pop(each, None)
+
     def _too_soon(self, partition: TopicPartition) -> bool:
         """Whether the log has not yet ended before our offset for long enough; forgets the partition when it has."""
         now = time.monotonic()

@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.ids import to_reference
-from gateway.ledger.commands import Request, Validation
+from gateway.ledger.commands import Letter, Request, Validation
 from gateway.ledger.database import Connection
+from gateway.ledger.follow import LADDER_CHANNEL, Rules
 from gateway.ledger.freezes import Freezes
 from schemas.messages import EVENTS_TOPIC, ReminderStatus
 from schemas.vocabulary import Answer, Lane, Reason, ReminderState
@@ -23,6 +24,8 @@ on conflict (key) do nothing returning reminder
 """
 # A second statement: the first does not see rows another transaction has just inserted.
 _KNOWN: Final = "select key, hash, reminder from inbox where key = any($1::bytea[])"
+
+_NAMES: Final = "select id, lender, source, request_id from reminder where id = any($1::bigint[])"
 
 _TOMBSTONES: Final = "select subject, kind, value, as_of from tombstone where subject = any($1::bytea[])"
 _HELD: Final = "select key from subject where key = any($1::bytea[]) and unreadable_stop_at is not null"
@@ -111,14 +114,19 @@ class _Birth(Struct, gc=False):
 
 
 async def write(
-    connection: Connection, requests: Sequence[Request], now: dt.datetime, in_force: Freezes, slots: Slots | None
+    connection: Connection,
+    requests: Sequence[Request],
+    now: dt.datetime,
+    in_force: Freezes,
+    rules: Rules,
+    slots: Slots | None,
 ) -> Written:
     """Writes requests whose subjects are locked.  Known keys are duplicates or conflicts; the first is untouched."""
     written = Written()
     fresh = await _new_keys(connection, requests, written, now)
     if not fresh:
         return written
-    births = await _births(connection, fresh, now, in_force)
+    births = await _births(connection, fresh, now, in_force, rules)
     births = await _fast_path(connection, births, now, slots)
     await connection.execute(
         _BIRTHS,
@@ -160,6 +168,29 @@ async def _answer_duplicates(
     await answer(connection, rows)
 
 
+async def known(connection: Connection, letters: Sequence[Letter], now: dt.datetime) -> list[Letter]:
+    """Those among dead letters that are requests taken before, read again; they are answered as duplicates."""
+    asked = [each.known_as[0] for each in letters if each.known_as is not None]
+    if not asked:
+        return []
+    rows = {row[0]: row for row in await connection.fetch(_KNOWN, asked)}
+    found = [
+        each
+        for each in letters
+        if each.known_as is not None and each.known_as[0] in rows and rows[each.known_as[0]][1] == each.known_as[1]
+    ]
+    if found:
+        originals = [rows[each.known_as[0]][2] for each in found if each.known_as is not None]
+        names = {row[0]: row for row in await connection.fetch(_NAMES, originals)}
+        answers = []
+        for each, original in zip(found, originals, strict=True):
+            _, lender, source, request_id = names[original]
+            payload = _answer(lender, source, request_id, now, Answer.DUPLICATE, original)
+            answers.append((original, each.id, payload))
+        await answer(connection, answers)
+    return found
+
+
 async def answer(connection: Connection, rows: Sequence[tuple[int, int, bytes]]) -> None:
     """Queues answers of (reminder they are keyed by, unique id, payload)."""
     if rows:
@@ -190,7 +221,7 @@ def _answer(lender: str, source: str, request_id: str, now: dt.datetime, kind: A
 
 
 async def _births(
-    connection: Connection, fresh: Sequence[Request], now: dt.datetime, in_force: Freezes
+    connection: Connection, fresh: Sequence[Request], now: dt.datetime, in_force: Freezes, rules: Rules
 ) -> list[_Birth]:
     subjects = list({each.subject for each in fresh})
     tombstones: dict[bytes, list[tuple[str, str, dt.datetime]]] = {}
@@ -209,7 +240,7 @@ async def _births(
             births.append(
                 _Birth(each, ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, now, "none", duplicate_of=owner)
             )
-        elif in_force.covers({"source": each.source, "lender": each.lender}):
+        elif in_force.slices and in_force.covers(_facts(each, rules)):
             births.append(_Birth(each, ReminderState.HELD, Reason.FROZEN, now, "timer", resume_at=each.send_at))
         elif each.subject in held:
             births.append(
@@ -257,10 +288,25 @@ async def _fast_path(
     ready.sort(key=lambda each: each.request.lane is not Lane.URGENT)
     chosen = {each.request.id for each in ready if each.request.lane not in busy}
     taken = set([each.request.id for each in ready if each.request.id in chosen][: slots.free])
+    slots.free -= len(taken)
     return [
         _Birth(each.request, each.state, each.reason, each.at, "claim") if each.request.id in taken else each
         for each in births
     ]
+
+
+def _facts(each: Request, rules: Rules) -> dict[str, str | None]:
+    """What a freeze can name about the first contact of a request."""
+    channel = LADDER_CHANNEL[each.ladder[0]]
+    return {
+        "source": each.source,
+        "lender": each.lender,
+        "product": each.product,
+        "stage": each.stage,
+        "template": each.template,
+        "channel": channel,
+        "provider": rules.route(each.lender, channel),
+    }
 
 
 def _row(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:

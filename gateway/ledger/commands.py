@@ -77,17 +77,23 @@ class Stop(Struct, frozen=True, gc=False):
 
 
 class Letter(Struct, frozen=True, gc=False):
-    """A dead letter.  An unreadable stop also holds `subject`, or every one of `borrower` when no lender is known."""
+    """A dead letter.  An unreadable stop `holds` subjects, as (key, lender, borrower), and that of `stops_request`.
+
+    `fingerprint` is equal for equal records.  `known_as` is the key and the data's hash of a request that cannot be
+    taken now: if it was taken before, this is the same one read again.
+    """
 
     origin: Origin
     id: int
     reason: Rejection
     at: dt.datetime
     sealed: bytes
+    fingerprint: bytes
     field_name: str | None = None
     source: str | None = None
-    subject: tuple[bytes, str, str] | None = None
-    borrower: str | None = None
+    holds: tuple[tuple[bytes, str, str], ...] = ()
+    stops_request: bytes | None = None
+    known_as: tuple[bytes, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"Letter({self.id}, {self.reason})"

@@ -31,6 +31,11 @@ class Conflict(RuntimeError):
     """Another transaction was first.  Nothing was kept; the same work, run again, sees the new state."""
 
 
+def is_misfit(error: BaseException) -> bool:
+    """Whether a value of ours does not fit its type: asyncpg sees that before Postgres does."""
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+
+
 def worth_repeating(error: BaseException) -> bool:
     """Whether the error says nothing about our data: connection, lock, resource and shutdown errors."""
     if isinstance(error, Conflict):
@@ -38,8 +43,8 @@ def worth_repeating(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state[:2] in _RETRY_CLASSES or state in _RETRY_STATES
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-        return False  # a value of ours that does not fit its type
+    if is_misfit(error):
+        return False
     # asyncpg raises InterfaceError when a connection died under it, and when the pool is closing.
     return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 

@@ -16,15 +16,18 @@ from schemas.messages import DEADLETTERS_TOPIC, DeadLetter
 _WRITE: Final = """
 with i as (
     select * from unnest(
-        $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::bytea[], $9::bytea[]
-    ) as t(id, reason, field, source, topic, partition, "offset", sealed, event)
+        $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::bytea[], $9::bytea[],
+        $12::bytea[]
+    ) as t(id, reason, field, source, topic, partition, "offset", sealed, event, hash)
 ), kept as (
-    insert into deadletter (id, reason, field, source, topic, partition, "offset", at, sealed)
-    select i.id, i.reason, i.field, i.source, i.topic, i.partition, i."offset", $10, i.sealed from i
+    insert into deadletter (id, reason, field, source, topic, partition, "offset", hash, at, sealed)
+    select i.id, i.reason, i.field, i.source, i.topic, i.partition, i."offset", i.hash, $10, i.sealed from i
     on conflict on constraint deadletter_once do nothing returning id
+), told as (
+    insert into outbox (bucket, reminder, seq, id, topic, payload)
+    select i.id & 255, i.id, 0, i.id, $11, i.event from i join kept using (id)
 )
-insert into outbox (bucket, reminder, seq, id, topic, payload)
-select i.id & 255, i.id, 0, i.id, $11, i.event from i join kept using (id)
+select id from kept
 """
 
 _HEALTH: Final = """
@@ -41,9 +44,9 @@ returning source, records, deadletters
 _encode = msgspec.json.Encoder().encode
 
 
-async def write(connection: Connection, letters: Sequence[Letter], now: dt.datetime) -> None:
-    """Keeps each letter once per origin and tells about it once."""
-    await connection.execute(
+async def write(connection: Connection, letters: Sequence[Letter], now: dt.datetime) -> frozenset[int]:
+    """Keeps each letter once per origin and tells about it once; returns the ids of those that are new."""
+    rows = await connection.fetch(
         _WRITE,
         [each.id for each in letters],
         [each.reason for each in letters],
@@ -56,7 +59,9 @@ async def write(connection: Connection, letters: Sequence[Letter], now: dt.datet
         [_encode(_event(each)) for each in letters],
         now,
         DEADLETTERS_TOPIC,
+        [each.fingerprint for each in letters],
     )
+    return frozenset(row[0] for row in rows)
 
 
 def _event(letter: Letter) -> DeadLetter:
@@ -74,7 +79,7 @@ def _event(letter: Letter) -> DeadLetter:
 async def health(
     connection: Connection, read: Mapping[str, tuple[int, int]], now: dt.datetime, window: dt.timedelta
 ) -> dict[str, tuple[int, int]]:
-    """Adds (records, dead letters) per source; returns the sums of the running window."""
+    """Adds (records, dead letters) per source; returns the sums since the window began."""
     sources = sorted(read)
     rows = await connection.fetch(
         _HEALTH, sources, [read[each][0] for each in sources], [read[each][1] for each in sources], now, now - window

@@ -127,6 +127,11 @@ class Rules:
     max_tries: int = 8
     max_rescues: int = 5
     freeze_recheck: dt.timedelta = dt.timedelta(seconds=30)
+    routes: Mapping[str, Mapping[Channel, str]] = field(default_factory=dict)
+
+    def route(self, lender: str, channel: Channel) -> str | None:
+        """The provider a lender's contacts of this channel go through."""
+        return self.routes.get(lender, {}).get(channel)
 
     def window(self, provider: str) -> dt.timedelta:
         return self.receipt_window.get(provider, self.default_receipt_window)
@@ -213,7 +218,7 @@ def _after_failure(
 ) -> Move:
     failure = attempt.failure
     if any(other.state in OPEN for other in was.attempts if other.id != attempt.id):
-        # An earlier attempt (of a resend) may still have arrived: nothing but another repeat leaves until it is settled.
+        # An earlier attempt (of a resend) may still have arrived: only another repeat leaves until that is settled.
         if attempt.state in NO_CONTACT and failure in _DEFER and _may_resend(was, attempt, rules):
             at = _backoff(was, now, rules, retry_after, jitter)
             return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))

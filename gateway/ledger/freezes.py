@@ -19,9 +19,14 @@ _EXCLUSIVE: Final = f"select pg_advisory_xact_lock({_LOCK_KEY})"
 _READ: Final = 'select kind, value from "freeze" where until is null or until > $1'
 _ADD: Final = """
 insert into "freeze" (kind, value, reason, author, created_at, until) values ($1, $2, $3, $4, $5, $6)
-on conflict (kind, value) do nothing returning id
+on conflict on constraint freeze_once do update set reason = excluded.reason, author = excluded.author,
+    created_at = excluded.created_at, until = excluded.until
+    where "freeze".until <= excluded.created_at
+returning id
 """
 _REMOVE: Final = 'delete from "freeze" where kind = $1 and value = $2 returning id'
+# What a source sent before is no reason to freeze it again the moment somebody has lifted it.
+_FORGET: Final = "delete from source_health where source = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ async def add(
     now: dt.datetime,
     until: dt.datetime | None = None,
 ) -> bool:
-    """Freezes a slice, for every intend after the commit; False when it was frozen already."""
+    """Freezes a slice, for every intend after the commit; False when it is frozen already.  One that is over counts no
+    more."""
     await connection.execute(_EXCLUSIVE)
     return await connection.fetchval(_ADD, kind, value, reason, author, now, until) is not None
 
@@ -71,4 +77,6 @@ async def add(
 async def remove(connection: Connection, kind: str, value: str) -> bool:
     """Lifts a freeze; False when there was none."""
     await connection.execute(_EXCLUSIVE)
+    if kind == "source":
+        await connection.execute(_FORGET, value)
     return await connection.fetchval(_REMOVE, kind, value) is not None

@@ -8,8 +8,9 @@ any time: keys make it repeatable, and offsets below the stored ones are dropped
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,19 +19,26 @@ import asyncpg
 from gateway.ledger import accept, deadletters, freezes, offsets, stops, subjects
 from gateway.ledger.accept import Accepted, Slots
 from gateway.ledger.commands import Command, Letter, Request, Stop, Validation
-from gateway.ledger.database import Connection
+from gateway.ledger.database import Connection, is_misfit
 from gateway.ledger.follow import Move, Rules
 from schemas.vocabulary import Rejection
 
-Seal = Callable[[Command], bytes]
+# The sealed record of a command, and its fingerprint.
+Seal = Callable[[Command], tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
 class Result:
-    """What a batch came to.  `claimed` are requests handed to this process already claimed."""
+    """What a batch came to.  `claimed` are requests handed to this process already claimed.
+
+    `heard` and `refused` count records and new dead letters by source.
+    """
 
     outcomes: Counter[tuple[int, str]] = field(default_factory=Counter)
     letters: Counter[str] = field(default_factory=Counter)
+    heard: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    frozen: frozenset[str] = frozenset()
     accepted: list[Accepted] = field(default_factory=list)
     claimed: list[Request] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
@@ -38,6 +46,8 @@ class Result:
     def add(self, other: Result) -> None:
         self.outcomes.update(other.outcomes)
         self.letters.update(other.letters)
+        self.heard.update(other.heard)
+        self.refused.update(other.refused)
         self.accepted.extend(other.accepted)
         self.claimed.extend(other.claimed)
         self.moves.extend(other.moves)
@@ -53,7 +63,7 @@ async def write(
     slots: Slots | None = None,
     *,
     careful: bool = False,
-    seal: Seal = lambda command: b"",
+    seal: Seal = lambda command: (b"", b""),
 ) -> Result:
     """Writes a batch; `following` are the next offsets.  Commands of one borrower must be in their Kafka order.
 
@@ -66,45 +76,53 @@ async def write(
     stored = await offsets.lock(connection, topic, list(following))
     fresh = [each for each in commands if each.origin.offset >= stored.get(each.origin.partition, 0)]
     in_force = await freezes.read_shared(connection, now)
-    await _lock_subjects(connection, fresh)
-    body = _Body(connection, now, rules, in_force, slots, seal)
+    named = await _lock_subjects(connection, fresh)
+    body = _Body(connection, now, rules, in_force, slots, seal, named)
     result = await body.bisect(fresh) if careful else await body.write(fresh)
+    result.frozen = frozenset(value for kind, value in in_force.slices if kind == "source")
     await offsets.count(connection, topic, result.outcomes)
     await offsets.store(connection, topic, following)
     return result
 
 
-# 22: our value does not fit a type.  23 with a name: one of our own constraints.  A missing partition raises 23514
-# without a name, and that blames nobody's record.
+# 22: our value does not fit a type.  23 with the name of a constraint that judges what a record says; keys of our own
+# making judge nobody (made anew they are others), and a missing partition raises 23514 without a name.
 _CLASS_DATA: Final = "22"
 _CLASS_INTEGRITY: Final = "23"
+_OUR_KEYS: Final = re.compile(r".*_(?:pkey|key|idx|once)")
 
 
 def blames_record(error: BaseException) -> bool:
     """Whether the error is about one record's data, so that bisection will find it."""
+    if is_misfit(error):
+        return True
     state: str = getattr(error, "sqlstate", None) or ""
     if state.startswith(_CLASS_INTEGRITY):
-        return bool(getattr(error, "constraint_name", None))
+        name: str | None = getattr(error, "constraint_name", None)
+        return name is not None and not _OUR_KEYS.fullmatch(name)
     return state.startswith(_CLASS_DATA)
 
 
-async def _lock_subjects(connection: Connection, commands: Iterable[Command]) -> None:
+async def _lock_subjects(connection: Connection, commands: Sequence[Command]) -> dict[bytes, bytes]:
+    """Locks whom the commands concern; returns whose the requests are that stops name by their keys."""
     named: set[tuple[bytes, str, str]] = set()
-    borrowers: set[str] = set()
+    requests: set[bytes] = set()
     for each in commands:
-        if isinstance(each, Request | Stop):
+        if isinstance(each, Request):
             named.add((each.subject, each.lender, each.borrower))
+        elif isinstance(each, Stop):
+            named.add((each.subject, each.lender, each.borrower))
+            if each.request_key is not None:
+                requests.add(each.request_key)
         elif isinstance(each, Letter):
-            if each.subject is not None:
-                named.add(each.subject)
-            elif each.borrower is not None:
-                borrowers.add(each.borrower)
+            named.update(each.holds)
+            if each.stops_request is not None:
+                requests.add(each.stops_request)
     if named:
         await subjects.create(connection, list(named))
-    keys = {each[0] for each in named}
-    if borrowers:
-        keys.update(await subjects.of_borrowers(connection, sorted(borrowers)))
-    await subjects.lock(connection, keys)
+    owners = await subjects.of_requests(connection, sorted(requests)) if requests else {}
+    await subjects.lock(connection, {each[0] for each in named} | set(owners.values()))
+    return owners
 
 
 @dataclass(slots=True)
@@ -117,6 +135,7 @@ class _Body:
     in_force: freezes.Freezes
     slots: Slots | None
     seal: Seal
+    owners: dict[bytes, bytes]
 
     async def bisect(self, commands: Sequence[Command]) -> Result:
         """Halves until the blamed records stand alone; those become dead letters, their neighbours are written."""
@@ -125,7 +144,7 @@ class _Body:
         try:
             async with self.connection.transaction():
                 return await self.write(commands)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not blames_record(error):
                 raise
             if len(commands) == 1:
@@ -138,46 +157,81 @@ class _Body:
     async def write(self, commands: Sequence[Command]) -> Result:
         """Runs of requests and runs of stops alternate only where one borrower has both: his order is kept."""
         result = Result()
+        result.heard.update(each.source for each in commands if each.source is not None)
         for wave in _waves(commands):
             requests = [each for each in wave if isinstance(each, Request)]
             halts = [each for each in wave if isinstance(each, Stop)]
             letters = [each for each in wave if isinstance(each, Letter)]
             validations = [each for each in wave if isinstance(each, Validation)]
             if requests:
-                conflicts = await self._accept(requests, result)
-                letters.extend(conflicts)
+                letters += await self._accept(requests, result)
             if halts:
-                result.moves += await stops.write(self.connection, halts, self.now, self.rules)
-                result.outcomes.update((each.origin.partition, "command") for each in halts)
+                letters += await self._stop(halts, result)
             if validations:
                 await accept.answer_validations(self.connection, validations, self.now)
                 result.outcomes.update((each.origin.partition, "command") for each in validations)
             if letters:
-                await deadletters.write(self.connection, letters, self.now)
-                result.moves += await stops.hold_unreadable(self.connection, letters, self.now, self.rules)
-                result.outcomes.update((each.origin.partition, "deadletter") for each in letters)
-                result.letters.update(each.reason for each in letters)
+                await self._bury(letters, result)
         return result
 
     async def _accept(self, requests: Sequence[Request], result: Result) -> list[Letter]:
-        done = await accept.write(self.connection, requests, self.now, self.in_force, self.slots)
+        done = await accept.write(self.connection, requests, self.now, self.in_force, self.rules, self.slots)
         result.accepted.extend(done.accepted)
         result.claimed.extend(done.claimed)
         result.outcomes.update((each.request.origin.partition, "accepted") for each in done.accepted)
         result.outcomes.update((each.origin.partition, "duplicate") for each in done.duplicates)
-        return [
-            Letter(each.origin, each.id, Rejection.CONFLICT, self.now, self.seal(each), "data", each.source)
-            for each in done.conflicts
-        ]
+        return [self._letter(each, Rejection.CONFLICT, "data") for each in done.conflicts]
+
+    async def _stop(self, halts: Sequence[Stop], result: Result) -> list[Letter]:
+        """A stop that names somebody else's request is one we cannot read: it holds whose request it is."""
+        good: list[Stop] = []
+        astray: list[Stop] = []
+        for each in halts:
+            (good if self._owner_of(each) in (None, each.subject) else astray).append(each)
+        if good:
+            result.moves += await stops.write(self.connection, good, self.now, self.rules)
+            result.outcomes.update((each.origin.partition, "command") for each in good)
+        return [self._letter(each, Rejection.UNREADABLE_STOP, "data.borrower_ref") for each in astray]
+
+    async def _bury(self, letters: Sequence[Letter], result: Result) -> None:
+        """Keeps dead letters and holds whom they name; what was taken before is a duplicate, not a dead letter."""
+        known = await accept.known(self.connection, letters, self.now)
+        result.outcomes.update((each.origin.partition, "duplicate") for each in known)
+        again = {each.id for each in known}
+        letters = [each for each in letters if each.id not in again]
+        if not letters:
+            return
+        kept = await deadletters.write(self.connection, letters, self.now)
+        keys = {hold[0] for each in letters for hold in each.holds}
+        keys |= {self.owners[each.stops_request] for each in letters if each.stops_request in self.owners}
+        result.moves += await stops.hold_unreadable(self.connection, keys, self.now, self.rules)
+        for each in letters:
+            # One that is kept already was read before, and an offset was set back since.
+            new = each.id in kept
+            result.outcomes[each.origin.partition, "deadletter" if new else "duplicate"] += 1
+            if new:
+                result.letters[each.reason] += 1
+                if each.source is not None:
+                    result.refused[each.source] += 1
+
+    def _owner_of(self, stop: Stop) -> bytes | None:
+        return None if stop.request_key is None else self.owners.get(stop.request_key)
+
+    def _letter(self, command: Request | Stop, reason: Rejection, field_name: str | None) -> Letter:
+        sealed, fingerprint = self.seal(command)
+        stops_request = command.request_key if isinstance(command, Stop) else None
+        holds = ((command.subject, command.lender, command.borrower),) if isinstance(command, Stop) else ()
+        return Letter(
+            command.origin, command.id, reason, self.now, sealed, fingerprint, field_name, command.source, holds,
+            stops_request,
+        )  # fmt: skip
 
     def _blamed(self, command: Command) -> Letter:
         if isinstance(command, Letter | Validation):
             raise AssertionError("the ledger refused a record without data of its own")
-        reason, named = Rejection.REFUSED_BY_LEDGER, None
-        if isinstance(command, Stop):
-            # Losing a stop is worse than losing a reminder: hold what it names.
-            reason, named = Rejection.UNREADABLE_STOP, (command.subject, command.lender, command.borrower)
-        return Letter(command.origin, command.id, reason, self.now, self.seal(command), None, command.source, named)
+        # Losing a stop is worse than losing a reminder: hold what it names.
+        reason = Rejection.UNREADABLE_STOP if isinstance(command, Stop) else Rejection.REFUSED_BY_LEDGER
+        return self._letter(command, reason, None)
 
 
 def _waves(commands: Sequence[Command]) -> list[list[Command]]:

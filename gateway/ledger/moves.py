@@ -19,7 +19,7 @@ from gateway.ids import to_reference
 from gateway.ledger.database import Conflict, Connection
 from gateway.ledger.follow import Attempt, Move, Queue, Situation
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
-from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
+from schemas.vocabulary import AttemptState, Failure, ReminderState
 
 
 class LostGuard(Conflict):

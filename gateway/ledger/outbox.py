@@ -11,12 +11,14 @@ from gateway.ledger.database import Connection
 SHARDS: Final = 16
 _BUCKETS_PER_SHARD: Final = 256 // SHARDS
 
+# Shared among those who publish and whose heart has beaten lately.
 _ACQUIRE: Final = """
 update relay_shard set owner = $1, lease_until = clock_timestamp() + $2
 where shard in (
     select shard from relay_shard where owner = $1 or lease_until < clock_timestamp()
     order by owner = $1 desc nulls last, shard
-    limit (select ceil($3::numeric / greatest(count(*), 1)) from worker where lease_until > clock_timestamp())
+    limit (select ceil($3::numeric / greatest(count(*), 1)) from worker
+           where relays and (id = $1 or lease_until > clock_timestamp() + $4::interval))
     for update skip locked
 ) returning shard
 """
@@ -50,15 +52,24 @@ class Event(NamedTuple):
     payload: bytes
 
 
-async def acquire(connection: Connection, worker: int, lease: dt.timedelta) -> list[int]:
-    """Leases this worker's fair share of shards, by the database's clock; returns the shards it owns."""
-    shards = sorted(row[0] for row in await connection.fetch(_ACQUIRE, worker, lease, SHARDS))
+async def acquire(
+    connection: Connection, worker: int, lease: dt.timedelta, alive_for: dt.timedelta = dt.timedelta(0)
+) -> list[int]:
+    """Leases this worker's fair share of shards, by the database's clock; returns the shards it owns.
+
+    Others count as long as their worker lease lasts `alive_for` more: one that has missed its heartbeats does not.
+    """
+    shards = sorted(row[0] for row in await connection.fetch(_ACQUIRE, worker, lease, SHARDS, alive_for))
     await connection.execute(_RELEASE, worker, shards)
     return shards
 
 
 async def release(connection: Connection, worker: int) -> None:
     await connection.execute(_RELEASE, worker, [])
+
+
+def shard_of(bucket: int) -> int:
+    return bucket // _BUCKETS_PER_SHARD
 
 
 def bucket_ranges(shards: Iterable[int]) -> list[tuple[int, int]]:

@@ -63,8 +63,8 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
     for row in await connection.fetch(_LIVING, list(wanted)):
         (
             id_, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at, rung,
-            tries, rescues, attempt, closed, worker, token, made, resume_at, a_rung, channel, provider, a_state, intended_at,
-            failure, final_at,
+            tries, rescues, attempt, closed, worker, token, made, resume_at, a_rung, channel, provider, a_state,
+            intended_at, failure, final_at,
         ) = row  # fmt: skip
         if made > 1:
             histories.append(id_)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
 
 from gateway.ids import to_reference
 from gateway.ledger import accept, follow, moves, situations, subjects
-from gateway.ledger.commands import Letter, Stop
+from gateway.ledger.commands import Stop
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
 from schemas.messages import ReminderStatus
@@ -97,13 +97,9 @@ def _too_late(was: follow.Situation, now: dt.datetime) -> bytes:
 
 
 async def hold_unreadable(
-    connection: Connection, letters: Sequence[Letter], now: dt.datetime, rules: Rules
+    connection: Connection, keys: Collection[bytes], now: dt.datetime, rules: Rules
 ) -> list[Move]:
-    """Holds what a stop that could not be read may have named.  Losing a stop is worse than losing a reminder."""
-    keys = {each.subject[0] for each in letters if each.subject is not None}
-    borrowers = [each.borrower for each in letters if each.subject is None and each.borrower is not None]
-    if borrowers:
-        keys.update(await subjects.of_borrowers(connection, borrowers))
+    """Holds these subjects for a stop that could not be read.  Losing a stop is worse than losing a reminder."""
     if not keys:
         return []
     await subjects.hold(connection, sorted(keys), now)

@@ -21,7 +21,10 @@ select * from unnest($1::bytea[], $2::text[], $3::text[]) on conflict (key) do n
 _OF_REMINDERS = "select distinct subject from reminder where id = any($1::bigint[])"
 
 _HOLD_KEYS = "update subject set unreadable_stop_at = $2 where key = any($1::bytea[])"
-_OF_BORROWERS = "select key from subject where borrower = any($1::text[])"
+# Of requests that were taken, by their keys.
+_OF_REQUESTS = """
+select i.key, r.subject from inbox i join reminder r on r.id = i.reminder where i.key = any($1::bytea[])
+"""
 _CLEAR = "update subject set unreadable_stop_at = null where key = $1 and unreadable_stop_at is not null returning 1"
 
 
@@ -44,9 +47,9 @@ async def lock_reminders(connection: Connection, reminders: Sequence[int]) -> No
     await lock(connection, [row[0] for row in await connection.fetch(_OF_REMINDERS, list(reminders))])
 
 
-async def of_borrowers(connection: Connection, borrowers: Sequence[str]) -> list[bytes]:
-    """Keys of every subject with one of these borrower refs, whoever the lender is."""
-    return [row[0] for row in await connection.fetch(_OF_BORROWERS, list(borrowers))]
+async def of_requests(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Whose the requests are that were taken under these keys.  That never changes, so it may be read before a lock."""
+    return {row[0]: row[1] for row in await connection.fetch(_OF_REQUESTS, list(keys))}
 
 
 async def hold(connection: Connection, keys: Sequence[bytes], at: dt.datetime) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.ledger import follow, freezes, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Queue, Rules, Situation
+from gateway.ledger.follow import LADDER_CHANNEL, Move, Queue, Rules, Situation
 from schemas.vocabulary import Reason, ReminderState
 
 _RIPE: Final = """
@@ -26,7 +26,7 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
     planned = []
     changes: list[moves.AttemptChange] = []
     found = await situations.read(connection, [row[0] for row in ripe])
-    frozen = await _frozen(connection, found, in_force)
+    frozen = await _frozen(connection, found, in_force, rules)
     for was in found.values():
         if was.queue is not Queue.TIMER or was.at > now:
             continue
@@ -46,9 +46,19 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
     return planned
 
 
-async def _frozen(connection: Connection, found: dict[int, Situation], in_force: freezes.Freezes) -> frozenset[int]:
+async def _frozen(
+    connection: Connection, found: dict[int, Situation], in_force: freezes.Freezes, rules: Rules
+) -> frozenset[int]:
     if not in_force.slices:
         return frozenset()
-    rows = await connection.fetch(_FACTS, list(found))
-    kinds = ("source", "lender", "product", "stage", "template")
-    return frozenset(row[0] for row in rows if in_force.covers(dict(zip(kinds, row[1:], strict=True))))
+    frozen = set()
+    for id_, source, lender, product, stage, template in await connection.fetch(_FACTS, list(found)):
+        was = found[id_]
+        channel = LADDER_CHANNEL[was.ladder[was.rung]]
+        facts = {
+            "source": source, "lender": lender, "product": product, "stage": stage, "template": template,
+            "channel": channel, "provider": rules.route(lender, channel),
+        }  # fmt: skip
+        if in_force.covers(facts):
+            frozen.add(id_)
+    return frozenset(frozen)

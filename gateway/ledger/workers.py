@@ -10,9 +10,13 @@ from gateway.ids import WORKER_NUMBERS
 from gateway.ledger.database import Connection
 
 _REGISTER: Final = """
-insert into worker (number, lease_until)
-select n, clock_timestamp() + $1 from generate_series(0, $2 - 1) as n
-where not exists (select 1 from worker w where w.number = n) order by n limit 1
+with free as (
+    select n.number from worker_number n where not exists (select 1 from worker w where w.number = n.number)
+    order by n.leased_at, n.number limit 1 for update of n skip locked
+), leased as (
+    update worker_number n set leased_at = clock_timestamp() from free where n.number = free.number
+)
+insert into worker (number, lease_until, relays) select number, clock_timestamp() + $1, $2 from free
 on conflict (number) do nothing
 returning id, number
 """
@@ -42,10 +46,13 @@ class Worker:
     number: int
 
 
-async def register(connection: Connection, lease: dt.timedelta) -> Worker:
-    """Leases the lowest free number.  Raises NoWorkerNumber when there is none."""
+async def register(connection: Connection, lease: dt.timedelta, *, relays: bool = True) -> Worker:
+    """Leases the number that was free longest; `relays` counts it among those who publish.
+
+    Raises NoWorkerNumber when there is none.
+    """
     for _ in range(WORKER_NUMBERS):
-        row = await connection.fetchrow(_REGISTER, lease, WORKER_NUMBERS)
+        row = await connection.fetchrow(_REGISTER, lease, relays)
         if row is not None:
             return Worker(row[0], row[1])
         if await connection.fetchval("select count(*) from worker") >= WORKER_NUMBERS:

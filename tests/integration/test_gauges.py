@@ -82,7 +82,7 @@ def stop(borrower: str, offset: int, partition: int = 0) -> Stop:
 
 
 def letter(offset: int, partition: int = 0) -> Letter:
-    return Letter(Origin(TOPIC, partition, offset), IDS.next(0), Rejection.NOT_JSON, NOW, b"")
+    return Letter(Origin(TOPIC, partition, offset), IDS.next(0), Rejection.NOT_JSON, NOW, b"", b"")
 
 
 async def take(ledger: Database, commands: Sequence[Command]) -> intake.Result:

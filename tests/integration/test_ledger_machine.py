@@ -213,8 +213,8 @@ class Ledger(RuleBasedStateMachine):
         self.offset += 1
         subject = ids.subject_key(LENDER, borrower)
         letter = Letter(
-            Origin(TOPIC, 0, self.offset), self.ids.next(0), Rejection.UNREADABLE_STOP, self.now, b"",
-            subject=(subject, LENDER, borrower),
+            Origin(TOPIC, 0, self.offset), self.ids.next(0), Rejection.UNREADABLE_STOP, self.now, b"", b"",
+            holds=((subject, LENDER, borrower),),
         )  # fmt: skip
         assert self.deliver([letter]).outcomes == {(0, "deadletter"): 1}
         self.held_at = getattr(self, "held_at", {}) | {subject: self.step}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.content import Catalogue
-from gateway.ids import IdSource
+from gateway.ids import IdSource, subject_key
 from gateway.intake.decode import Decoded, Decoder, LenderFacts, Record
 from gateway.ledger.commands import Letter
 from gateway.sealing import Sealer
@@ -84,3 +84,8 @@ def letter(what: Any, now: dt.datetime = NOW) -> Letter:
     command = decode(what, now).command
     assert isinstance(command, Letter), type(command)
     return command
+
+
+def everywhere(*borrowers: str) -> tuple[tuple[bytes, str, str], ...]:
+    """These borrowers under every lender there is."""
+    return tuple((subject_key(lender, each), lender, each) for each in borrowers for lender in ("harbour", "northwind"))

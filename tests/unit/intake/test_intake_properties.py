@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import astuple, replace
 
-from gateway.intake.decode import LETTER_FIELD, Record
+from gateway.intake.decode import Record
+from gateway.intake.letters import unseal
 from gateway.ledger.commands import Letter, Origin, Request, Stop, Validation
 from tests.unit.intake.records import SEALER, binary, cancel, decode, overdue, record, request
 
@@ -46,7 +47,8 @@ def one_command(what: Record) -> None:
     assert command.origin == Origin(what.topic, what.partition, what.offset)
     assert 0 < command.id < 2**63
     if isinstance(command, Letter):
-        assert SEALER.open(command.sealed, command.id, LETTER_FIELD) == (what.value or b"")
+        kept = unseal(command.sealed, command.id, SEALER)
+        assert (kept.value, kept.key, list(kept.headers)) == (what.value, what.key, list(what.headers))
 
 
 @given(st.none() | st.binary(max_size=300), HEADERS, KEYS)

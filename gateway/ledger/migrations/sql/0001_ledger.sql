@@ -39,10 +39,19 @@ create function reminder_moves(was reminder_state, becomes reminder_state) retur
         else false end
 $$;
 
+-- The numbers that go into ids.  The one that was leased longest ago is leased next, so that no clock that is a little
+-- off makes an id again that its last owner made.
+create table worker_number (
+    number smallint primary key,
+    leased_at timestamptz not null default '-infinity'
+) with (fillfactor = 50);
+insert into worker_number (number) select generate_series(0, 63);
+
 -- One row per running process.  A lease that ended is never revived: its owner registers anew.
 create table worker (
     id bigint generated always as identity primary key,
-    number smallint not null constraint worker_number_unique unique constraint worker_number_range check (number between 0 and 63),
+    number smallint not null constraint worker_number_unique unique references worker_number,
+    relays boolean not null,
     lease_until timestamptz not null,
     started_at timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
@@ -75,7 +84,8 @@ create table subject (
     borrower text not null,
     unreadable_stop_at timestamptz
 ) with (fillfactor = 90);
-create index subject_borrower on subject (borrower);
+-- Few, so counting them is cheap.
+create index subject_held on subject (key) where unreadable_stop_at is not null;
 
 create table tombstone (
     subject bytea not null,
@@ -271,6 +281,7 @@ create table relay_shard (
 ) with (fillfactor = 50);
 insert into relay_shard (shard) select generate_series(0, 15);
 
+-- `hash` is a keyed hash of the record: a topic made anew has other records at the same offsets.
 create table deadletter (
     id bigint primary key,
     reason text not null,
@@ -279,9 +290,10 @@ create table deadletter (
     topic text not null,
     partition int not null,
     "offset" bigint not null,
+    hash bytea not null,
     at timestamptz not null,
     sealed bytea not null,
-    constraint deadletter_once unique (topic, partition, "offset")
+    constraint deadletter_once unique (topic, partition, "offset", hash)
 );
 
 -- What intake has read, by what became of it: the SQL side of the conservation sums.
@@ -293,7 +305,7 @@ create table intake_count (
     primary key (topic, partition, outcome)
 ) with (fillfactor = 50);
 
--- Dead letters and records per source in a sliding window, for the per-source freeze.
+-- Dead letters and records per source since the window began, for the per-source freeze.
 create table source_health (
     source text primary key,
     since timestamptz not null,
