@@ -135,6 +135,7 @@ class Reason(StrEnum):
     CANCELLED_BORROWER = "cancelled_borrower"
     # expired
     NOT_AFTER = "not_after"
+    OUT_OF_DATE = "out_of_date"  # every contact's text would say what is no longer so
     # unconfirmed
     OUTCOME_UNKNOWN = "outcome_unknown"  # the receipt window closed on an unknown attempt
     NO_RECEIPT = "no_receipt"  # the channel has no receipts, or none came in the window

@@ -6,13 +6,13 @@ import asyncio
 import datetime as dt
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from gateway import policy
 from gateway.clock import Clock
-from gateway.dispatch.pipeline import Job
+from gateway.dispatch.pipeline import Job, inputs_of
 from gateway.ledger import intend, outcomes
-from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.outcomes import Outcome, Recorded, Verdict
@@ -97,7 +97,7 @@ class Commits:
         """Stores verdicts other than send, and what follows from them."""
         now = self._clock.now()
         for lease in {job.lease.id for job, _ in verdicts}:
-            mine = [_verdict(job.claimed, verdict) for job, verdict in verdicts if job.lease.id == lease]
+            mine = [_verdict(job, verdict) for job, verdict in verdicts if job.lease.id == lease]
             moves = await self._database.transaction(
                 lambda c, lease=lease, mine=mine: outcomes.settle(c, lease, mine, now, self._rules)  # type: ignore[misc]
             )
@@ -148,15 +148,20 @@ class Commits:
         return await self._database.transaction(lambda c: outcomes.record(c, done, now, self._rules, random.random))
 
 
-def _verdict(claimed: Claimed, verdict: policy.Verdict) -> Verdict:
+def _verdict(job: Job, verdict: policy.Verdict) -> Verdict:
+    made = partial(Verdict, job.claimed.id, job.claimed.token, inputs=inputs_of(job))
     match verdict:
+        case policy.Cancel(reason, rule):
+            return made(rule=rule, cancel=reason)
         case policy.Expire(rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", expire=True)
+            return made(rule=rule, expire=True)
         case policy.Hold(reason, rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", hold=reason)
+            return made(rule=rule, hold=reason)
         case policy.Suppress(reason, rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", suppress=reason)
+            return made(rule=rule, suppress=reason)
+        case policy.Skip(rule):
+            return made(rule=rule, skip=True)
         case policy.Defer(until, rule):
-            return Verdict(claimed.id, claimed.token, rule, "{}", defer_until=until)
+            return made(rule=rule, defer_until=until)
         case policy.Send():
             raise AssertionError("a send verdict is stored by intend")

@@ -91,7 +91,7 @@ class Steps:
     def decide(self, job: Job, now: dt.datetime, freezes: Freezes) -> policy.Verdict | None:
         claimed = job.claimed
         frozen = bool(freezes.slices) and freezes.covers(claimed.facts(None))
-        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen))
+        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed))
         if isinstance(verdict, policy.Send):
             job.send_by = verdict.send_by
             return None
@@ -141,7 +141,7 @@ class Steps:
         )
         if isinstance(rendered, Problem):
             if rendered.rejection is Rejection.BAD_DATE:
-                return policy.Expire("text_out_of_date")  # it would count days that are no longer so
+                return policy.Skip("text_out_of_date")  # it would count days that are no longer so
             return policy.Hold(Reason.BUG, f"render_{rendered.rejection}")
         mapped = None
         if provider.adapter.needs_template:
@@ -166,7 +166,7 @@ class Steps:
             attempt=job.attempt,
             provider=provider.name,
             sealed=self.sealer.seal(_evidence(job.message), job.attempt, "attempt"),
-            inputs=_inputs(claimed, rendered),
+            inputs=inputs_of(job),
         )
         return None
 
@@ -186,14 +186,18 @@ class _Evidence(msgspec.Struct, gc=False):
     template: ProviderTemplate | None
 
 
-class _Inputs(msgspec.Struct, gc=False):
-    """What a send verdict rests on: no personal data, it stays readable in the ledger."""
+class _Inputs(msgspec.Struct, gc=False, omit_defaults=True):
+    """What a verdict rests on: no personal data, it stays readable in the ledger."""
 
     not_after: dt.datetime
     due_at: dt.datetime
-    template: str
-    locale: str
-    segments: int
+    rung: int
+    channel: Channel
+    tries: int
+    provider: str | None = None
+    template: str | None = None
+    locale: str | None = None
+    segments: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -203,7 +207,11 @@ def _evidence(message: Message) -> bytes:
     return _encode(_Evidence(message.address, message.text, message.title, message.template))
 
 
-def _inputs(claimed: Claimed, rendered: Rendered) -> str:
-    return _encode(
-        _Inputs(claimed.not_after, claimed.due_at, rendered.template_version, rendered.locale, rendered.segments)
-    ).decode()
+def inputs_of(job: Job) -> str:
+    """The evidence of a verdict, with what was known when it fell."""
+    claimed, rendered = job.claimed, job.rendered
+    provider = None if job.provider is None else job.provider.name
+    found = _Inputs(claimed.not_after, claimed.due_at, claimed.rung, claimed.channel, claimed.tries, provider)
+    if rendered is not None:
+        found.template, found.locale, found.segments = rendered.template_version, rendered.locale, rendered.segments
+    return _encode(found).decode()

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL
-from gateway.ledger.situations import LANE
-from schemas.vocabulary import Channel, Lane
+from gateway.ledger.situations import LANE, REASON
+from schemas.vocabulary import Channel, Lane, Reason
 
 # Urgent first; bulk takes what is left of the limit, and no more than its own.
 _CLAIM: Final = """
@@ -32,7 +32,7 @@ with alive as (
     insert into claim (id, worker, lane, due_at, token) select p.id, $1, p.lane, p.due_at, $5 from picked p
 )
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
-       l.attempts, l.tries, r.not_after, r.sealed, p.due_at
+       l.attempts, l.tries, r.not_after, r.sealed, p.due_at, l.closed
 from picked p join live l on l.id = p.id join reminder r on r.id = p.id
 order by p.lane, p.due_at, p.id
 """
@@ -63,6 +63,7 @@ class Claimed(Struct, frozen=True, gc=False):
     sealed: bytes
     due_at: dt.datetime
     token: int
+    closed: Reason | None = None
 
     def __repr__(self) -> str:
         return f"Claimed({self.id}, {self.stage}, {self.ladder}, {self.rung})"
@@ -99,7 +100,7 @@ async def claim(
 
 
 def _fields(row: Any, token: int) -> tuple[Any, ...]:
-    return (*row[:8], LANE[row[8]], *row[9:], token)
+    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]])
 
 
 async def held_by(connection: Connection, worker: int) -> dict[int, int]:

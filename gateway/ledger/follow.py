@@ -333,6 +333,16 @@ def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.dateti
     return move
 
 
+def skip(was: Situation, now: dt.datetime, rules: Rules) -> Move:
+    """This contact's text would say what is no longer so: the next one, or the end when there is none."""
+    if any(each.state in OPEN for each in was.attempts):
+        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(was.attempts[-1].provider))
+    move = _next_contact(was, now)
+    if move.queue is None and not was.attempts:
+        return _end(was, ReminderState.EXPIRED, Reason.OUT_OF_DATE, now)
+    return move
+
+
 def suppress(was: Situation, reason: Reason, now: dt.datetime) -> Move:
     return _end(was, ReminderState.SUPPRESSED, reason, now)
 

@@ -34,7 +34,7 @@ class Outcome(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A decision not to send now.  `queue` says what follows: see `settle`."""
+    """A decision not to send now; one of the last fields says which."""
 
     reminder: int
     token: int
@@ -42,14 +42,17 @@ class Verdict:
     inputs: str
     hold: Reason | None = None
     suppress: Reason | None = None
+    cancel: Reason | None = None
     expire: bool = False
+    skip: bool = False
     defer_until: dt.datetime | None = None
 
     @property
     def name(self) -> str:
-        if self.expire:
-            return "expire"
-        return "hold" if self.hold else "suppress" if self.suppress else "defer"
+        for name in ("expire", "hold", "suppress", "cancel", "skip"):
+            if getattr(self, name):
+                return name
+        return "defer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,12 @@ async def settle(
             changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif verdict.suppress is not None:
             planned.append(follow.suppress(was, verdict.suppress, now))
+        elif verdict.cancel is not None:
+            move, _ = follow.cancel(was, verdict.cancel, now, rules)
+            assert move is not None  # it is scheduled
+            planned.append(move)
+        elif verdict.skip:
+            planned.append(follow.skip(was, now, rules))
         elif verdict.hold is not None:
             recheck = now + rules.freeze_recheck if verdict.hold in RECHECKED else was.not_after
             planned.append(follow.hold(was, verdict.hold, now, recheck))

@@ -49,7 +49,7 @@ REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
     ReminderState.UNCONFIRMED: (Reason.OUTCOME_UNKNOWN, Reason.NO_RECEIPT),
     ReminderState.SUPPRESSED: (Reason.DUPLICATE_STAGE, Reason.OPTED_OUT),
     ReminderState.CANCELLED: (Reason.CANCELLED_REQUEST, Reason.CANCELLED_DEBT, Reason.CANCELLED_BORROWER),
-    ReminderState.EXPIRED: (Reason.NOT_AFTER,),
+    ReminderState.EXPIRED: (Reason.NOT_AFTER, Reason.OUT_OF_DATE),
 }
 
 # What intake makes.

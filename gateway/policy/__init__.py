@@ -1,5 +1,5 @@
 """May this contact be made now?  Pure: values in, a verdict out."""
 
-from gateway.policy.decide import Defer, Expire, Facts, Hold, Send, Suppress, Verdict, decide
+from gateway.policy.decide import Cancel, Defer, Expire, Facts, Hold, Send, Skip, Suppress, Verdict, decide
 
-__all__ = ["Defer", "Expire", "Facts", "Hold", "Send", "Suppress", "Verdict", "decide"]
+__all__ = ["Cancel", "Defer", "Expire", "Facts", "Hold", "Send", "Skip", "Suppress", "Verdict", "decide"]

@@ -1,64 +1,74 @@
 """The one place that says whether a contact may be made now.
 
-Today's rules are stops and time: frozen, expired.  Cancels need no rule here: a cancelled reminder has no claim left
-to decide about, and intend looks again under the borrower's lock.  Windows, caps and wording packs come behind the
-same call.
+Today's rules are stops and time: cancelled, frozen, expired; stops come before time.  Windows, caps and wording packs
+come behind the same call.  Intend looks at the stops again under the borrower's lock.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from schemas.vocabulary import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """It may be made, if its first byte leaves before `send_by`."""
 
     send_by: dt.datetime
     rule: str = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Defer:
+class Defer(Struct, frozen=True):
     until: dt.datetime
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     reason: Reason
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Suppress:
+class Suppress(Struct, frozen=True):
     reason: Reason
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Expire:
+class Cancel(Struct, frozen=True):
+    """A stop closed its ladder, by `reason`."""
+
+    reason: Reason
+    rule: str = "cancelled"
+
+
+class Skip(Struct, frozen=True):
+    """This contact cannot be made any more; the next one may."""
+
+    rule: str
+
+
+class Expire(Struct, frozen=True):
     rule: str = "not_after"
 
 
-Verdict = Send | Defer | Hold | Suppress | Expire
+Verdict = Send | Defer | Hold | Suppress | Cancel | Skip | Expire
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known about the contact when it is decided."""
+class Facts(Struct, frozen=True):
+    """What is known about the contact when it is decided.  `cancelled` is the stop that closed its ladder."""
 
     not_after: dt.datetime
-    frozen: bool
+    frozen: bool = False
+    cancelled: Reason | None = None
 
 
 def decide(now: dt.datetime, facts: Facts) -> Verdict:
-    """Stops come before time: what is frozen stays so until its own end."""
-    if now >= facts.not_after:
-        return Expire()
+    """The first rule that applies."""
+    if facts.cancelled is not None:
+        return Cancel(facts.cancelled)
     if facts.frozen:
         return Hold(Reason.FROZEN, "frozen")
+    if now >= facts.not_after:
+        return Expire()
     return Send(send_by=facts.not_after)

@@ -1,0 +1,43 @@
+"""The verdict on a contact: every rule alone, and which comes first when several apply."""
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.policy import Cancel, Expire, Facts, Hold, Send, decide
+from schemas.vocabulary import Reason
+
+NOW = dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC)
+LATER = NOW + dt.timedelta(hours=1)
+STOPS = [Reason.CANCELLED_REQUEST, Reason.CANCELLED_DEBT, Reason.CANCELLED_BORROWER]
+
+
+def test_what_nothing_forbids_may_be_sent_until_its_time_is_over() -> None:
+    assert decide(NOW, Facts(LATER)) == Send(LATER, "none")
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_stop_comes_first(stop: Reason) -> None:
+    assert decide(NOW, Facts(NOW, frozen=True, cancelled=stop)) == Cancel(stop)
+
+
+def test_a_freeze_comes_before_time() -> None:
+    """What is frozen when its time is over ends by its timer, as what it is: never sent, and never deferred."""
+    assert decide(NOW, Facts(NOW, frozen=True)) == Hold(Reason.FROZEN, "frozen")
+
+
+def test_at_its_end_it_is_too_late() -> None:
+    assert decide(NOW, Facts(NOW)) == Expire("not_after")
+    assert isinstance(decide(NOW - dt.timedelta(microseconds=1), Facts(NOW)), Send)
+
+
+@given(seconds=st.integers(-1000, 1000), frozen=st.booleans(), cancelled=st.none() | st.sampled_from(STOPS))
+def test_a_send_is_never_stopped_frozen_or_late(seconds: int, frozen: bool, cancelled: Reason | None) -> None:
+    not_after = NOW + dt.timedelta(seconds=seconds)
+    verdict = decide(NOW, Facts(not_after, frozen, cancelled))
+    free = cancelled is None and not frozen and NOW < not_after
+    assert isinstance(verdict, Send) == free
+    if isinstance(verdict, Send):
+        assert NOW < verdict.send_by <= not_after
