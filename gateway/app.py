@@ -29,13 +29,14 @@ from gateway.dispatch.provider import Provider, TemplateMapping
 from gateway.dispatch.reserve import Reservation
 from gateway.dispatch.send import Retries
 from gateway.dispatch.transport import Timeouts, Transport
+from gateway.ids import to_reference
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder, LenderFacts
 from gateway.intake.intake import FreezeRule, Intake
 from gateway.intake.positions import Positions
 from gateway.ledger import schema, timeline, workers
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
+from gateway.ledger.follow import Move, Rules
 from gateway.lifecycle import Lifecycle
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
@@ -65,10 +66,9 @@ class Application:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._loop_lag = LoopLag(self.registry)
-        self.health = internal.Health(["gateway", "intake"], lag=self._loop_lag.current)
-        self.metrics = Metrics(
-            self.registry, {name: discover()[each.adapter].channel for name, each in config.providers.items()}
-        )
+        self.health = internal.Health(lag=self._loop_lag.current)
+        channels = {name: discover()[each.adapter].channel for name, each in config.providers.items()}
+        self.metrics = Metrics(self.registry, channels, _held)
         self.public_port: int | None = None
         self.internal_port: int | None = None
 
@@ -122,6 +122,7 @@ class Application:
         )
         await worker.start()
         self._lifecycle.on_stop("worker", worker.stop, shutdown.leave_seconds)
+        self.health.needs("ledger", worker.trouble)
 
         catalogue = Catalogue.load(config.templates_path or DEFAULT_TEMPLATES)
         sealer = config.sealing.sealer()
@@ -129,7 +130,9 @@ class Application:
         providers = await self._open_providers(clock)
 
         relay = await self._start_relay(database, worker, clock)
-        receipts = ReceiptInbox(database, worker, clock, sealer, rules, self.metrics, relay.wake)
+        receipts = ReceiptInbox(
+            database, worker, clock, sealer, rules, self.metrics, relay.wake, partial(_receipt_failed, providers)
+        )
         await receipts.start()
         self._lifecycle.on_stop("receipts", receipts.stop, shutdown.flush_seconds)
 
@@ -153,17 +156,11 @@ class Application:
             gauges = self._start_gauges(database, clock)
             intake = self._intake(database, worker, clock, catalogue, sealer, rules, dispatcher, relay, gauges)
             await intake.start()
-            self._background("intake health", self._watch_intake(intake))
+            self.health.follows("intake", intake.trouble)
             self._lifecycle.on_stop("intake", lambda: intake.stop(shutdown.leave_seconds), shutdown.leave_seconds + 6)
         else:
             self._start_gauges(database, clock)
-            self.health.set("intake", True)
-        self.health.set("gateway", True)
-
-    async def _watch_intake(self, intake: Intake) -> None:
-        while True:
-            self.health.set("intake", *intake.ready)
-            await asyncio.sleep(0.25)
+        self.health.started()
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -236,6 +233,7 @@ class Application:
         relay = Relay(database, worker, publisher, topics, self.metrics, clock.now, alive_for)
         if Role.RELAY in config.roles:
             await relay.start()
+            self.health.follows("relay", relay.trouble)
             seconds = config.shutdown.flush_seconds
             self._lifecycle.on_stop("relay", lambda: relay.stop(seconds), seconds + 2)
         return relay
@@ -367,6 +365,18 @@ async def _database_time(database: Database) -> dt.datetime:
 
 def _circuit_opened(provider: str, scope: FailureScope, failure: Failure, seconds: float) -> None:
     log.error("circuit_opened", provider=provider, scope=scope, failure=failure, seconds=round(seconds, 1))
+
+
+def _receipt_failed(providers: Mapping[str, Provider], provider: str, failure: Failure, scope: FailureScope) -> None:
+    """A receipt that speaks of more than its recipient counts like an answer.  Whose template it was, nobody knows."""
+    known = providers.get(provider)
+    if known is not None and scope is not FailureScope.TEMPLATE:
+        known.reservation.failed(failure, scope, "", None, known.reservation.clock())
+
+
+def _held(move: Move) -> None:
+    """Somebody has to look at it: a page, or the morning's list."""
+    log.error("reminder_held", reminder=to_reference(move.was.id), reason=move.reason)
 
 
 def _rules(config: Config) -> Rules:

@@ -27,6 +27,7 @@ log = get_logger(__name__)
 _SOURCE: Final = "reminder-gateway"
 _TYPES: Final = {EVENTS_TOPIC: STATUS, DEADLETTERS_TOPIC: DEADLETTER}
 _BATCH: Final = 500
+_FAILING_SECONDS: Final = 10.0
 
 
 class RelayObserver(Protocol):
@@ -80,6 +81,7 @@ class Relay:
         self._owned_until = 0.0
         self._stopping = False
         self._failed = False
+        self._failing_since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -87,6 +89,11 @@ class Relay:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def trouble(self) -> str | None:
+        """What keeps events from Kafka, once it has for a while."""
+        since = self._failing_since
+        return None if since is None or time.monotonic() - since < _FAILING_SECONDS else "not_publishing"
 
     async def stop(self, seconds: float) -> None:
         """Publishes what is left if it can in time, then lets the shards go."""
@@ -108,6 +115,7 @@ class Relay:
             except Exception as error:
                 log.warning("relay_failed", exc_info=error)
                 sent, self._failed = 0, True
+            self._failing_since = (self._failing_since or time.monotonic()) if self._failed else None
             if self._failed:
                 # Events wait in the outbox; sending reminders does not wait for Kafka.
                 if self._stopping:

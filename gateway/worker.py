@@ -74,6 +74,10 @@ class Worker:
         async with self._database.connection() as connection:
             await workers.retire(connection, self.lease.id)
 
+    def trouble(self) -> str | None:
+        """What keeps this process from starting a send: its lease has run out, as it does without the database."""
+        return None if self.lease.stands() else "lease_lapsed"
+
     async def _register(self) -> None:
         asked = time.monotonic()
         async with self._database.connection() as connection:

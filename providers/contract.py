@@ -154,7 +154,10 @@ class Callback(Value, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """The provider's word on one attempt, found by our `attempt` reference, else by its own `ref`."""
+    """The provider's word on one attempt, found by our `attempt` reference, else by its own `ref`.
+
+    `scope` is how much more than this recipient the failure speaks of: what is wider, the circuits hear of.
+    """
 
     state: AttemptState
     code: str
@@ -162,6 +165,7 @@ class Receipt(Struct, frozen=True):
     ref: str | None = None
     failure: Failure | None = None
     occurred_at: dt.datetime | None = None
+    scope: FailureScope = FailureScope.RECIPIENT
 
 
 class Inbound(Value, frozen=True):

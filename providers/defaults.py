@@ -5,7 +5,10 @@ Providers document their exceptions; an adapter looks at its own code table firs
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -15,6 +18,8 @@ from schemas.vocabulary import Failure, FailureScope
 
 # What a vendor's code means.  `AMBIGUOUS` as the failure makes the outcome ambiguous, whatever the scope.
 Verdict = tuple[Failure, FailureScope]
+
+_LONGEST_WAIT: Final = 30 * 86_400.0  # what lies beyond is a mistake, such as a time of day in seconds
 
 
 def verdicts(groups: Mapping[Verdict, str]) -> dict[str, Verdict]:
@@ -58,8 +63,25 @@ def classify_code(
 
 
 def retry_after(response: HttpResponse) -> float | None:
-    """Seconds from a Retry-After header (RFC 9110 §10.2.3, delay form); None when absent or not a number."""
-    return number(response.headers.get("retry-after", ""))
+    """Seconds from a Retry-After header (RFC 9110 §10.2.3); None when absent, unreadable or further than 30 days.
+
+    A date counts from the answer's own Date, by the provider's clock: without one it says nothing.
+    """
+    header = response.headers.get("retry-after", "")
+    seconds = number(header)
+    if seconds is None:
+        until, at = _date(header), _date(response.headers.get("date", ""))
+        seconds = None if until is None or at is None else max((until - at).total_seconds(), 0.0)
+    return seconds if seconds is not None and seconds <= _LONGEST_WAIT else None
+
+
+def _date(header: str) -> dt.datetime | None:
+    """An HTTP date in UTC (RFC 9110 §5.6.7); None for anything else."""
+    try:
+        moment = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
 
 
 def number(text: str) -> float | None:

@@ -23,6 +23,7 @@ from gateway.dispatch.commits import CommitObserver, Commits
 from gateway.dispatch.hands import Hands
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.dispatch.send import Retries, Sender
+from gateway.ids import to_reference
 from gateway.ledger import claims, freezes
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
@@ -293,7 +294,8 @@ class Dispatcher:
 
     def _give_up(self, job: Job, error: BaseException) -> None:
         """The claim stays in the ledger: recovery gives it back, or marks the attempt unknown."""
-        log.error("job_failed", reminder=job.claimed.id, attempt=job.attempt, exc_info=error)
+        reminder, attempt = to_reference(job.claimed.id), to_reference(job.attempt)
+        log.error("job_failed", reminder=reminder, attempt=attempt, exc_info=error)
         self._release([job])
 
     def _release(self, jobs: Sequence[Job]) -> None:

@@ -14,7 +14,18 @@ from gateway.dispatch.reserve import Reservation
 from gateway.dispatch.tokens import TokenCache
 from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Transport, Wire
 from gateway.observability.logs import get_logger
-from providers.contract import Adapter, Context, HttpResponse, Message, ProviderTemplate, Refused, Token
+from providers.contract import (
+    Adapter,
+    Ambiguous,
+    Context,
+    HttpResponse,
+    Message,
+    Outcome,
+    ProviderTemplate,
+    Refused,
+    Token,
+)
+from schemas.vocabulary import Failure, FailureScope
 
 log = get_logger(__name__)
 
@@ -75,7 +86,13 @@ class Provider:
 
     async def token(self) -> Token | Refused | None:
         """The access token, None for a provider that needs none."""
-        return None if self._tokens is None else await self._tokens.get()
+        if self._tokens is None:
+            return None
+        try:
+            return await self._tokens.get()
+        except Exception as error:  # of an adapter: most likely a key that signs nothing
+            log.error("token_not_fetched", provider=self.name, exc_info=error)
+            return Refused(Failure.BAD_CONFIG, FailureScope.ACCOUNT, "token_error")
 
     def reject_token(self, token: Token) -> None:
         if self._tokens is not None:
@@ -91,6 +108,14 @@ class Provider:
             log.error("request_not_built", provider=self.name, attempt=message.reference, exc_info=error)
             return NotSent(Wire.BAD_REQUEST)
         return await self.transport.post(request)
+
+    def classify(self, message: Message, answer: HttpResponse) -> Outcome:
+        """What the answer means; ambiguous when the adapter cannot say."""
+        try:
+            return self.adapter.classify_response(answer)
+        except Exception as error:
+            log.error("answer_not_classified", provider=self.name, attempt=message.reference, exc_info=error)
+            return Ambiguous("adapter_error")
 
     def _context(self, token: Token | None, callback_url: str | None) -> Context:
         return Context(

@@ -98,8 +98,7 @@ class Sender:
         assert message is not None
         token = await provider.token()
         if isinstance(token, Refused):
-            # Without a token no byte of the message can have left.
-            return NotSent(Wire.REFUSED) if token.failure is Failure.TRANSIENT else token
+            return _without_token(token)
         if not self._may_start(job, provider):
             return NotSent(Wire.CANCELLED)
         reached(CrashPoint.BEFORE_FIRST_BYTE)
@@ -108,23 +107,20 @@ class Sender:
         if isinstance(answer, NotSent | MaybeSent):
             return answer
         if answer.status == _UNAUTHORIZED and token is not None:
-            return await self._with_fresh_token(job, provider, token, answer)
-        return provider.adapter.classify_response(answer)
+            return await self._with_fresh_token(job, provider, token)
+        return provider.classify(message, answer)
 
-    async def _with_fresh_token(self, job: Job, provider: Provider, stale: Token, answer: HttpResponse) -> _Result:
+    async def _with_fresh_token(self, job: Job, provider: Provider, stale: Token) -> _Result:
         """A refused token is refreshed once.  A 401 is the provider's word that it took nothing."""
-        refused = provider.adapter.classify_response(answer)
         assert job.message is not None
         provider.reject_token(stale)
         token = await provider.token()
-        if not isinstance(token, Token) or token is stale:
-            return refused
+        if isinstance(token, Refused):
+            return _without_token(token)
         if not await self._again(job) or not self._may_start(job, provider):
-            return refused
-        answer_again = await provider.post(job.message, token)
-        if isinstance(answer_again, HttpResponse):
-            return provider.adapter.classify_response(answer_again)
-        return answer_again
+            return NotSent(Wire.CANCELLED)
+        answer = await provider.post(job.message, token)
+        return provider.classify(job.message, answer) if isinstance(answer, HttpResponse) else answer
 
     def _may_start(self, job: Job, provider: Provider) -> bool:
         """Before the first byte: the business limit, and a lease that covers the timeouts."""
@@ -160,6 +156,12 @@ class Sender:
                 if wire not in _NOT_WORTH_A_RETRY:  # those are ours: they say nothing about the provider
                     reservation.failed(failure, FailureScope.ACCOUNT, template, None, since)
                 return Outcome(attempt, reminder, subject, name, AttemptState.NOT_SENT, failure, wire)
+
+
+def _without_token(refused: Refused) -> _Result:
+    """Without a token no byte of the message can have left; trouble without a date is worth another try in a moment."""
+    short = refused.failure is Failure.TRANSIENT and refused.retry_after is None
+    return NotSent(Wire.REFUSED) if short else refused
 
 
 def _worth_a_retry(result: object) -> bool:

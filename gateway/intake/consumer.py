@@ -35,12 +35,14 @@ class Progress:
     """What the watchdog looks at; monotonic seconds.
 
     `polled_at` is the end of the last round, `heard_at` when records last came from Kafka, or none were missing by the
-    broker's own word; what the ledger then made of them is not the client's fault.  `written_at` is the last batch.
+    broker's own word; what the ledger then made of them is not the client's fault.  `written_at` is the last batch;
+    since `failing_since` none could be written, or no position found.
     """
 
     polled_at: float = field(default_factory=time.monotonic)
     heard_at: float = field(default_factory=time.monotonic)
     written_at: float | None = None
+    failing_since: float | None = None
     behind: bool = False
 
 
@@ -125,7 +127,7 @@ class Consumer:
         try:
             starts = await self._positions.of(self._client, missing)
         except Exception as error:
-            self._failures += 1
+            self._failed()
             log.warning("positioning_failed", n=len(missing), exc_info=error)
             return False
         for partition, offset in starts.items():
@@ -133,8 +135,17 @@ class Consumer:
                 self._client.seek(partition, offset)
                 self._positioned.add(partition)
         self._on_assigned(each.partition for each in self._positioned)
+        self._went_well()
         self.progress.heard_at = time.monotonic()
         return True
+
+    def _failed(self) -> None:
+        self._failures += 1
+        self.progress.failing_since = self.progress.failing_since or time.monotonic()
+
+    def _went_well(self) -> None:
+        self._failures = 0
+        self.progress.failing_since = None
 
     def _pressure(self) -> None:
         """Pauses fetching while the ledger has enough to do; polling goes on, so the group keeps us."""
@@ -164,12 +175,12 @@ class Consumer:
                 if tp in self._client.assignment():
                     self._client.seek(tp, taken[0].offset)
             wait = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)]
-            self._failures += 1
+            self._failed()
             log.warning("batch_failed", n=len(records), wait=wait, exc_info=error)
             await asyncio.sleep(wait)
             return
         reached(CrashPoint.AFTER_INTAKE)
-        self._failures = 0
+        self._went_well()
         self.progress.written_at = time.monotonic()
         self._read_until.update({tp: taken[-1].timestamp for tp, taken in batch.items()})
         self._uncommitted.update({tp: taken[-1].offset + 1 for tp, taken in batch.items()})

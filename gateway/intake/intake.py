@@ -32,6 +32,7 @@ _RECORD_COST: Final = 1024
 # A silent client is rebuilt once; a broken one a few times, ever more slowly.
 _SILENT_ENOUGH: Final = 1
 _FAILED_ENOUGH: Final = 8
+_FAILING_SECONDS: Final = 10.0
 _LONG_AGO: Final = 10  # in times of the watchdog's patience
 
 
@@ -111,14 +112,17 @@ class Intake:
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self._end(seconds)
 
-    @property
-    def ready(self) -> tuple[bool, str]:
-        consumer = self._consumer
+    def trouble(self) -> str | None:
+        """What keeps records from being read, None when nothing does; to have no partition is no trouble."""
+        consumer, now = self._consumer, time.monotonic()
         if consumer is None or self._loop is None:
-            return False, "no_consumer"
-        if time.monotonic() - consumer.progress.polled_at > self._watchdog_seconds:
-            return False, "silent"
-        return True, "assigned" if consumer.assigned else "standby"
+            return "no_consumer"
+        progress = consumer.progress
+        if now - progress.polled_at > self._watchdog_seconds:
+            return "silent"
+        if progress.failing_since is not None and now - progress.failing_since > _FAILING_SECONDS:
+            return "not_writing"
+        return None
 
     async def _keep(self) -> None:
         """Runs a consumer; rebuilds one that is silent or broken, and gives the process up when that does not help."""
@@ -271,6 +275,8 @@ class Intake:
             self._metrics.read(outcome, n)
         for reason, n in result.letters.items():
             self._metrics.deadletter(Rejection(reason), n)
+        if unreadable := result.letters[Rejection.UNREADABLE_STOP]:
+            log.error("stop_unreadable", n=unreadable)  # somebody has to read it
         self._metrics.moved(result.moves)
         for each in result.accepted:
             self._metrics.born(each.state, each.reason)

@@ -14,14 +14,16 @@ from gateway.internal.health import Health
 def build(registry: CollectorRegistry, health: Health) -> web.Application:
     """The application; it needs neither the database nor Kafka, so it answers while they are away.
 
-    200 or 503 with JSON: {"alive": …} or {"ready": …}, and `reasons` by component, empty when all is well.
+    200 or 503 with JSON: {"alive": …} or {"ready": …}, and `reasons` by component, empty when all is well.  `degraded`
+    names what is in trouble and does not make the process unready.
     """
 
     async def livez(request: web.Request) -> web.Response:
         return _answer("alive", health.dead())
 
     async def readyz(request: web.Request) -> web.Response:
-        return _answer("ready", health.unready())
+        reasons = health.unready()
+        return _answer("ready", reasons, degraded=health.degraded())
 
     application = web.Application()
     application.add_routes(
@@ -34,9 +36,9 @@ def build(registry: CollectorRegistry, health: Health) -> web.Application:
     return application
 
 
-def _answer(what: str, reasons: Mapping[str, str]) -> web.Response:
+def _answer(what: str, reasons: Mapping[str, str], **more: Mapping[str, str]) -> web.Response:
     return web.json_response(
-        {what: not reasons, "reasons": dict(reasons)},
+        {what: not reasons, "reasons": reasons, **more},
         status=503 if reasons else 200,
         headers={"Cache-Control": "no-store"},
     )

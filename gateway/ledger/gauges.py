@@ -57,6 +57,15 @@ _OUTBOX: Final = """
 select count(*), extract(epoch from clock_timestamp() - min(at))::float
 from (select at from outbox order by bucket, reminder, seq, id limit 10001) as first
 """
+_PARKED: Final = """
+select count(*), min(sweep_at) from (select sweep_at from parked order by sweep_at, receipt limit 10001) as first
+"""
+_HELD: Final = """
+select count(*) from (select from subject where unreadable_stop_at is not null order by key limit 10001) as first
+"""
+# As many rows as there are partitions and outcomes.
+_PASSED: Final = "select coalesce(sum(next - first), 0)::bigint from intake_offset"
+_OUTCOME_SUMS: Final = "select outcome, sum(n)::bigint from intake_count group by outcome"
 _FROZEN: Final = """
 select kind, count(*) from (select kind from "freeze" where until is null or until > $1 limit 10001) as first
 group by kind
@@ -73,13 +82,21 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The gauges at one moment, of the whole ledger: every process reads the same."""
+    """The gauges at one moment, of the whole ledger: every process reads the same.
+
+    `parked` are receipts that wait for their attempt or for a calmer moment; its age is how overdue the first one is.
+    `held_borrowers` are those of whom a stop could not be read.  `passed` and `outcomes` are terms of `Conservation`.
+    """
 
     due: Mapping[Lane, Backlog]
     claims: int
     unknown: Backlog
     outbox: Backlog
     frozen: Mapping[FreezeKind, int]
+    parked: Backlog = Backlog()
+    held_borrowers: int = 0
+    passed: int = 0
+    outcomes: Mapping[ReadOutcome, int] = field(default_factory=dict)
 
 
 async def read(connection: Connection, now: dt.datetime) -> Reading:
@@ -89,7 +106,18 @@ async def read(connection: Connection, now: dt.datetime) -> Reading:
     unknown, since = await connection.fetchrow(_UNKNOWN)
     unpublished, age = await connection.fetchrow(_OUTBOX)
     frozen = {FreezeKind(row[0]): row[1] for row in await connection.fetch(_FROZEN, now)}
-    return Reading(due, claims, Backlog(unknown, _age(now, since)), Backlog(unpublished, max(age or 0.0, 0.0)), frozen)
+    parked, sweep_at = await connection.fetchrow(_PARKED)
+    return Reading(
+        due,
+        claims,
+        Backlog(unknown, _age(now, since)),
+        Backlog(unpublished, max(age or 0.0, 0.0)),
+        frozen,
+        Backlog(parked, _age(now, sweep_at)),
+        await connection.fetchval(_HELD),
+        await connection.fetchval(_PASSED),
+        {ReadOutcome(row[0]): row[1] for row in await connection.fetch(_OUTCOME_SUMS)},
+    )
 
 
 def _age(now: dt.datetime, oldest: dt.datetime | None) -> float:
@@ -149,6 +177,23 @@ class Conservation:
     def unread(self) -> int:
         """Records the broker has after the stored offsets."""
         return sum(max(end - self.following.get(each, start), 0) for each, (start, end) in self.log.items())
+
+    @property
+    def terms(self) -> dict[str, int]:
+        """Every term by name, for people."""
+        terms = {"records read, by stored offsets": self.read, "records not read yet, by the broker": self.unread}
+        terms |= {f"records {each}, by intake's counts": self.outcome(each) for each in ReadOutcome}
+        terms |= {
+            "reminders": self.reminders,
+            "reminders live": self.live,
+            "reminders ended": self.ended,
+            "rows in due, claim and timer": self.queued,
+            "dead letters kept": self.letters,
+        }
+        if self.counted is not None:
+            terms["reminders born, by the counters"] = self.counted.born
+            terms["reminders ended, by the counters"] = self.counted.ended
+        return terms
 
     def outcome(self, outcome: ReadOutcome) -> int:
         """Records with this outcome, by what intake counted."""

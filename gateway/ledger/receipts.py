@@ -20,7 +20,7 @@ from gateway.ledger.follow import Attempt, Move, Rules, Situation
 from gateway.ledger.outcomes import Jitter
 from gateway.ledger.situations import ATTEMPT_STATE, FAILURE
 from gateway.ledger.states import receipt_disposition
-from schemas.vocabulary import AttemptState, Disposition, Failure
+from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
 
 # A callback waits no longer than this for a borrower's lock; then it is only stored.
 _PATIENCE: Final = "set local lock_timeout = '250ms'"
@@ -99,6 +99,7 @@ class Stored(Struct, frozen=True, kw_only=True, gc=False):
     sealed: bytes | None = None
     disposition: Disposition | None = None
     parked_at: dt.datetime | None = None
+    scope: FailureScope = FailureScope.RECIPIENT  # not kept: it speaks of the provider now
 
     def __repr__(self) -> str:
         return f"Stored({self.id}, {self.provider}, {self.kind}, {self.code})"

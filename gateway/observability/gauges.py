@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from gateway.clock import Clock
 from gateway.ledger import gauges
 from gateway.ledger.database import Database
-from gateway.ledger.gauges import CAP, FreezeKind, Reading
+from gateway.ledger.gauges import CAP, FreezeKind, Reading, ReadOutcome
 from gateway.observability.counts import Counts
 from gateway.observability.metrics import NAMESPACE
 from schemas.vocabulary import Lane
@@ -52,6 +52,12 @@ class GaugeRefresher:
         self._outbox_age = gauge("outbox_oldest_age_seconds", "How long the oldest of them has waited.")
         frozen = gauge("frozen_slices", "Freezes in force.", "kind")
         self._frozen = {kind: frozen.labels(kind) for kind in FreezeKind}
+        self._parked = gauge("parked_receipts", f"Receipts kept and not applied yet. {_CAPPED}")
+        self._parked_age = gauge("parked_overdue_seconds", "How overdue the first of them is.")
+        self._held = gauge("held_borrowers", f"Borrowers held by a stop that could not be read. {_CAPPED}")
+        self._passed = gauge("ledger_records_passed", "Records read, by the offsets in the ledger.")
+        records = gauge("ledger_records", "Records read, by what became of them, as the ledger has it.", "outcome")
+        self._records = {outcome: records.labels(outcome) for outcome in ReadOutcome}
         self._errors = Counts(registry, f"{NAMESPACE}_gauge_errors", "Readings that failed.")
         self.due_rows = 0  # over all lanes, capped like the gauge
         self._read_at = time.monotonic()
@@ -87,5 +93,11 @@ class GaugeRefresher:
         self._unknown_age.set(reading.unknown.age)
         self._outbox.set(reading.outbox.rows)
         self._outbox_age.set(reading.outbox.age)
+        self._parked.set(reading.parked.rows)
+        self._parked_age.set(reading.parked.age)
+        self._held.set(reading.held_borrowers)
+        self._passed.set(reading.passed)
+        for outcome, of_outcome in self._records.items():
+            of_outcome.set(reading.outcomes.get(outcome, 0))
         for kind, child in self._frozen.items():
             child.set(reading.frozen.get(kind, 0))

@@ -9,7 +9,7 @@ from gateway.ledger.states import FAILED, NO_CONTACT
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
 NONE: Final = "none"  # no reason, no failure
-OTHER: Final = "other"  # a provider that is not configured (any more), a topic that is not ours
+OTHER: Final = "other"  # a provider not configured (any more) or not known, as of an app's event refused; another topic
 
 
 class CallbackResult(StrEnum):
@@ -20,6 +20,7 @@ class CallbackResult(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     MALFORMED = "malformed"  # the body was broken or did not come in time
     TOO_LARGE = "too_large"
+    UNMATCHED = "unmatched"  # an app's event about no push of ours
     FAILED = "failed"  # our storage failed: it will be sent again
 
 
@@ -51,6 +52,9 @@ REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
     ReminderState.CANCELLED: (Reason.CANCELLED_REQUEST, Reason.CANCELLED_DEBT, Reason.CANCELLED_BORROWER),
     ReminderState.EXPIRED: (Reason.NOT_AFTER, Reason.OUT_OF_DATE),
 }
+
+# Why a reminder is held until somebody has looked; a freeze ends by itself or by who made it.
+FOR_PEOPLE: Final = frozenset({Reason.POISON, Reason.BUG, Reason.STOP_UNREADABLE})
 
 # What intake makes.
 BIRTHS: Final = (

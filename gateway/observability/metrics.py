@@ -20,6 +20,7 @@ from gateway.observability.counts import Counts, Durations, Key
 from gateway.observability.labels import (
     BIRTHS,
     CORRECTIONS,
+    FOR_PEOPLE,
     OTHER,
     REASONS,
     CallbackResult,
@@ -52,8 +53,17 @@ _RECEIPT_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.
 class Metrics:
     """The counters of this process and the gauges it knows by itself; those of the whole ledger are in `gauges`."""
 
-    def __init__(self, registry: CollectorRegistry, providers: Mapping[str, Channel]) -> None:
-        """`providers` are the configured ones; every other name is counted as `other`."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        providers: Mapping[str, Channel],
+        on_held: Callable[[Move], None] = lambda move: None,
+    ) -> None:
+        """`providers` are the configured ones; every other name is counted as `other`.
+
+        `on_held` hears of each reminder that will not go on before somebody has looked.
+        """
+        self._on_held = on_held
 
         def counts(name: str, text: str, labels: Sequence[str] = (), keys: Iterable[Key] = ((),)) -> Counts:
             return Counts(registry, f"{NAMESPACE}_{name}", text, labels, keys)
@@ -127,6 +137,8 @@ class Metrics:
                 or (was.queue is Queue.CLAIM and move.queue is not Queue.CLAIM)
             ):
                 self._moves[move.state, move.reason] += 1
+                if move.reason in FOR_PEOPLE and move.reason is not was.reason:
+                    self._on_held(move)
 
     def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None:
         """An attempt reached a state.  Intended also is its reminder's move to sending, which is no `Move`."""

@@ -17,8 +17,8 @@ import msgspec
 from aiohttp import web
 
 from gateway.ids import from_reference
+from gateway.observability.labels import OTHER, CallbackResult
 from gateway.observability.logs import get_logger
-from gateway.observability.metrics import CallbackResult
 from gateway.public.listener import PublicLimits
 from gateway.sealing import same
 from providers.contract import Adapter, Callback, CallbackOutcome, Engaged, HttpResponse, ProviderEvent, Receipt
@@ -98,7 +98,7 @@ class PublicApi:
             return web.Response(status=404)
         body = await self._body(request)
         if isinstance(body, web.Response):
-            self._metrics.callback(name, CallbackResult.TOO_LARGE if body.status == 413 else CallbackResult.MALFORMED)
+            self._metrics.callback(name, _refusal(body))
             return body
         callback = Callback(
             self._public_url + request.raw_path,
@@ -120,23 +120,24 @@ class PublicApi:
         """`POST /events/push`: the lender's app tells what became of a push.  204 stored, 401, 400, 404, 503."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not any([same(token, each) for each in self._app_tokens]):
+            self._metrics.callback(OTHER, CallbackResult.UNAUTHENTICATED)
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
         body = await self._body(request)
         if isinstance(body, web.Response):
+            self._metrics.callback(OTHER, _refusal(body))
             return body
-        try:
-            event = self._push_decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return web.Response(status=400)
-        attempt = from_reference(event.attempt)
-        if attempt is None or not _FIRST_YEAR <= event.at.year <= _LAST_YEAR:
+        event, attempt = self._read_push_event(body)
+        if event is None or attempt is None:
+            self._metrics.callback(OTHER, CallbackResult.MALFORMED)
             return web.Response(status=400)
         try:
             provider = await self._push_provider_of(attempt)
         except Exception as error:
+            self._metrics.callback(OTHER, CallbackResult.FAILED)
             log.error("push_event_failed", exc_info=error)
             return web.Response(status=503)
         if provider is None:
+            self._metrics.callback(OTHER, CallbackResult.UNMATCHED)
             return web.Response(status=404)
         events: list[ProviderEvent] = [
             Receipt(AttemptState.DELIVERED, _PUSH_CODE, attempt=event.attempt, occurred_at=event.at)
@@ -145,6 +146,15 @@ class PublicApi:
             events.append(Engaged(Engagement.OPENED, attempt=event.attempt, occurred_at=event.at))
         outcome = await self._store(provider, body, f"{event.attempt}:{event.kind}", events)
         return web.Response(status=204 if outcome is CallbackOutcome.STORED else 503)
+
+    def _read_push_event(self, body: bytes) -> tuple[PushEvent | None, int | None]:
+        """The event and the attempt it speaks of; None for what cannot be either."""
+        try:
+            event = self._push_decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None, None
+        sane = _FIRST_YEAR <= event.at.year <= _LAST_YEAR
+        return event, from_reference(event.attempt) if sane else None
 
     async def _store(
         self, provider: str, body: bytes, replay_key: str | None, events: Sequence[ProviderEvent]
@@ -171,6 +181,10 @@ class PublicApi:
             return web.Response(status=413)
         except TimeoutError:
             return web.Response(status=408)
+
+
+def _refusal(answer: web.Response) -> CallbackResult:
+    return CallbackResult.TOO_LARGE if answer.status == 413 else CallbackResult.MALFORMED
 
 
 def _answer(reply: HttpResponse) -> web.Response:

@@ -26,7 +26,7 @@ from gateway.observability.logs import get_logger
 from gateway.sealing import Sealer
 from gateway.worker import Worker
 from providers.contract import Engaged, Inbound, Invalid, KeyPress, ProviderEvent, Receipt
-from schemas.vocabulary import AttemptState, Disposition, Failure
+from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
 
 log = get_logger(__name__)
 
@@ -62,6 +62,7 @@ class ReceiptInbox:
         rules: Rules,
         metrics: ReceiptObserver,
         on_moved: Callable[[], None],
+        on_failure: Callable[[str, Failure, FailureScope], None] = lambda provider, failure, scope: None,
         sweep_seconds: float = 2.0,
     ) -> None:
         self._database = database
@@ -71,6 +72,7 @@ class ReceiptInbox:
         self._rules = rules
         self._metrics = metrics
         self._on_moved = on_moved
+        self._on_failure = on_failure
         self._sweep_seconds = sweep_seconds
         self._incoming: Batcher[_Kept] = Batcher("receipts", self._keep_group)
         self._burst_at = 0.0
@@ -125,6 +127,7 @@ class ReceiptInbox:
             occurred_at=None if isinstance(event, Invalid) else _sane(event.occurred_at),
             sealed=self._sealer.seal(raw, id_, "receipt") if position == 0 else None,
             disposition=disposition,
+            scope=event.scope if isinstance(event, Receipt) else FailureScope.RECIPIENT,
         )
 
     # --- grouped commits ------------------------------------------------------------------------------------------
@@ -168,6 +171,9 @@ class ReceiptInbox:
         self._note_disposed(
             [Disposed(each, each.disposition) for each in stored if each.disposition is not None and each.id in kept]
         )
+        for each in stored:
+            if each.id in kept:
+                self._tell(each)
         self._parked.set()
         return kept
 
@@ -183,9 +189,15 @@ class ReceiptInbox:
             self._metrics.disposed(receipt.provider, each.disposition)
             if receipt.state is not None and each.disposition in _MOVED:
                 self._metrics.attempt(receipt.provider, receipt.state, receipt.failure)
+                self._tell(receipt)
             if each.handed_over_at is not None:
                 lag = (receipt.received_at - each.handed_over_at).total_seconds()
                 self._metrics.receipt_lag(receipt.provider, max(lag, 0.0))
+
+    def _tell(self, receipt: Stored) -> None:
+        """What is wrong with more than one recipient is the circuits' business: burning the others helps nobody."""
+        if receipt.failure is not None and receipt.scope is not FailureScope.RECIPIENT:
+            self._on_failure(receipt.provider, receipt.failure, receipt.scope)
 
     # --- what is parked -------------------------------------------------------------------------------------------
 

@@ -86,6 +86,7 @@ _RECEIPT_CODES: dict[str, Verdict] = {
     "30008": _UNREACHABLE,  # the carrier does not say why; the next contact is safer than another try
     "30010": _ACCOUNT,  # costs more than the maximum price
 }
+_NO_REASON: tuple[Failure | None, FailureScope] = (None, FailureScope.RECIPIENT)
 _VALIDITY_EXPIRED = "30036"
 
 _STATES = {
@@ -216,13 +217,12 @@ class TwilioSms(Adapter):
         if state is None:
             return [Invalid("message_status")]
         code = clean_code(fields.get("ErrorCode") or status)
-        failure = None
+        failure, scope = _NO_REASON
         if state is AttemptState.UNDELIVERED:
-            verdict = _RECEIPT_CODES.get(code) or _CODES.get(code)
-            failure = verdict[0] if verdict is not None else None
+            failure, scope = _RECEIPT_CODES.get(code) or _CODES.get(code) or _NO_REASON
             if code == _VALIDITY_EXPIRED:
                 state = AttemptState.TTL_EXPIRED
-        events: list[ProviderEvent] = [Receipt(state, code, callback.attempt, ref, failure)]
+        events: list[ProviderEvent] = [Receipt(state, code, callback.attempt, ref, failure, None, scope)]
         if status == "read":
             events.append(Engaged(Engagement.OPENED, callback.attempt, ref))
         return events

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from functools import cached_property
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -45,6 +46,7 @@ from schemas.vocabulary import AttemptState, Channel, Failure, FailureScope
 # https://help.aliyun.com/zh/vms/developer-reference/api-dyvmsapi-2017-05-25-errorcodes.  `Code` decides, not the HTTP
 # status: the same code comes with 200 or 400.  A name without its own entry counts by its part before the first dot;
 # by Alibaba's convention `isv` is the caller's fault and `isp` the provider's.
+_TEMPLATE: defaults.Verdict = (Failure.BAD_CONTENT, FailureScope.TEMPLATE)
 _CODES = defaults.verdicts(
     {
         (Failure.BAD_RECIPIENT, FailureScope.RECIPIENT): "isv.MOBILE_NUMBER_ILLEGAL",
@@ -53,7 +55,7 @@ _CODES = defaults.verdicts(
         (Failure.THROTTLED, FailureScope.RECIPIENT): "isv.BUSINESS_LIMIT_CONTROL",
         (Failure.THROTTLED, FailureScope.ACCOUNT): "Throttling",
         (Failure.OUTSIDE_WINDOW, FailureScope.SENDER): "isv.VOICE_CALL_PERIOD_ERROR isv.VOICE_ROBOT_NOT_PERIOD",
-        (Failure.BAD_CONTENT, FailureScope.TEMPLATE): """
+        _TEMPLATE: """
             isv.TTS_TEMPLATE_ILLEGAL isv.TEMPLATE_ILLEGAL isv.TEMPLATE_PARAMS_ILLEGAL isv.TEMPLATE_MISSING_PARAMETERS
             isv.BLACK_KEY_CONTROL_LIMIT isv.PARAM_LENGTH_LIMIT isv.PARAM_NOT_SUPPORT_URL isv.INVALID_JSON_PARAM""",
         # The number shown to the borrower is malformed or not ours.
@@ -101,6 +103,18 @@ _STATUS: dict[str, tuple[AttemptState, Failure | None]] = {
     "500": (AttemptState.UNDELIVERED, Failure.TRANSIENT),  # the carrier's fault, not located
     "999999": (AttemptState.UNDELIVERED, Failure.TRANSIENT),  # the system's fault, not located
 }
+# Whom else a failure concerns; the others concern one recipient.  200119 does not say which of the two it is.
+_SCOPES: dict[str, FailureScope] = {
+    "200006": FailureScope.TEMPLATE,
+    "200117": FailureScope.SENDER,
+    "200121": FailureScope.ACCOUNT,
+    "400": FailureScope.ACCOUNT,
+    "476": FailureScope.SENDER,
+    "500": FailureScope.ACCOUNT,
+    "999999": FailureScope.ACCOUNT,
+}
+# Alibaba adds names for what is wrong with a template faster than it lists them.
+_ABOUT_A_TEMPLATE = re.compile(r"isv\.([A-Z_]+_)?TEMPLATE_([A-Z_]+_)?ILLEGAL")
 _KEYS_PRESSED = "300000"
 
 _ACTION, _VERSION = "SingleCallByTts", "2017-05-25"
@@ -205,6 +219,8 @@ class AliyunVoice(Adapter):
         wait = milliseconds / 1000 if milliseconds is not None else None
         family = answer.code.partition(".")[0]
         verdict = _CODES.get(answer.code) or _CODES.get(family)
+        if verdict == _CODES["isv"] and _ABOUT_A_TEMPLATE.fullmatch(answer.code):
+            verdict = _TEMPLATE
         return defaults.classify_code({answer.code: verdict} if verdict else {}, answer.code, response, wait)
 
     def verify_callback(self, callback: Callback, settings: AliyunVoiceSettings, now: dt.datetime) -> str:
@@ -244,7 +260,7 @@ def _event(report: _Report | None) -> ProviderEvent:
     if code not in _STATUS:
         return Invalid("status_code")
     state, failure = _STATUS[code]
-    return Receipt(state, code, attempt, ref, failure, at)
+    return Receipt(state, code, attempt, ref, failure, at, _SCOPES.get(code, FailureScope.RECIPIENT))
 
 
 def _is_reference(text: str) -> bool:

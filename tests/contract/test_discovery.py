@@ -20,8 +20,8 @@ from tests.contract.case import ADAPTERS, Case
 SOURCES = sorted(Path(providers.__file__).parent.rglob("*.py"))
 # What an adapter may import: values, parsing, cryptography.  Nothing that could tell the time, sleep, log or connect.
 PURE = {
-    "__future__", "base64", "collections", "cryptography", "dataclasses", "datetime", "enum", "functools", "hashlib",
-    "hmac", "jwt", "msgspec", "providers", "pydantic", "re", "schemas", "types", "typing", "urllib",
+    "__future__", "base64", "collections", "cryptography", "dataclasses", "datetime", "email", "enum", "functools",
+    "hashlib", "hmac", "jwt", "msgspec", "providers", "pydantic", "re", "schemas", "types", "typing", "urllib",
 }  # fmt: skip
 THIRD_PARTY = """
 from providers.contract import Adapter

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import ids
 from gateway.clock import VirtualClock
-from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, outcomes, workers
+from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, outcomes, receipts, workers
 from gateway.ledger.commands import Command, Letter, Origin, Request, Stop, Validation
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Rules
@@ -302,6 +302,24 @@ async def until(holds: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.02)
+
+
+async def test_parked_receipts_held_borrowers_and_the_terms_of_intake_show(ledger: Database) -> None:
+    early = receipts.Stored(
+        id=IDS.next(0), provider="one_sms", kind="receipt", code="x", received_at=NOW, attempt=7,
+        state=AttemptState.DELIVERED,
+    )  # fmt: skip
+    await ledger.transaction(lambda c: receipts.take(c, [early], NOW, RULES, lambda: 0.5))
+    subject = ids.subject_key("acme", "b1")
+    held = Letter(
+        Origin(TOPIC, 0, 0), IDS.next(0), Rejection.UNREADABLE_STOP, NOW, b"", b"", holds=((subject, "acme", "b1"),)
+    )
+    await take(ledger, [held, request(1, 1)])
+    reading = await read(ledger)
+    assert (reading.parked, reading.held_borrowers, reading.passed) == (Backlog(1, 0.0), 1, 2)
+    assert reading.outcomes == {ReadOutcome.DEADLETTER: 1, ReadOutcome.ACCEPTED: 1}
+    later = await read(ledger, NOW + dt.timedelta(hours=1))
+    assert later.parked.age > 3000
 
 
 # --- conservation -------------------------------------------------------------------------------------------------

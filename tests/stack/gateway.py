@@ -27,14 +27,15 @@ class GatewayProcess:
     def __init__(self, settings: Development, home: Path, name: str = "gateway") -> None:
         self.settings = settings
         self.log = home / f"{name}.log"
-        self._config = settings.write(home / f"{name}.yaml")
+        self.config = settings.write(home / f"{name}.yaml")
+        self.environ = {**os.environ, **settings.environ}
         self._child = Child(name, self.log)
         self.url = f"http://127.0.0.1:{settings.tree['http']['internal_port']}"
 
     def spawn(self, **environ: str) -> None:
         """Starts it; `environ` may arm a crash point."""
-        command = [sys.executable, "-m", "gateway", "run", "--config", str(self._config)]
-        self._child.spawn(command, env={**os.environ, **self.settings.environ, **environ})
+        command = [sys.executable, "-m", "gateway", "run", "--config", str(self.config)]
+        self._child.spawn(command, env={**self.environ, **environ})
 
     @property
     def child(self) -> Child:

@@ -60,6 +60,8 @@ ANSWERS: tuple[tuple[HttpResponse, Outcome], ...] = (
     *each("isv.BUSINESS_LIMIT_CONTROL", Failure.THROTTLED, RECIPIENT),
     *each("isv.VOICE_CALL_PERIOD_ERROR isv.VOICE_ROBOT_NOT_PERIOD", Failure.OUTSIDE_WINDOW, SENDER),
     *each("isv.TTS_TEMPLATE_ILLEGAL isv.TEMPLATE_ILLEGAL isv.TEMPLATE_PARAMS_ILLEGAL", Failure.BAD_CONTENT, TEMPLATE),
+    # Not on any page, but by the vendor's pattern.
+    *each("isv.TEMPLATE_SIGN_ILLEGAL isv.VOICE_TEMPLATE_ILLEGAL", Failure.BAD_CONTENT, TEMPLATE),
     *each("isv.BLACK_KEY_CONTROL_LIMIT isv.TEMPLATE_MISSING_PARAMETERS", Failure.BAD_CONTENT, TEMPLATE),
     *each("isv.PARAM_LENGTH_LIMIT isv.PARAM_NOT_SUPPORT_URL isv.INVALID_JSON_PARAM", Failure.BAD_CONTENT, TEMPLATE),
     *each("isv.DISPLAY_NUMBER_ILLEGAL isv.BILLID_NOT_EXIST BillidNotExist", Failure.BAD_CONFIG, SENDER),
@@ -132,13 +134,24 @@ LAST_WORDS: tuple[tuple[str, AttemptState, Failure | None], ...] = (
     ("200118", U, F.OUTSIDE_WINDOW), ("200119", U, F.THROTTLED), ("200121", U, F.THROTTLED), ("400", U, F.TRANSIENT),
     ("476", U, F.BAD_CONFIG), ("482", U, F.BAD_RECIPIENT), ("500", U, F.TRANSIENT), ("999999", U, F.TRANSIENT),
 )  # fmt: skip
+SCOPES = {
+    "200006": FailureScope.TEMPLATE, "200117": FailureScope.SENDER, "200121": FailureScope.ACCOUNT,
+    "400": FailureScope.ACCOUNT, "476": FailureScope.SENDER, "500": FailureScope.ACCOUNT,
+    "999999": FailureScope.ACCOUNT,
+}  # fmt: skip
 STEPS = (("200101", A.ACCEPTED), ("200201", A.SENT), ("200102", A.ANSWERED), ("200100", A.SENT))
 BUSY = Receipt(A.BUSY, "200002", REFERENCE, CALL, None, ENDED)
 GOOD = report("200002")
 UNREADABLE = Invalid("report_unreadable")
 
 SAMPLES = (
-    *(sample([report(code)], Receipt(state, code, REFERENCE, CALL, why, ENDED)) for code, state, why in LAST_WORDS),
+    *(
+        sample(
+            [report(code)],
+            Receipt(state, code, REFERENCE, CALL, why, ENDED, SCOPES.get(code, FailureScope.RECIPIENT)),
+        )
+        for code, state, why in LAST_WORDS
+    ),
     *(sample([step(code)], Receipt(state, code, REFERENCE, CALL, None, STEPPED)) for code, state in STEPS),
     sample([step("300000", dtmf="12#")], KeyPress("12#", REFERENCE, CALL, STEPPED)),
     sample([step("300000", dtmf=f"my number is {PHONE}")], Invalid("dtmf")),

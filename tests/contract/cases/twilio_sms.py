@@ -76,7 +76,18 @@ ANSWERS: tuple[tuple[HttpResponse, Outcome], ...] = (
     refused(20404, Failure.BAD_CONFIG, WHOLE, 404),
     refused(20429, Failure.THROTTLED, WHOLE, 429),
     (error(429, 20429, **{"retry-after": "17"}), Refused(Failure.THROTTLED, WHOLE, "20429", 17.0)),
+    # A date counts from the answer's own; a wait of months is a mistake.
+    (
+        error(429, 20429, **{"retry-after": "Mon, 02 Mar 2026 01:30:05 GMT", "date": "Mon, 02 Mar 2026 01:30:00 GMT"}),
+        Refused(Failure.THROTTLED, WHOLE, "20429", 5.0),
+    ),
+    (
+        error(429, 20429, **{"retry-after": "Mon, 02 Mar 2026 01:30:05 GMT", "date": "Tue, 03 Mar 2026 01:30:00 GMT"}),
+        Refused(Failure.THROTTLED, WHOLE, "20429", 0.0),
+    ),
     (error(429, 20429, **{"retry-after": "Mon, 02 Mar 2026 01:30:05 GMT"}), Refused(Failure.THROTTLED, WHOLE, "20429")),
+    (error(429, 20429, **{"retry-after": "soon", "date": "now"}), Refused(Failure.THROTTLED, WHOLE, "20429")),
+    (error(429, 20429, **{"retry-after": "1772415005"}), Refused(Failure.THROTTLED, WHOLE, "20429")),
     *(refused(code, Failure.BAD_RECIPIENT, RECIPIENT) for code in (21211, 21217, 21408, 21612, 21614, 21635)),
     *(refused(code, Failure.BAD_CONFIG, SENDING) for code in (21212, 21601, 21606)),
     *(refused(code, Failure.BAD_CONFIG, WHOLE) for code in (21608, 21609)),
@@ -119,9 +130,15 @@ def status(name: str, **extra: str) -> Callback:
     return form(fields.items())
 
 
-def receipt(name: str, state: AttemptState, code: str | None = None, failure: Failure | None = None) -> Sample:
+def receipt(
+    name: str,
+    state: AttemptState,
+    code: str | None = None,
+    failure: Failure | None = None,
+    scope: FailureScope = FailureScope.RECIPIENT,
+) -> Sample:
     callback = status(name, **({"ErrorCode": code, "ErrorMessage": f"about {PHONE}"} if code else {}))
-    return Sample(callback, (Receipt(state, code or name, REFERENCE, SID, failure),))
+    return Sample(callback, (Receipt(state, code or name, REFERENCE, SID, failure, None, scope),))
 
 
 def json_callback(body: bytes) -> Callback:
@@ -140,15 +157,15 @@ SAMPLES = (
     receipt("sent", AttemptState.SENT),
     receipt("canceled", UNDELIVERED),
     receipt("partially_delivered", UNDELIVERED),
-    receipt("failed", UNDELIVERED, "30001", Failure.THROTTLED),
-    receipt("failed", UNDELIVERED, "30002", Failure.BAD_CONFIG),
+    receipt("failed", UNDELIVERED, "30001", Failure.THROTTLED, FailureScope.SENDER),
+    receipt("failed", UNDELIVERED, "30002", Failure.BAD_CONFIG, FailureScope.ACCOUNT),
     receipt("undelivered", UNDELIVERED, "30003", Failure.UNREACHABLE),
     receipt("undelivered", UNDELIVERED, "30004", Failure.BAD_RECIPIENT),
     receipt("undelivered", UNDELIVERED, "30005", Failure.BAD_RECIPIENT),
     receipt("undelivered", UNDELIVERED, "30006", Failure.BAD_RECIPIENT),
-    receipt("undelivered", UNDELIVERED, "30007", Failure.BAD_CONTENT),
+    receipt("undelivered", UNDELIVERED, "30007", Failure.BAD_CONTENT, FailureScope.SENDER),
     receipt("undelivered", UNDELIVERED, "30008", Failure.UNREACHABLE),
-    receipt("failed", UNDELIVERED, "30010", Failure.BAD_CONFIG),
+    receipt("failed", UNDELIVERED, "30010", Failure.BAD_CONFIG, FailureScope.ACCOUNT),
     receipt("failed", AttemptState.TTL_EXPIRED, "30036"),
     receipt("failed", UNDELIVERED, "21610", Failure.OPTED_OUT),
     receipt("undelivered", UNDELIVERED, "39999"),

@@ -36,7 +36,8 @@ class Scripted(Adapter):
             500: Ambiguous("http_500"),
         }
         self.token_status = 200
-        self.broken = False
+        self.token_wait: float | None = None
+        self.broken = self.broken_token = False
 
     def build_request(self, message: Message, settings: Any, ctx: Context) -> HttpRequest:
         if self.broken:
@@ -47,13 +48,15 @@ class Scripted(Adapter):
         return self.table[response.status]
 
     def token_request(self, settings: Any, ctx: Context) -> HttpRequest:
+        if self.broken_token:
+            raise ValueError("no such key")
         return HttpRequest("https://provider/token", {})
 
     def parse_token(self, response: HttpResponse) -> Token | Refused:
         if response.status == 200:
             return Token(response.body.decode(), 3600.0)
         failure = Failure.BAD_CONFIG if response.status < 500 else Failure.TRANSIENT
-        return Refused(failure, FailureScope.ACCOUNT, f"http_{response.status}")
+        return Refused(failure, FailureScope.ACCOUNT, f"http_{response.status}", self.token_wait)
 
 
 class Line:

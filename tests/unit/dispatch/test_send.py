@@ -253,10 +253,52 @@ async def test_a_token_refused_twice_is_bad_configuration() -> None:
 
 
 async def test_without_the_fences_no_second_request_follows_a_401() -> None:
+    """Nothing is wrong with the configuration: a token ran out, and the reminder is another's now."""
     line = Line(HttpResponse(401), HttpResponse(200))
-    outcome, _ = await send(provider(line, Scripted(needs_token=True)), line, False)
-    assert (outcome.state, outcome.failure) == (AttemptState.REJECTED, Failure.BAD_CONFIG)
+    it = provider(line, Scripted(needs_token=True))
+    outcome, _ = await send(it, line, False)
+    assert (outcome.state, outcome.failure, outcome.code) == (AttemptState.NOT_SENT, Failure.TRANSIENT, Wire.CANCELLED)
     assert len(line.sent) == 1
+    assert told(it) == []
+
+
+async def test_a_token_that_cannot_be_renewed_after_a_401_is_not_bad_configuration() -> None:
+    line = Line(HttpResponse(401), HttpResponse(200))
+    it = provider(line, Scripted(needs_token=True))
+    await it.token()
+    line.token_answer = HttpResponse(503)
+    outcome, _ = await send(it, line)
+    assert (outcome.state, outcome.failure) == (AttemptState.NOT_SENT, Failure.TRANSIENT)
+    assert len(line.sent) == 1
+
+
+async def test_a_token_endpoint_that_says_when_is_not_asked_before() -> None:
+    line, adapter = Line(HttpResponse(200)), Scripted(needs_token=True)
+    adapter.token_wait = 40.0
+    line.token_answer = HttpResponse(503)
+    outcome, _ = await send(provider(line, adapter), line)
+    assert (outcome.state, outcome.failure, outcome.retry_after) == (AttemptState.REJECTED, Failure.TRANSIENT, 40.0)
+    assert line.tokens == 1
+
+
+async def test_an_adapter_that_fails_at_the_answer_leaves_it_unknown() -> None:
+    line, adapter = Line(HttpResponse(299)), Scripted()
+    it = provider(line, adapter)
+    outcome, _ = await send(it, line)
+    assert (outcome.state, outcome.code) == (AttemptState.UNKNOWN, "adapter_error")
+    assert len(line.sent) == 1
+
+
+async def test_an_adapter_that_fails_at_the_token_is_bad_configuration() -> None:
+    line, adapter = Line(HttpResponse(200)), Scripted(needs_token=True)
+    adapter.broken_token = True
+    it = provider(line, adapter)
+    outcome, _ = await send(it, line)
+    assert (outcome.state, outcome.failure, outcome.code) == (
+        AttemptState.REJECTED, Failure.BAD_CONFIG, "token_error",
+    )  # fmt: skip
+    assert line.sent == []
+    assert it.reservation.take("repayment") > 0
 
 
 async def test_a_second_request_after_a_401_that_may_have_left_is_unknown() -> None:

@@ -1,6 +1,6 @@
 """What the platform hears: alive, ready, why not, and the metrics."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import web
@@ -25,9 +25,27 @@ def lag() -> Lag:
     return Lag()
 
 
+class Parts:
+    """Components that say of themselves what the test has them say."""
+
+    def __init__(self) -> None:
+        self.trouble: dict[str, str | None] = {"ledger": None, "intake": "no_consumer"}
+
+    def of(self, component: str) -> Callable[[], str | None]:
+        return lambda: self.trouble[component]
+
+
 @pytest.fixture
-def health(lag: Lag) -> Health:
-    return Health(["intake", "database"], lag=lag, max_lag=5.0)
+def parts() -> Parts:
+    return Parts()
+
+
+@pytest.fixture
+def health(lag: Lag, parts: Parts) -> Health:
+    health = Health(lag=lag, max_lag=5.0)
+    health.needs("ledger", parts.of("ledger"))
+    health.follows("intake", parts.of("intake"))
+    return health
 
 
 @pytest.fixture
@@ -44,43 +62,52 @@ async def ask(client: Client, path: str) -> tuple[int, object]:
         return response.status, await response.json()
 
 
-async def test_ready_when_all_have_spoken(client: Client, health: Health) -> None:
-    starting = {"intake": "starting", "database": "starting"}
-    assert await ask(client, "/readyz") == (503, {"ready": False, "reasons": starting})
-    health.set("intake", True)
-    assert await ask(client, "/readyz") == (503, {"ready": False, "reasons": {"database": "starting"}})
-    health.set("database", True)
-    assert await ask(client, "/readyz") == (200, {"ready": True, "reasons": {}})
+def unready(degraded: dict[str, str] | None = None, **reasons: str) -> tuple[int, object]:
+    return 503, {"ready": False, "reasons": reasons, "degraded": degraded or {}}
+
+
+def ready(**degraded: str) -> tuple[int, object]:
+    return 200, {"ready": True, "reasons": {}, "degraded": degraded}
+
+
+async def test_ready_when_it_has_started_and_everything_was_well_once(
+    client: Client, health: Health, parts: Parts
+) -> None:
+    assert await ask(client, "/readyz") == unready(process="starting", intake="no_consumer")
+    health.started()
+    assert await ask(client, "/readyz") == unready(intake="no_consumer")
+    parts.trouble["intake"] = None
+    assert await ask(client, "/readyz") == ready()
     assert await ask(client, "/livez") == (200, {"alive": True, "reasons": {}})
 
 
-async def test_a_component_may_come_and_go(client: Client, health: Health) -> None:
-    health.set("intake", True)
-    health.set("database", False, "unreachable")
-    assert await ask(client, "/readyz") == (503, {"ready": False, "reasons": {"database": "unreachable"}})
+async def test_without_what_callbacks_need_it_is_not_ready(client: Client, health: Health, parts: Parts) -> None:
+    health.started()
+    parts.trouble |= {"intake": None, "ledger": "lease_lapsed"}
+    assert await ask(client, "/readyz") == unready(ledger="lease_lapsed")
     assert (await ask(client, "/livez"))[0] == 200
-    health.set("database", True)
-    health.set("relay", False, "no_broker")  # also one that was not expected
-    assert await ask(client, "/readyz") == (503, {"ready": False, "reasons": {"relay": "no_broker"}})
+    parts.trouble["ledger"] = None
+    assert await ask(client, "/readyz") == ready()
 
 
-async def test_stopping_is_not_ready_but_alive(client: Client, health: Health) -> None:
-    health.set("intake", True)
-    health.set("database", True)
+async def test_later_trouble_with_kafka_turns_no_callback_away(client: Client, health: Health, parts: Parts) -> None:
+    health.started()
+    parts.trouble["intake"] = None
+    assert await ask(client, "/readyz") == ready()
+    parts.trouble["intake"] = "silent"
+    assert await ask(client, "/readyz") == ready(intake="silent")
+    parts.trouble["ledger"] = "lease_lapsed"
+    assert await ask(client, "/readyz") == unready({"intake": "silent"}, ledger="lease_lapsed")
+
+
+async def test_stopping_is_not_ready_but_alive(client: Client, health: Health, parts: Parts) -> None:
+    health.started()
+    parts.trouble["intake"] = None
     health.stop()
-    assert await ask(client, "/readyz") == (503, {"ready": False, "reasons": {"process": "stopping"}})
+    assert await ask(client, "/readyz") == unready(process="stopping")
     assert (await ask(client, "/livez"))[0] == 200
-    health.set("intake", True)
+    health.started()  # a start that ends after the stop began
     assert (await ask(client, "/readyz"))[0] == 503
-
-
-async def test_dead_for_good(client: Client, health: Health) -> None:
-    health.set("intake", True)
-    health.set("database", True)
-    health.die("intake", "consumer_silent")
-    health.set("intake", True)
-    assert await ask(client, "/livez") == (503, {"alive": False, "reasons": {"intake": "consumer_silent"}})
-    assert await ask(client, "/readyz") == (503, {"ready": False, "reasons": {"intake": "consumer_silent"}})
 
 
 async def test_a_stuck_loop_is_dead_until_it_moves(client: Client, lag: Lag) -> None:

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from gateway.cli.sums import counted
 from gateway.dispatch.circuit import CircuitState
 from gateway.ledger import follow
 from gateway.ledger.follow import Attempt, Move, Queue, Rules, Situation
@@ -202,6 +203,20 @@ def test_two_gateways_in_one_process_share_nothing() -> None:
     assert world == {each.name for each in prometheus_client.REGISTRY.collect()}
 
 
+def test_the_command_line_reads_the_same_sums_as_the_process_counts() -> None:
+    registries = CollectorRegistry(), CollectorRegistry()
+    for n, registry in enumerate(registries):
+        metrics = Metrics(registry, PROVIDERS)
+        metrics.read(ReadOutcome.ACCEPTED, 3 + n)
+        metrics.read(ReadOutcome.COMMAND, 1)
+        metrics.born(ReminderState.SCHEDULED, None, 3 + n)
+        metrics.born(ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE)
+        metrics.moved([follow.cancel(replace(SCHEDULED, reason=None), Reason.CANCELLED_DEBT, NOW, RULES)])
+    texts = [prometheus_client.generate_latest(registry).decode() for registry in registries]
+    nothing = dict.fromkeys(ReadOutcome, 0)
+    assert counted(texts) == Counted(nothing | {ReadOutcome.ACCEPTED: 7, ReadOutcome.COMMAND: 2}, born=9, ended=4)
+
+
 # --- moves --------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +238,7 @@ SCHEDULED = Situation(
     worker=1,
     token=1,
 )
-RULES = Rules(resend=frozenset({"resending"}), max_tries=2, max_rescues=1)
+RULES = Rules(resend=frozenset({("resending", "due")}), max_tries=2, max_rescues=1)
 
 
 def attempt(state: AttemptState, provider: str = "one_sms", failure: Failure | None = None, number: int = 1) -> Attempt:

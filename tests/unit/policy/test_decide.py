@@ -37,7 +37,7 @@ def test_at_its_end_it_is_too_late() -> None:
 def test_a_send_is_never_stopped_frozen_or_late(seconds: int, frozen: bool, cancelled: Reason | None) -> None:
     not_after = NOW + dt.timedelta(seconds=seconds)
     verdict = decide(NOW, Facts(not_after, frozen, cancelled))
-    free = cancelled is None and not frozen and NOW < not_after
+    free = cancelled is None and not frozen and not_after > NOW
     assert isinstance(verdict, Send) == free
     if isinstance(verdict, Send):
         assert NOW < verdict.send_by <= not_after

@@ -378,6 +378,7 @@ async def test_a_repeated_event_is_answered_like_the_first(bench: Bench) -> None
 async def test_without_the_apps_token_nothing_is_read(bench: Bench, given: str) -> None:
     assert await push(bench, authorization=given) == 401
     assert bench.kept == []
+    assert bench.counted == [("other", CallbackResult.UNAUTHENTICATED)]
 
 
 async def test_a_header_that_is_no_text_is_refused_and_no_error_of_ours(bench: Bench) -> None:
@@ -410,20 +411,24 @@ async def test_a_header_that_is_no_text_is_refused_and_no_error_of_ours(bench: B
 async def test_an_event_that_cannot_be_read_is_the_callers_fault(bench: Bench, body: bytes) -> None:
     assert await push(bench, body) == 400
     assert bench.kept == []
+    assert bench.counted == [("other", CallbackResult.MALFORMED)]
 
 
 async def test_an_event_about_no_push_of_ours_is_not_found(bench: Bench) -> None:
     bench.provider = None
     assert await push(bench) == 404
+    assert bench.counted == [("other", CallbackResult.UNMATCHED)]
 
 
 async def test_an_event_that_cannot_be_stored_is_to_come_again(bench: Bench) -> None:
     bench.fails = OSError("no ledger")
     assert await push(bench) == 503
+    assert bench.counted == [("other", CallbackResult.FAILED)]
 
 
 async def test_an_event_that_is_too_large_is_refused(bench: Bench) -> None:
     assert await push(bench, b"x" * 2000) == 413
+    assert bench.counted == [("other", CallbackResult.TOO_LARGE)]
 
 
 # --- nothing leaks ----------------------------------------------------------------------------------------------------
