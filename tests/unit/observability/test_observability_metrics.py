@@ -211,7 +211,7 @@ def test_the_command_line_reads_the_same_sums_as_the_process_counts() -> None:
         metrics.read(ReadOutcome.COMMAND, 1)
         metrics.born(ReminderState.SCHEDULED, None, 3 + n)
         metrics.born(ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE)
-        metrics.moved([follow.cancel(replace(SCHEDULED, reason=None), Reason.CANCELLED_DEBT, NOW, RULES)])
+        metrics.moved([follow.cancel(replace(SCHEDULED, reason=None), Reason.CANCELLED_DEBT, NOW, RULES)[0]])
     texts = [prometheus_client.generate_latest(registry).decode() for registry in registries]
     nothing = dict.fromkeys(ReadOutcome, 0)
     assert counted(texts) == Counted(nothing | {ReadOutcome.ACCEPTED: 7, ReadOutcome.COMMAND: 2}, born=9, ended=4)
