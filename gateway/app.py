@@ -1,58 +1,69 @@
 """The only composition root: builds every component, starts them in order, stops them in reverse.
 
-On SIGTERM: not ready, stop reading Kafka, stop claiming and drain what is in hand, take the receipts that still come,
-flush the outbox, leave the lease, leave.  The arithmetic of the budget is in `config.shutdown`.
+On SIGTERM: not ready, stop claiming and reading Kafka, drain what is in hand, take the receipts that still come, flush
+the outbox, leave the lease, leave.  The seconds of each phase are in `config.shutdown`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import UnknownError, UnsupportedVersionError
+from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from gateway import internal
+from gateway import internal, parameters
 from gateway.clock import AnchoredClock
-from gateway.config import Config, Lender, Role
-from gateway.config import Provider as ProviderConfig
+from gateway.config import Config, Role
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
-from gateway.dispatch.dispatcher import Dispatcher, Limits
-from gateway.dispatch.pipeline import LenderRoutes, Steps
-from gateway.dispatch.provider import Provider, TemplateMapping
+from gateway.dispatch.dispatcher import Dispatcher
+from gateway.dispatch.pipeline import Steps
+from gateway.dispatch.provider import Provider
 from gateway.dispatch.reserve import Reservation
-from gateway.dispatch.send import Retries
-from gateway.dispatch.transport import Timeouts, Transport
+from gateway.dispatch.transport import Transport
 from gateway.ids import to_reference
 from gateway.intake.consumer import Consumer
-from gateway.intake.decode import Decoder, LenderFacts
-from gateway.intake.intake import FreezeRule, Intake
+from gateway.intake.decode import Decoder
+from gateway.intake.intake import Intake
 from gateway.intake.positions import Positions
 from gateway.ledger import schema, timeline, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
-from gateway.lifecycle import Lifecycle
+from gateway.lifecycle import Lifecycle, Phase
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Metrics
-from gateway.public.http import CallbackRoute, PublicApi
-from gateway.public.listener import Listener, PublicLimits
+from gateway.public.http import PublicApi
+from gateway.public.listener import Listener
 from gateway.receipts.inbox import ReceiptInbox
 from gateway.recovery import Recovery
-from gateway.relay import KafkaPublisher, Relay
+from gateway.relay import KafkaPublisher, Relay, start_producer
+from gateway.sealing import Sealer
 from gateway.worker import Worker
 from providers.catalog import discover
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
-from schemas.vocabulary import Channel, Failure, FailureScope
+from schemas.vocabulary import Failure, FailureScope
 
 log = get_logger(__name__)
+
+Wake = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What most components stand on."""
+
+    database: Database
+    clock: AnchoredClock
+    worker: Worker
+    sealer: Sealer
+    rules: Rules
 
 
 class Application:
@@ -62,7 +73,7 @@ class Application:
         self._config = config
         self._stop = asyncio.Event()
         self._failed: str | None = None
-        self._lifecycle = Lifecycle(config.shutdown.budget_seconds)
+        self._lifecycle = Lifecycle(parameters.phases(config))
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._loop_lag = LoopLag(self.registry)
@@ -79,21 +90,31 @@ class Application:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        try:
-            await self.start()
+        started = await self._started()
+        if started:
             log.info("ready", public_port=self.public_port, internal_port=self.internal_port)
             on_ready()
             await self._stop.wait()
-        except Exception as error:
-            self._failed = "start_failed"
-            log.error("start_failed", exc_info=error)
         log.info("stopping", reason=self._failed or "asked")
         self.health.stop()
-        # Whoever routes work here needs a moment to see it.
-        await asyncio.sleep(self._config.shutdown.not_ready_seconds)
+        if started:  # whoever routes callbacks here needs a moment to see it
+            await asyncio.sleep(self._config.shutdown.not_ready_seconds)
         late = await self._lifecycle.stop()
         log.info("stopped", reason=self._failed or "asked", late=late)
         return 1 if self._failed else 0
+
+    async def _started(self) -> bool:
+        """False when it failed, or a stop was asked for meanwhile: what has started then waits for its stop."""
+        starting = asyncio.create_task(self.start(), name="start")
+        asked = asyncio.create_task(self._stop.wait(), name="stop")
+        await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+        for each in (starting, asked):
+            each.cancel()
+        error = (await asyncio.gather(starting, asked, return_exceptions=True))[0]
+        if isinstance(error, Exception):
+            self._failed = "start_failed"
+            log.error("start_failed", exc_info=error)
+        return error is None and not self._stop.is_set()
 
     def stop(self) -> None:
         """Asks for a clean stop; safe to call again."""
@@ -107,11 +128,53 @@ class Application:
 
     async def start(self) -> None:
         """Starts every component in order; on failure `Lifecycle.stop` undoes what was started."""
-        config, shutdown = self._config, self._config.shutdown
+        roles = self._config.roles
         await self._start_internal()
-        database = await self._open_database()
-        clock = AnchoredClock(await _database_time(database))
+        ground = await self._start_ground()
+        catalogue = Catalogue.load(self._config.templates_path or DEFAULT_TEMPLATES)
+        providers = await self._open_providers(ground.clock)
+        gauges = self._start_gauges(ground)
+        on_events = await self._start_relay(ground) if Role.RELAY in roles else _nobody
+        receipts = await self._start_receipts(ground, providers, on_events)
+        dispatcher = self._dispatcher(ground, catalogue, providers, on_events)
+        await self._start_recovery(ground, dispatcher)
+        if Role.CALLBACKS in roles:
+            await self._start_public(ground, receipts)
+        if Role.DISPATCH in roles:
+            await dispatcher.start()
+            self._lifecycle.on_stop("dispatch", _whenever(dispatcher.stop), Phase.FLUSH)
+            self._lifecycle.on_stop("drain", dispatcher.drain, Phase.DRAIN)
+        if Role.INTAKE in roles:
+            await self._start_intake(ground, catalogue, dispatcher, on_events, gauges)
+        self._lifecycle.on_stop("claiming", _at_once(dispatcher.stop_claiming), Phase.DRAIN)
+        self.health.started()
 
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    async def _start_internal(self) -> None:
+        http = self._config.http
+        self._background("loop lag", self._loop_lag.run())
+        runner = web.AppRunner(
+            internal.build(self.registry, self.health), access_log=None, handle_signals=False, shutdown_timeout=1
+        )
+        await runner.setup()
+        self._lifecycle.on_stop("internal http", _whenever(runner.cleanup))
+        await web.TCPSite(runner, http.internal_host, http.internal_port, reuse_port=False).start()
+        self.internal_port = runner.addresses[0][1]
+
+    async def _start_ground(self) -> _Ground:
+        config, settings = self._config, self._config.database
+        database = Database(
+            settings.dsn.get_secret_value(),
+            size=settings.pool_size,
+            statement_timeout_ms=int(settings.statement_timeout_seconds * 1000),
+            statement_cache=settings.statement_cache,
+        )
+        await database.open()
+        self._lifecycle.on_stop("database", _whenever(database.close))
+        async with database.connection() as connection:
+            await schema.check(connection)
+            clock = AnchoredClock(await workers.clock(connection))
         worker = Worker(
             database,
             clock,
@@ -121,77 +184,17 @@ class Application:
             relays=Role.RELAY in config.roles,
         )
         await worker.start()
-        self._lifecycle.on_stop("worker", worker.stop, shutdown.leave_seconds)
+        self._lifecycle.on_stop("worker", _whenever(worker.stop))
         self.health.needs("ledger", worker.trouble)
-
-        catalogue = Catalogue.load(config.templates_path or DEFAULT_TEMPLATES)
-        sealer = config.sealing.sealer()
-        rules = _rules(config)
-        providers = await self._open_providers(clock)
-
-        relay = await self._start_relay(database, worker, clock)
-        receipts = ReceiptInbox(
-            database, worker, clock, sealer, rules, self.metrics, relay.wake, partial(_receipt_failed, providers)
-        )
-        await receipts.start()
-        self._lifecycle.on_stop("receipts", receipts.stop, shutdown.flush_seconds)
-
-        steps = Steps(catalogue, sealer, _lenders(config), providers)
-        dispatcher = Dispatcher(
-            database, worker, clock, steps, rules, _limits(config), _retries(config), self.metrics, relay.wake
-        )
-        recovery = Recovery(database, worker, clock, rules, lambda: dispatcher.in_hand, self.metrics, dispatcher.wake)
-        await recovery.start()
-        self._lifecycle.on_stop("recovery", recovery.stop, shutdown.leave_seconds)
-
-        await self._start_public(database, clock, receipts, providers)
-
-        if Role.DISPATCH in config.roles:
-            await dispatcher.start()
-            self._lifecycle.on_stop("dispatch", dispatcher.stop, shutdown.flush_seconds)
-            self._lifecycle.on_stop(
-                "drain", lambda: dispatcher.drain(shutdown.drain_seconds), shutdown.drain_seconds + 3
-            )
-        if Role.INTAKE in config.roles:
-            gauges = self._start_gauges(database, clock)
-            intake = self._intake(database, worker, clock, catalogue, sealer, rules, dispatcher, relay, gauges)
-            await intake.start()
-            self.health.follows("intake", intake.trouble)
-            self._lifecycle.on_stop("intake", lambda: intake.stop(shutdown.leave_seconds), shutdown.leave_seconds + 6)
-        else:
-            self._start_gauges(database, clock)
-        self.health.started()
-
-    # --- parts ----------------------------------------------------------------------------------------------------
-
-    async def _start_internal(self) -> None:
-        http = self._config.http
-        self._background("loop lag", self._loop_lag.run())
-        app = internal.build(self.registry, self.health)
-        self.internal_port = await self._listen("internal http", app, http.internal_host, http.internal_port)
-
-    async def _open_database(self) -> Database:
-        settings = self._config.database
-        database = Database(
-            settings.dsn.get_secret_value(),
-            size=settings.pool_size,
-            statement_timeout_ms=int(settings.statement_timeout_seconds * 1000),
-            statement_cache=settings.statement_cache,
-        )
-        await database.open()
-        self._lifecycle.on_stop("database", database.close, self._config.shutdown.leave_seconds)
-        async with database.connection() as connection:
-            await schema.check(connection)
-        return database
+        return _Ground(database, clock, worker, config.sealing.sealer(), parameters.rules(config))
 
     async def _open_providers(self, clock: AnchoredClock) -> dict[str, Provider]:
         adapters = discover()
         opened = {}
         for name, each in self._config.providers.items():
-            timeouts = Timeouts(each.connect_timeout_seconds, each.read_timeout_seconds, each.total_timeout_seconds)
-            transport = Transport(timeouts, each.concurrency)
+            transport = Transport(parameters.timeouts(each), each.concurrency)
             await transport.open()
-            self._lifecycle.on_stop(f"transport {name}", transport.close, 2)
+            self._lifecycle.on_stop(f"transport {name}", _whenever(transport.close))
             reservation = Reservation(
                 each.concurrency,
                 each.rate_per_second,
@@ -204,98 +207,147 @@ class Application:
                 name=name,
                 adapter=adapters[each.adapter],
                 settings=each.settings,
-                timeouts=timeouts,
+                timeouts=parameters.timeouts(each),
                 reservation=reservation,
                 transport=transport,
                 wall_clock=clock.now,
-                templates=_templates(each),
-                callback_base=self._callback_base(name),
+                templates=parameters.templates(each),
+                callback_base=parameters.callback_base(self._config, name),
                 ttl_seconds=each.ttl_seconds,
             )
         return opened
 
-    def _callback_base(self, name: str) -> str | None:
-        each = self._config.providers[name]
-        if not each.callback_tokens:
-            return None
-        return (
-            f"{self._config.http.public_url.rstrip('/')}/callbacks/{name}/{each.callback_tokens[0].get_secret_value()}"
-        )
+    def _start_gauges(self, ground: _Ground) -> GaugeRefresher:
+        gauges = GaugeRefresher(self.registry, ground.database, ground.clock)
+        self._background("gauges", gauges.run())
+        return gauges
 
-    async def _start_relay(self, database: Database, worker: Worker, clock: AnchoredClock) -> Relay:
+    async def _start_relay(self, ground: _Ground) -> Wake:
         config = self._config
-        publisher = KafkaPublisher(lambda: _producer(config))
+        publisher = KafkaPublisher(partial(start_producer, parameters.producer_options(config)))
         await publisher.start()
-        self._lifecycle.on_stop("producer", publisher.stop, config.shutdown.leave_seconds)
+        self._lifecycle.on_stop("producer", publisher.stop)
         topics = {EVENTS_TOPIC: config.kafka.events_topic, DEADLETTERS_TOPIC: config.kafka.deadletters_topic}
-        # A process whose heart has missed two beats has no share in the publishing.
-        alive_for = dt.timedelta(seconds=config.dispatch.lease_seconds - 2.5 * config.dispatch.heartbeat_seconds)
-        relay = Relay(database, worker, publisher, topics, self.metrics, clock.now, alive_for)
-        if Role.RELAY in config.roles:
-            await relay.start()
-            self.health.follows("relay", relay.trouble)
-            seconds = config.shutdown.flush_seconds
-            self._lifecycle.on_stop("relay", lambda: relay.stop(seconds), seconds + 2)
-        return relay
-
-    async def _start_public(
-        self,
-        database: Database,
-        clock: AnchoredClock,
-        receipts: ReceiptInbox,
-        providers: Mapping[str, Provider],
-    ) -> None:
-        config = self._config
-        if Role.CALLBACKS not in config.roles:
-            return
-        routes = {
-            name: CallbackRoute(
-                provider.adapter,
-                provider.settings,
-                tuple(each.get_secret_value() for each in config.providers[name].callback_tokens),
-            )
-            for name, provider in providers.items()
-            if config.providers[name].callback_tokens
-        }
-
-        limits = PublicLimits(
-            config.http.max_body_bytes,
-            config.http.read_timeout_seconds,
-            config.http.idle_timeout_seconds,
-            config.http.max_connections,
+        relay = Relay(
+            ground.database,
+            ground.worker,
+            publisher,
+            topics,
+            self.metrics,
+            ground.clock.now,
+            parameters.relay_alive_for(config),
         )
+        await relay.start()
+        self._lifecycle.on_stop("relay", relay.stop, Phase.FLUSH)
+        self.health.follows("relay", relay.trouble)
+        return relay.wake
+
+    async def _start_receipts(
+        self, ground: _Ground, providers: Mapping[str, Provider], on_events: Wake
+    ) -> ReceiptInbox:
+        receipts = ReceiptInbox(
+            ground.database,
+            ground.worker,
+            ground.clock,
+            ground.sealer,
+            ground.rules,
+            self.metrics,
+            on_events,
+            partial(_receipt_failed, providers),
+        )
+        await receipts.start()
+        self._lifecycle.on_stop("receipts", _whenever(receipts.stop), Phase.FLUSH)
+        return receipts
+
+    def _dispatcher(
+        self, ground: _Ground, catalogue: Catalogue, providers: Mapping[str, Provider], on_events: Wake
+    ) -> Dispatcher:
+        config = self._config
+        return Dispatcher(
+            ground.database,
+            ground.worker,
+            ground.clock,
+            Steps(catalogue, ground.sealer, parameters.lenders(config), providers),
+            ground.rules,
+            parameters.limits(config),
+            parameters.retries(config),
+            self.metrics,
+            on_events,
+        )
+
+    async def _start_recovery(self, ground: _Ground, dispatcher: Dispatcher) -> None:
+        recovery = Recovery(
+            ground.database,
+            ground.worker,
+            ground.clock,
+            ground.rules,
+            lambda: dispatcher.in_hand,
+            self.metrics,
+            dispatcher.wake,
+        )
+        await recovery.start()
+        self._lifecycle.on_stop("recovery", _whenever(recovery.stop))
+
+    async def _start_public(self, ground: _Ground, receipts: ReceiptInbox) -> None:
+        http, limits = self._config.http, parameters.public_limits(self._config)
 
         async def push_provider(attempt: int) -> str | None:
-            async with database.connection() as connection:
+            async with ground.database.connection() as connection:
                 return await timeline.push_provider(connection, attempt)
 
         api = PublicApi(
-            routes,
+            parameters.callback_routes(self._config, discover()),
             push_provider,
-            [each.get_secret_value() for each in config.http.app_tokens],
-            config.http.public_url,
+            [each.get_secret_value() for each in http.app_tokens],
+            http.public_url,
             limits,
             receipts.keep,
-            clock.now,
+            ground.clock.now,
             self.metrics,
         )
         listener = Listener(api.handle, limits)
-        self.public_port = await listener.start(config.http.public_host, config.http.public_port)
-        self._lifecycle.on_stop("public http", listener.stop, 3)
+        self.public_port = await listener.start(http.public_host, http.public_port)
+        self._lifecycle.on_stop("public http", _whenever(listener.stop), Phase.FLUSH)
 
-    async def _listen(self, name: str, app: web.Application, host: str, port: int) -> int:
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
-        await runner.setup()
-        self._lifecycle.on_stop(name, runner.cleanup, 3)
-        site = web.TCPSite(runner, host, port, reuse_port=False)
-        await site.start()
-        bound: int = runner.addresses[0][1]
-        return bound
+    async def _start_intake(
+        self, ground: _Ground, catalogue: Catalogue, dispatcher: Dispatcher, on_events: Wake, gauges: GaugeRefresher
+    ) -> None:
+        config, topic = self._config, self._config.kafka.requests_topic
+        positions = Positions(ground.database, topic, self.metrics.offset_reset)
 
-    def _start_gauges(self, database: Database, clock: AnchoredClock) -> GaugeRefresher:
-        gauges = GaugeRefresher(self.registry, database, clock)
-        self._background("gauges", gauges.run())
-        return gauges
+        def make_consumer(write: Any) -> Consumer:
+            return Consumer(
+                AIOKafkaConsumer(**parameters.consumer_options(config)),
+                topic,
+                positions,
+                write,
+                lambda: gauges.due_rows >= config.intake.backlog_limit,
+                self.metrics.consumer_lag,
+                self.metrics.paused,
+                self.metrics.assigned,
+            )
+
+        intake = Intake(
+            ground.database,
+            ground.worker,
+            ground.clock,
+            Decoder(lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=ground.sealer),
+            topic,
+            ground.rules,
+            parameters.freeze_rule(config),
+            make_consumer,
+            dispatcher if config.dispatch.fast_path and Role.DISPATCH in config.roles else None,
+            dispatcher.wake,
+            on_events,
+            self.metrics,
+            self.fatal,
+            config.intake.watchdog_seconds,
+            config.kafka.rebalance_timeout_seconds,
+        )
+        await intake.start()
+        # Not all of the phase: what is in hand needs most of it, and to leave the group is only a courtesy.
+        self._lifecycle.on_stop("intake", lambda seconds: intake.stop(seconds / 4), Phase.DRAIN)
+        self.health.follows("intake", intake.trouble)
 
     def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """A loop that runs until the stop."""
@@ -305,62 +357,26 @@ class Application:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-        self._lifecycle.on_stop(name, stop, 1)
-
-    def _intake(
-        self,
-        database: Database,
-        worker: Worker,
-        clock: AnchoredClock,
-        catalogue: Catalogue,
-        sealer: Any,
-        rules: Rules,
-        dispatcher: Dispatcher,
-        relay: Relay,
-        gauges: GaugeRefresher,
-    ) -> Intake:
-        config = self._config
-        settings = config.intake
-        positions = Positions(database, config.kafka.requests_topic, self.metrics.offset_reset)
-
-        def make_consumer(write: Any) -> Consumer:
-            return Consumer(
-                AIOKafkaConsumer(**_consumer_options(config)),
-                config.kafka.requests_topic,
-                positions,
-                write,
-                lambda: gauges.due_rows >= settings.backlog_limit,
-                self.metrics.consumer_lag,
-                self.metrics.paused,
-                self.metrics.assigned,
-            )
-
-        lenders = {name: LenderFacts(each.name, each.default_locale) for name, each in config.lenders.items()}
-        rule = FreezeRule(
-            settings.freeze_share, settings.freeze_min_records, dt.timedelta(seconds=settings.freeze_window_seconds)
-        )
-        return Intake(
-            database,
-            worker,
-            clock,
-            Decoder(lenders=lenders, catalogue=catalogue, sealer=sealer),
-            config.kafka.requests_topic,
-            rules,
-            rule,
-            make_consumer,
-            dispatcher if config.dispatch.fast_path and Role.DISPATCH in config.roles else None,
-            dispatcher.wake,
-            relay.wake,
-            self.metrics,
-            self.fatal,
-            settings.watchdog_seconds,
-            config.kafka.rebalance_timeout_seconds,
-        )
+        self._lifecycle.on_stop(name, _whenever(stop))
 
 
-async def _database_time(database: Database) -> dt.datetime:
-    async with database.connection() as connection:
-        return await workers.clock(connection)
+def _whenever(stop: Callable[[], Awaitable[object]]) -> Callable[[float], Awaitable[object]]:
+    """A stop that takes what it takes, and is cut off when that is too long."""
+    return lambda seconds: stop()
+
+
+def _at_once(stop: Callable[[], None]) -> Callable[[float], Awaitable[object]]:
+    async def stopped(seconds: float) -> None:
+        stop()
+
+    return stopped
+
+
+def _nobody() -> None:
+    """Who publishes is another process: it looks into the outbox by itself."""
+
+
+# --- what people hear of ----------------------------------------------------------------------------------------------
 
 
 def _circuit_opened(provider: str, scope: FailureScope, failure: Failure, seconds: float) -> None:
@@ -377,91 +393,6 @@ def _receipt_failed(providers: Mapping[str, Provider], provider: str, failure: F
 def _held(move: Move) -> None:
     """Somebody has to look at it: a page, or the morning's list."""
     log.error("reminder_held", reminder=to_reference(move.was.id), reason=move.reason)
-
-
-def _rules(config: Config) -> Rules:
-    dispatch = config.dispatch
-    return Rules(
-        receipt_window={name: dt.timedelta(hours=each.receipt_window_hours) for name, each in config.providers.items()},
-        resend=frozenset((name, stage) for name, each in config.providers.items() for stage in each.resends()),
-        backoff_base=dt.timedelta(seconds=dispatch.backoff_base_seconds),
-        backoff_cap=dt.timedelta(seconds=dispatch.backoff_cap_seconds),
-        max_tries=dispatch.max_tries,
-        max_rescues=dispatch.max_rescues,
-        routes={name: _routes(each) for name, each in config.lenders.items()},
-    )
-
-
-def _limits(config: Config) -> Limits:
-    dispatch = config.dispatch
-    return Limits(
-        slots=dispatch.slots,
-        urgent_share=dispatch.urgent_share,
-        claim_batch=dispatch.claim_batch,
-        poll_seconds=dispatch.poll_interval_seconds,
-    )
-
-
-def _retries(config: Config) -> Retries:
-    return Retries(attempts=config.dispatch.retry_attempts)
-
-
-def _lenders(config: Config) -> dict[str, LenderRoutes]:
-    return {name: LenderRoutes(each.name, each.default_locale, _routes(each)) for name, each in config.lenders.items()}
-
-
-def _routes(lender: Lender) -> dict[Channel, str]:
-    return {Channel(channel): provider for channel, provider in lender.routes.items()}
-
-
-def _templates(provider: ProviderConfig) -> dict[tuple[str, str, str], TemplateMapping]:
-    return {key: TemplateMapping(each.code, each.sign, each.params) for key, each in provider.mappings().items()}
-
-
-def _consumer_options(config: Config) -> dict[str, Any]:
-    kafka = config.kafka
-    return {
-        **config.kafka.client_options(),
-        "group_id": kafka.group,
-        "enable_auto_commit": False,
-        # Never guess a place to start: an unknown or lost offset raises, and intake decides, loudly.
-        "auto_offset_reset": "none",
-        # What an upstream's transaction has taken back was never said.
-        "isolation_level": "read_committed",
-        "max_poll_records": kafka.max_poll_records,
-        "session_timeout_ms": int(kafka.session_timeout_seconds * 1000),
-        "heartbeat_interval_ms": int(kafka.session_timeout_seconds * 1000 / 5),
-        "rebalance_timeout_ms": int(kafka.rebalance_timeout_seconds * 1000),
-        "max_poll_interval_ms": int(kafka.max_poll_interval_seconds * 1000),
-    }
-
-
-async def _producer(config: Config) -> AIOKafkaProducer:
-    """An idempotent producer where the broker has it, else acks=all: at least once either way."""
-    options = {
-        **config.kafka.client_options(),
-        "acks": "all",
-        "max_batch_size": 256 * 1024,
-        "request_timeout_ms": 5_000,
-    }
-    producer = AIOKafkaProducer(**options, enable_idempotence=True)
-    try:
-        await producer.start()
-        return producer
-    except (UnsupportedVersionError, UnknownError):
-        # What brokers without producer ids answer.  A producer that failed to start must still be stopped.
-        await producer.stop()
-    except BaseException:
-        await producer.stop()
-        raise
-    log.warning("producer_not_idempotent")
-    producer = AIOKafkaProducer(**options)
-    try:
-        await producer.start()
-    except BaseException:
-        await producer.stop()
-        raise
-    return producer
 
 
 __all__: Sequence[str] = ("Application",)

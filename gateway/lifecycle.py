@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from gateway.observability.logs import get_logger
@@ -15,34 +16,48 @@ log = get_logger(__name__)
 _LEAST_SECONDS: Final = 0.1
 
 
+class Phase(StrEnum):
+    """Whose seconds a component's stop spends: those of one phase are shared by its components."""
+
+    DRAIN = "drain"
+    FLUSH = "flush"
+    LEAVE = "leave"
+
+
+Stop = Callable[[float], Awaitable[object]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     name: str
-    stop: Callable[[], Awaitable[object]]
-    seconds: float
+    stop: Stop
+    phase: Phase
 
 
 class Lifecycle:
-    """What was started, in order.  `stop` undoes it within `budget` seconds, whatever hangs."""
+    """What was started, in order.  `stop` undoes it within the seconds of its phases, whatever hangs."""
 
-    def __init__(self, budget: float) -> None:
-        self._budget = budget
+    def __init__(self, seconds: Mapping[Phase, float]) -> None:
+        self._left = dict(seconds)
         self._steps: list[_Step] = []
 
-    def on_stop(self, name: str, stop: Callable[[], Awaitable[object]], seconds: float) -> None:
-        self._steps.append(_Step(name, stop, seconds))
+    def on_stop(self, name: str, stop: Stop, phase: Phase = Phase.LEAVE) -> None:
+        """`stop` is given the seconds it has."""
+        self._steps.append(_Step(name, stop, phase))
 
     async def stop(self) -> list[str]:
         """Stops everything, last started first; returns the names of what did not stop in its time.
 
-        A step that is cut off or fails does not keep the others from stopping.  Being killed here is safe.
+        A step that is cut off or fails does not keep the others from stopping, and each has a moment, however late it
+        is.  Being killed here is safe.
         """
-        ends = time.monotonic() + self._budget
         late = []
         while self._steps:
             step = self._steps.pop()
-            seconds = max(min(step.seconds, ends - time.monotonic()), _LEAST_SECONDS)
-            error = await _bounded(step.stop(), seconds)
+            seconds = max(self._left.get(step.phase, 0.0), _LEAST_SECONDS)
+            began = time.monotonic()
+            error = await _bounded(step.stop(seconds), seconds)
+            self._left[step.phase] = self._left.get(step.phase, 0.0) - (time.monotonic() - began)
             if error is not None:
                 late.append(step.name)
                 log.error("stop_failed", component=step.name, exc_info=error)

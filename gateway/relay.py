@@ -13,6 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import UnknownError, UnsupportedVersionError
+
 from gateway.crashpoints import CrashPoint, reached
 from gateway.ids import to_reference
 from gateway.ledger import outbox
@@ -259,3 +262,25 @@ def _batches(producer: Any, messages: Sequence[Message]) -> Iterator[Any]:
             batch.append(key=message.key, value=message.value, timestamp=None)
     batch.close()
     yield batch
+
+
+async def start_producer(options: dict[str, Any]) -> AIOKafkaProducer:
+    """An idempotent producer where the broker has it, else acks=all: at least once either way."""
+    producer = AIOKafkaProducer(**options, enable_idempotence=True)
+    try:
+        await producer.start()
+        return producer
+    except (UnsupportedVersionError, UnknownError):
+        # What brokers without producer ids answer.  A producer that failed to start must still be stopped.
+        await producer.stop()
+    except BaseException:
+        await producer.stop()
+        raise
+    log.warning("producer_not_idempotent")
+    producer = AIOKafkaProducer(**options)
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer

@@ -103,16 +103,20 @@ class Dispatcher:
         self._wake.set()
 
     async def drain(self, seconds: float) -> int:
-        """Waits for what is in hand, then cuts it off; returns how many were cut.  A send cut off is unknown."""
-        ends = time.monotonic() + seconds
+        """Waits for what is in hand, then cuts it off, all in `seconds`; returns how many were cut.
+
+        A send cut off is unknown.
+        """
+        cut_seconds = min(_CUT_SECONDS, seconds / 2)
+        ends = time.monotonic() + seconds - cut_seconds
         self.stop_claiming()
         if self._loops:
             # A claim under way brings more: first that, then what is in hand.
-            await asyncio.wait(self._loops[:1], timeout=seconds)
+            await asyncio.wait(self._loops[:1], timeout=max(ends - time.monotonic(), 0.0))
         if await self._hands.emptied(max(ends - time.monotonic(), 0.0)):
             return 0
         cut = 0
-        ends = time.monotonic() + _CUT_SECONDS
+        ends = time.monotonic() + cut_seconds
         while time.monotonic() < ends:
             # What is intended meanwhile is cut too: until nothing is in hand.
             under_way = [task for task in self._sends if task is not None and not task.cancelling()]

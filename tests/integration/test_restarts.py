@@ -1,6 +1,8 @@
 """Broker and ledger go away and come back under load; the gateway stops when told and refuses what is unsafe."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -90,7 +92,9 @@ async def test_sigterm_under_load(here: World, gateway: GatewayProcess) -> None:
 
     await until(sending, "request that is out")
     started = time.monotonic()
-    stopping = asyncio.create_task(gateway.child.stop(within=25))
+    os.kill(gateway.child.pid, signal.SIGTERM)
+    await asyncio.sleep(0.2)
+    stopping = asyncio.create_task(gateway.child.stop(within=25))  # once more, as whoever loses patience does
     reasons = await until(lambda: unready(gateway), "readiness lost", within=1.5, every=0.01)
     assert reasons.get("process") == "stopping" or reasons.get("connection") == "refused"
     assert await stopping == 0
@@ -105,6 +109,31 @@ async def test_sigterm_under_load(here: World, gateway: GatewayProcess) -> None:
     assert await load.all_ended() == {"delivered": 200}
     load.assert_nothing_twice()
     await load.assert_conserved()
+
+
+async def test_sigterm_while_it_still_starts(here: World) -> None:
+    """A database that accepts connections and says nothing: nothing to wait for."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    asked = asyncio.Event()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    gateway = here.gateway(QUICK)
+    port = server.sockets[0].getsockname()[1]
+    dsn = f"postgresql://nobody:nothing@127.0.0.1:{port}/none"
+    gateway.spawn(**dict.fromkeys((each for each in gateway.environ if each.endswith("DSN")), dsn))
+    try:
+        await asyncio.wait_for(asked.wait(), 30)
+        started = time.monotonic()
+        assert await gateway.child.stop(within=20) == 0
+        assert time.monotonic() - started < 10
+        assert [each["event"] for each in events_in(gateway)][-2:] == ["stopping", "stopped"]
+    finally:
+        await gateway.child.kill()
+        server.close()
 
 
 async def unready(gateway: GatewayProcess) -> dict[str, str] | None:

@@ -1,0 +1,149 @@
+"""What the configuration means to the components: their own values, made of its."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from gateway.config import Config, Lender
+from gateway.config import Provider as ProviderConfig
+from gateway.dispatch.dispatcher import Limits
+from gateway.dispatch.pipeline import LenderRoutes
+from gateway.dispatch.provider import TemplateMapping
+from gateway.dispatch.send import Retries
+from gateway.dispatch.transport import Timeouts
+from gateway.intake.decode import LenderFacts
+from gateway.intake.intake import FreezeRule
+from gateway.ledger.follow import Rules
+from gateway.lifecycle import Phase
+from gateway.public.http import CallbackRoute
+from gateway.public.listener import PublicLimits
+from providers.contract import Adapter
+from schemas.vocabulary import Channel
+
+
+def phases(config: Config) -> dict[Phase, float]:
+    shutdown = config.shutdown
+    return {
+        Phase.DRAIN: shutdown.drain_seconds,
+        Phase.FLUSH: shutdown.flush_seconds,
+        Phase.LEAVE: shutdown.leave_seconds,
+    }
+
+
+# --- ledger and dispatch ----------------------------------------------------------------------------------------------
+
+
+def rules(config: Config) -> Rules:
+    dispatch = config.dispatch
+    return Rules(
+        receipt_window={name: dt.timedelta(hours=each.receipt_window_hours) for name, each in config.providers.items()},
+        resend=frozenset((name, stage) for name, each in config.providers.items() for stage in each.resends()),
+        backoff_base=dt.timedelta(seconds=dispatch.backoff_base_seconds),
+        backoff_cap=dt.timedelta(seconds=dispatch.backoff_cap_seconds),
+        max_tries=dispatch.max_tries,
+        max_rescues=dispatch.max_rescues,
+        routes={name: _routes(each) for name, each in config.lenders.items()},
+    )
+
+
+def limits(config: Config) -> Limits:
+    dispatch = config.dispatch
+    return Limits(
+        slots=dispatch.slots,
+        urgent_share=dispatch.urgent_share,
+        claim_batch=dispatch.claim_batch,
+        poll_seconds=dispatch.poll_interval_seconds,
+    )
+
+
+def retries(config: Config) -> Retries:
+    return Retries(attempts=config.dispatch.retry_attempts)
+
+
+def lenders(config: Config) -> dict[str, LenderRoutes]:
+    return {name: LenderRoutes(each.name, each.default_locale, _routes(each)) for name, each in config.lenders.items()}
+
+
+def timeouts(provider: ProviderConfig) -> Timeouts:
+    return Timeouts(provider.connect_timeout_seconds, provider.read_timeout_seconds, provider.total_timeout_seconds)
+
+
+def templates(provider: ProviderConfig) -> dict[tuple[str, str, str], TemplateMapping]:
+    return {key: TemplateMapping(each.code, each.sign, each.params) for key, each in provider.mappings().items()}
+
+
+def relay_alive_for(config: Config) -> dt.timedelta:
+    """A process whose heart has missed two beats has no share in the publishing."""
+    return dt.timedelta(seconds=config.dispatch.lease_seconds - 2.5 * config.dispatch.heartbeat_seconds)
+
+
+def _routes(lender: Lender) -> dict[Channel, str]:
+    return {Channel(channel): provider for channel, provider in lender.routes.items()}
+
+
+# --- callbacks --------------------------------------------------------------------------------------------------------
+
+
+def callback_base(config: Config, provider: str) -> str | None:
+    """The public address of a provider's callbacks, without the attempt; None when it has no token."""
+    tokens = config.providers[provider].callback_tokens
+    if not tokens:
+        return None
+    return f"{config.http.public_url.rstrip('/')}/callbacks/{provider}/{tokens[0].get_secret_value()}"
+
+
+def callback_routes(config: Config, adapters: dict[str, Adapter]) -> dict[str, CallbackRoute]:
+    return {
+        name: CallbackRoute(
+            adapters[each.adapter], each.settings, tuple(token.get_secret_value() for token in each.callback_tokens)
+        )
+        for name, each in config.providers.items()
+        if each.callback_tokens
+    }
+
+
+def public_limits(config: Config) -> PublicLimits:
+    http = config.http
+    return PublicLimits(http.max_body_bytes, http.read_timeout_seconds, http.idle_timeout_seconds, http.max_connections)
+
+
+# --- Kafka ------------------------------------------------------------------------------------------------------------
+
+
+def lender_facts(config: Config) -> dict[str, LenderFacts]:
+    return {name: LenderFacts(each.name, each.default_locale) for name, each in config.lenders.items()}
+
+
+def freeze_rule(config: Config) -> FreezeRule:
+    intake = config.intake
+    return FreezeRule(
+        intake.freeze_share, intake.freeze_min_records, dt.timedelta(seconds=intake.freeze_window_seconds)
+    )
+
+
+def consumer_options(config: Config) -> dict[str, Any]:
+    kafka = config.kafka
+    return {
+        **kafka.client_options(),
+        "group_id": kafka.group,
+        "enable_auto_commit": False,
+        # Never guess a place to start: an unknown or lost offset raises, and intake decides, loudly.
+        "auto_offset_reset": "none",
+        # What an upstream's transaction has taken back was never said.
+        "isolation_level": "read_committed",
+        "max_poll_records": kafka.max_poll_records,
+        "session_timeout_ms": int(kafka.session_timeout_seconds * 1000),
+        "heartbeat_interval_ms": int(kafka.session_timeout_seconds * 1000 / 5),
+        "rebalance_timeout_ms": int(kafka.rebalance_timeout_seconds * 1000),
+        "max_poll_interval_ms": int(kafka.max_poll_interval_seconds * 1000),
+    }
+
+
+def producer_options(config: Config) -> dict[str, Any]:
+    return {
+        **config.kafka.client_options(),
+        "acks": "all",
+        "max_batch_size": 256 * 1024,
+        "request_timeout_ms": 5_000,
+    }
