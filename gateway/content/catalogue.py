@@ -172,7 +172,9 @@ class Catalogue:
 def _values(entry: Entry, locale: Locale, channel: Channel, facts: Facts) -> dict[str, str | int] | Problem:
     discreet = channel in DISCREET_CHANNELS
     # A name that cannot be shown safely is left out: the person is still addressed, politely.
-    name = text.plain(facts.name, NAME_LENGTH) if facts.name else None
+    name = text.name(facts.name, NAME_LENGTH) if facts.name else None
+    if name is not None and entry.words[channel].find(name):
+        name = None
     values: dict[str, str | int] = {
         "lender": facts.lender,
         "name": name or "",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gateway.content.formats import Locale
 from gateway.content.grammar import Text
 from gateway.content.slots import Slot
+from gateway.content.wording import Words
 from schemas.vocabulary import Channel, Stage
 
 
@@ -33,6 +34,7 @@ class Entry:
     locales: Mapping[str, Locale]
     names: Mapping[str, str]  # the lower-case name of a locale, its other names included, to its name
     parts: Mapping[tuple[Stage, str, Channel], Part]
+    words: Mapping[Channel, Words]  # that no text of the channel may hold
 
     def resolve(self, locale: str, default: str | None) -> str | None:
         """The locale to write in: as asked, else shortened from the right, else the lender's default, else none."""

@@ -109,6 +109,7 @@ class _Loader:
             locales=known,
             names=names,
             parts=parts,
+            words={channel: self._words(channel) for channel in spec.channels},
         )
 
     def _known_locales(self, folder: Path, spec: TemplateSpec) -> dict[str, Locale]:

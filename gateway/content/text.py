@@ -19,6 +19,7 @@ _HTTPS: Final = re.compile(
     r"(?:[/?#][a-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?",
     re.IGNORECASE | re.ASCII,
 )
+_NUMBER: Final = re.compile(r"\d(?:[ .-]?\d){2}")
 _PHONE: Final = re.compile(r"\+?[0-9](?:[ -]?[0-9]){2,}", re.ASCII)
 _SPACES: Final = {0xA0: " ", 0x202F: " ", 0x3000: " "}
 
@@ -37,6 +38,11 @@ def plain(value: str, max_length: int) -> str | None:
     if not value.isprintable() or len(value) > max_length or not value.strip() or _LINK.search(value):
         return None
     return value
+
+
+def name(value: str, max_length: int) -> str | None:
+    """As `plain`, for somebody's name; what has three digits in a row is rather a number than a name."""
+    return None if _NUMBER.search(value) else plain(value, max_length)
 
 
 def url(value: str, max_length: int, hosts: tuple[str, ...] = ()) -> str | None:

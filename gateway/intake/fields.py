@@ -32,6 +32,10 @@ _MEANING: Final = {
     "data.not_after": Rejection.BAD_DATE,
     "data.as_of": Rejection.BAD_DATE,
 }
+_MOMENTS: Final = ("send_at", "not_after", "as_of")
+_is_rfc3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+).fullmatch
 _PERSONS: Final = frozenset({"data.borrower.ref", "data.borrower_ref"})
 _REFERENCES: Final = _PERSONS | {"data.lender", "data.debt.ref", "data.debt.product", "data.template", "data.scope.ref"}
 
@@ -63,9 +67,18 @@ _OURS: Final = frozenset(
 def convert(data: Any, type_: type[T]) -> T | Fault:
     """The message in `data`, or the first thing that is wrong with it."""
     try:
-        return msgspec.convert(data, type_)
+        made = msgspec.convert(data, type_)
     except msgspec.ValidationError as error:
         return _fault(str(error), data)
+    # msgspec takes more of ISO 8601 than the schemas, and the next reader of the topic, do.
+    for name in _MOMENTS:
+        given = data.get(name)
+        if given is not None and not _is_rfc3339(given):
+            return Fault(Rejection.BAD_DATE, f"data.{name}")
+    debt = data.get("debt")
+    if debt is not None and not _is_rfc3339(debt["state_as_of"]):
+        return Fault(Rejection.BAD_DATE, "data.debt.state_as_of")
+    return made
 
 
 def place_of(message: str, root: str) -> str:

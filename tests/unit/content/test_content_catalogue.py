@@ -131,6 +131,22 @@ def test_a_name_that_cannot_be_shown_gives_way_to_a_polite_greeting(name: str | 
 
 
 @pytest.mark.parametrize(
+    "name", ["Police Department", "法 院", "13800138000", "Li 138-0013", "４１５ 555", "D.e.a.d.b.e.a.t"]
+)
+def test_a_name_that_is_no_name_is_not_shown_on_any_channel(name: str) -> None:
+    for channel in Channel:
+        made = rendered(Stage.D7, "en", channel, name=name)
+        assert name not in made.text
+        assert made.slots["name"] == ""
+
+
+def test_a_name_that_tells_of_a_debt_is_not_shown_where_others_may_read_it() -> None:
+    assert "Dear Debt Holder" in rendered(Stage.D7, "en", Channel.SMS, name="Debt Holder").text
+    for channel in (Channel.PUSH, Channel.VOICE):
+        assert "Debt" not in rendered(Stage.D7, "en", channel, name="Debt Holder").text
+
+
+@pytest.mark.parametrize(
     ("asked", "default", "expected"),
     [
         ("zh-CN", None, "zh-CN"),

@@ -64,6 +64,26 @@ def test_the_end_of_a_long_number_is_not_that_number() -> None:
     assert not is_number("5550123", contacts=["+12025550123"])
 
 
+@pytest.mark.parametrize("reference", ["c-12025550123", "loan/2025550123/3", "x202-555-0123", "b 1 202 555 0123"])
+def test_one_of_the_requests_own_numbers_inside_a_reference(reference: str) -> None:
+    assert is_number(reference, contacts=["+12025550123"])
+    assert not is_number(reference, contacts=["+12025550124", "+123"])
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["c-13800138000", "cust:8613800138000", "13800138000@sms", "li.lei@example.com", "id-11010519491231002x/1"],
+)
+def test_somebody_inside_the_reference_of_a_person(reference: str) -> None:
+    assert is_number(reference, person=True)
+    assert not is_number(reference)
+
+
+@pytest.mark.parametrize("reference", ["loan@harbour", "20261118000417-138", "c-138001380001", "u-12800138000", "a@b"])
+def test_nobody_inside_the_reference_of_a_person(reference: str) -> None:
+    assert not is_number(reference, person=True)
+
+
 @given(
     st.sampled_from(["110105", "440308", "650102", "820000"]),
     st.dates(dt.date(1900, 1, 1), dt.date(2026, 12, 31)),
