@@ -21,6 +21,7 @@ from schemas.vocabulary import AttemptState, Failure, Reason
 
 log = get_logger(__name__)
 
+_ELSEWHERE_SECONDS: Final = 60.0
 _RECORD_AGAIN_SECONDS: Final = 0.5
 _UNRECORDABLE: Final = "unrecordable"
 
@@ -79,6 +80,9 @@ class Commits:
                 found[intent.attempt] = policy.Hold(Reason.FROZEN, "frozen")
             elif intent.attempt in done.stopped:
                 found[intent.attempt] = policy.Hold(Reason.STOP_UNREADABLE, "stop_unreadable")
+            elif intent.attempt in done.elsewhere:
+                until = now + dt.timedelta(seconds=_ELSEWHERE_SECONDS * (1 + random.random()))  # noqa: S311
+                found[intent.attempt] = policy.Defer(until, "under_way_elsewhere")
         return found
 
     async def intend_again(self, job: Job) -> bool:

@@ -52,6 +52,17 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 """
 
+# The routes may have changed while a message may still be under way with another provider: two of them would not know
+# of each other's.
+_ELSEWHERE: Final = """
+select i.attempt from unnest($1::bigint[], $2::bigint[], $3::text[]) as i(attempt, reminder, provider)
+cross join lateral (
+    select a.provider from live l join attempt a on a.id = l.attempt
+    where l.id = i.reminder and a.state in ('intended', 'accepted', 'sent', 'unknown') limit 1
+) a
+where a.provider <> i.provider
+"""
+
 # After a lost COMMIT: which of these intents exist, under this worker's claim?
 _READ_BACK: Final = """
 select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
@@ -75,21 +86,27 @@ class Intent(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Intended:
-    """`sendable` are attempt ids that may leave; `frozen` and `stopped` attempt ids were refused for that reason."""
+    """`sendable` are attempt ids that may leave; those of the other sets were refused for that reason.
+
+    `elsewhere` would repeat by one provider what another may have taken.
+    """
 
     sendable: frozenset[int]
     frozen: frozenset[int]
     stopped: frozenset[int]
+    elsewhere: frozenset[int] = frozenset()
 
 
 async def intend(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
-    """Writes the attempts that still may be made.  What is in none of the three sets lost its claim: drop it."""
+    """Writes the attempts that still may be made.  What is in none of the sets lost its claim: drop it."""
     permitted, frozen, stopped = await _fence(connection, intents, now)
+    elsewhere = await _elsewhere(connection, [each for each in permitted if each.claimed.attempts])
+    permitted = [each for each in permitted if each.attempt not in elsewhere]
     sendable: frozenset[int] = frozenset()
     if permitted:
         rows = await connection.fetch(_INTEND, worker, now, [_row(each) for each in permitted])
         sendable = frozenset(row[0] for row in rows)
-    return Intended(sendable, frozen, stopped)
+    return Intended(sendable, frozen, stopped, elsewhere)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
@@ -121,6 +138,18 @@ async def _fence(
         )
     stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
     return [each for each in intents if each.attempt not in frozen | stopped], frozen, stopped
+
+
+async def _elsewhere(connection: Connection, repeats: Sequence[Intent]) -> frozenset[int]:
+    if not repeats:
+        return frozenset()
+    rows = await connection.fetch(
+        _ELSEWHERE,
+        [each.attempt for each in repeats],
+        [each.claimed.id for each in repeats],
+        [each.provider for each in repeats],
+    )
+    return frozenset(row[0] for row in rows)
 
 
 def _row(intent: Intent) -> tuple[Any, ...]:
