@@ -166,13 +166,12 @@ class _Connection(asyncio.Protocol):
             return
         self._heard_at = self._loop.time()
         self._read += len(data)
-        if not self._head_done and self._read > _HEAD_LIMIT:
-            self._fail(Wire.TOO_LARGE)
-            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(Wire.GARBLED)
+        if not self._head_done and self._read > _HEAD_LIMIT:
+            self._fail(Wire.TOO_LARGE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
