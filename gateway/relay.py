@@ -85,6 +85,7 @@ class Relay:
         self._stopping = False
         self._failed = False
         self._failing_since: float | None = None
+        self._refused: set[str] = set()  # topics that took nothing in this round
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -113,6 +114,7 @@ class Relay:
     async def _run(self) -> None:
         while True:
             self._failed = False
+            self._refused.clear()
             try:
                 sent = await self._round()
             except Exception as error:
@@ -156,17 +158,18 @@ class Relay:
         sent = 0
         while low <= high:
             async with self._database.connection() as connection:
-                events = await outbox.fetch(connection, low, high, _BATCH)
+                events = await outbox.fetch(connection, low, high, _BATCH, self._refused)
             if not events:
                 break
-            published = 0
-            # What one topic refuses must not keep the others waiting.
+            published, refused = 0, len(self._refused)
+            # What one topic refuses must not keep the others waiting, however much of it lies before them.
             for topic in sorted({each.topic for each in events}):
                 published += await self._publish(topic, [each for each in events if each.topic == topic])
             sent += published
             if len(events) < _BATCH:
                 break
-            low = max(events[-1].bucket, low if published else low + 1)
+            progress = published or len(self._refused) > refused
+            low = max(events[-1].bucket, low if progress else low + 1)
         return sent
 
     async def _publish(self, topic: str, events: Sequence[Event]) -> int:
@@ -180,6 +183,7 @@ class Relay:
         except Exception as error:
             log.warning("publish_failed", topic=topic, n=len(events), exc_info=error)
             self._failed = True
+            self._refused.add(topic)
             return 0
         reached(CrashPoint.AFTER_PUBLISH)
         async with self._database.connection() as connection:

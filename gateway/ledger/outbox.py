@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.ledger.database import Connection
@@ -28,7 +28,7 @@ update relay_shard set owner = null, lease_until = '-infinity' where owner = $1 
 """
 _FETCH: Final = """
 select bucket, reminder, seq, id, topic, payload from outbox
-where bucket between $1 and $2 order by bucket, reminder, seq, id limit $3
+where bucket between $1 and $2 and not topic = any($4::text[]) order by bucket, reminder, seq, id limit $3
 """
 # One index probe per event, whatever the statistics of this mostly empty table say.
 _DELETE: Final = """
@@ -84,9 +84,9 @@ def bucket_ranges(shards: Iterable[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-async def fetch(connection: Connection, low: int, high: int, limit: int) -> list[Event]:
-    """The first events of buckets `low`..`high`, in order."""
-    return [Event(*row) for row in await connection.fetch(_FETCH, low, high, limit)]
+async def fetch(connection: Connection, low: int, high: int, limit: int, refused: Collection[str] = ()) -> list[Event]:
+    """The first events of buckets `low`..`high`, in order, without those for the topics in `refused`."""
+    return [Event(*row) for row in await connection.fetch(_FETCH, low, high, limit, list(refused))]
 
 
 async def delete(connection: Connection, events: Sequence[Event]) -> None:
