@@ -1,0 +1,337 @@
+"""The keeper of the consumer: what it rebuilds, what it forgives, and when it gives the process up.
+
+The clients follow a script and time is the loop's own: it passes when everybody waits, and then at once.
+"""
+
+import asyncio
+import itertools
+import selectors
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from gateway.intake.consumer import Progress
+from gateway.intake.intake import Intake
+
+WATCHDOG, REBALANCE = 8.0, 12.0
+FOREVER = 20_000.0
+
+
+class Hurry(asyncio.SelectorEventLoop):
+    """A loop that never sleeps: where it would, its clock moves on."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        super().__init__(_Selector(self))
+
+    def time(self) -> float:
+        return self._now
+
+    def pass_time(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _Selector(selectors.SelectSelector):
+    def __init__(self, loop: Hurry) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everybody waits, and nobody will ever wake anybody up"
+            self._loop.pass_time(timeout)
+        return ready
+
+
+@dataclass
+class Client:
+    """Stands where the consumer stands: `start` and `run` are its script."""
+
+    number: int
+    script: "Script"
+    diary: list[tuple[float, str, int]]
+    assigned: frozenset[int] = frozenset({0})
+    asked: bool = False
+    progress: Progress = field(default_factory=lambda: Progress(polled_at=now(), heard_at=now()))
+
+    async def start(self) -> None:
+        await self.script.start(self)
+        self.note("started")
+
+    async def run(self) -> None:
+        await self.script.run(self)
+
+    def ask_to_stop(self) -> None:
+        self.asked = True
+
+    async def stop(self, seconds: float = 5.0) -> None:
+        self.note("stopped")
+
+    def note(self, what: str) -> None:
+        self.diary.append((now(), what, self.number))
+
+
+Part = Callable[[Client], Awaitable[None]]
+
+
+async def at_once(client: Client) -> None:
+    """A start."""
+
+
+async def never(client: Client) -> None:
+    """A start, or a round, that hangs."""
+    await asyncio.get_running_loop().create_future()
+
+
+async def refused(client: Client) -> None:
+    """A start, or a run."""
+    raise KafkaConnectionError("no broker")
+
+
+@dataclass(frozen=True)
+class Script:
+    run: Part
+    start: Part = at_once
+
+
+def polls(
+    *,
+    behind: bool = False,
+    hears: bool = False,
+    writes: bool = False,
+    lasts: float = FOREVER,
+    then: Part | None = None,
+    every: float = 0.25,
+) -> Script:
+    """Goes round and round until it is asked to stop; after `lasts` seconds it goes on with `then`."""
+
+    async def run(client: Client) -> None:
+        began, progress = now(), client.progress
+        progress.behind = behind
+        while not client.asked and now() < began + lasts:
+            await asyncio.sleep(every)
+            progress.polled_at = now()
+            progress.heard_at = now() if hears else progress.heard_at
+            progress.written_at = now() if writes else progress.written_at
+        if not client.asked and then is not None:
+            await then(client)
+
+    return Script(run)
+
+
+WORKS = polls(behind=True, hears=True, writes=True)
+SILENT = polls(behind=True)
+FAILS = Script(refused)
+
+
+def wrote_then(script: Script) -> Script:
+    """A batch is written, and then it goes as in `script`."""
+    return polls(hears=True, writes=True, lasts=1, then=script.run)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@dataclass
+class Stage:
+    """An intake whose clients follow the scripts, one after the other; the last one's is used again and again."""
+
+    scripts: Sequence[Script]
+    diary: list[tuple[float, str, int]] = field(default_factory=list)
+    rebuilt: int = 0
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count()
+        unused: Any = None
+        metrics: Any = SimpleNamespace(rebuilt=self._count)
+        self.intake = Intake(
+            unused, unused, unused, unused, "requests", unused, unused, self._make, None, lambda: None, lambda: None,
+            metrics, self._fatal, WATCHDOG, REBALANCE,
+        )  # fmt: skip
+
+    def _make(self, write: Any) -> Any:
+        assert write == self.intake.write
+        number = next(self._numbers)
+        self.diary.append((now(), "made", number))
+        return Client(number, self.scripts[min(number, len(self.scripts) - 1)], self.diary)
+
+    def _count(self) -> None:
+        self.rebuilt += 1
+
+    def _fatal(self, reason: str) -> None:
+        self.diary.append((now(), reason, -1))
+
+    async def fatal(self) -> str:
+        """Runs until the process is given up, and some time longer: whoever gave up builds nothing any more."""
+        await self.intake.start()
+        began = now()
+        while not (reasons := self.reasons) and now() < began + FOREVER:
+            await asyncio.sleep(1)
+        await asyncio.sleep(600)
+        await self.intake.stop(5)
+        (reason,) = reasons
+        return reason
+
+    @property
+    def reasons(self) -> list[str]:
+        return [what for _, what, number in self.diary if number == -1]
+
+    def at(self, what: str) -> list[float]:
+        """When it happened, client by client."""
+        return [when for when, each, _ in self.diary if each == what]
+
+    @property
+    def story(self) -> list[str]:
+        return [what for _, what, _ in self.diary]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Awaitable[Any]], Any]]:
+    """Runs a coroutine on a loop in a hurry, which is also the intake's clock."""
+    with asyncio.Runner(loop_factory=Hurry) as runner:
+        monkeypatch.setattr("gateway.intake.intake.time", SimpleNamespace(monotonic=runner.get_loop().time))
+        yield runner.run
+
+
+Play = Callable[[Awaitable[Any]], Any]
+
+
+def test_one_that_goes_silent_is_stopped_and_built_anew(play: Play) -> None:
+    async def body() -> None:
+        stage = Stage([SILENT, WORKS])
+        assert stage.intake.ready == (False, "no_consumer")
+        await stage.intake.start()
+        await asyncio.sleep(WATCHDOG - 0.5)
+        assert stage.story == ["made", "started"]
+        assert stage.intake.ready == (True, "assigned")
+        await asyncio.sleep(10 * WATCHDOG)
+        assert stage.story == ["made", "started", "stopped", "made", "started"]
+        assert stage.rebuilt == 1
+        assert stage.intake.ready == (True, "assigned")
+        await stage.intake.stop(5)
+        assert stage.story[5:] == ["stopped"]
+
+    play(body())
+
+
+def test_silent_again_without_having_written_gives_the_process_up(play: Play) -> None:
+    stage = Stage([SILENT])
+    assert play(stage.fatal()) == "consumer_silent"
+    assert stage.story == ["made", "started", "stopped"] * 2 + ["consumer_silent"]
+    assert stage.rebuilt == 1
+
+
+def test_a_start_that_hangs_is_silence(play: Play) -> None:
+    stage = Stage([Script(never, start=never)])
+    assert play(stage.fatal()) == "consumer_silent"
+    assert stage.story == ["made", "stopped"] * 2 + ["consumer_silent"]
+    assert stage.at("stopped")[0] - stage.at("made")[0] == pytest.approx(WATCHDOG + REBALANCE)
+
+
+def test_a_silence_after_a_batch_was_written_begins_a_new_count(play: Play) -> None:
+    stage = Stage([SILENT, wrote_then(SILENT), wrote_then(SILENT), SILENT, SILENT])
+    assert play(stage.fatal()) == "consumer_silent"
+    assert stage.story.count("made") == 4  # the second one that wrote was silent, and so was the one after it
+    assert stage.rebuilt == 3
+
+
+@pytest.mark.parametrize("fault", [FAILS, Script(never, start=refused)], ids=["in the loop", "at the start"])
+def test_nine_failures_in_a_row_give_the_process_up(play: Play, fault: Script) -> None:
+    stage = Stage([fault])
+    assert play(stage.fatal()) == "consumer_failed"
+    assert stage.story.count("made") == stage.story.count("stopped") == 9
+    assert stage.rebuilt == 8
+    made = stage.at("made")
+    assert [later - sooner for sooner, later in itertools.pairwise(made)] == pytest.approx(
+        [1, 2, 4, 8, 15, 15, 15, 15], abs=0.5
+    )
+
+
+def test_what_cannot_even_be_made_is_a_failure(play: Play) -> None:
+    class Barren(Stage):
+        def _make(self, write: Any) -> Any:
+            super()._make(write)
+            raise ValueError("no such file")
+
+    stage = Barren([FAILS])
+    assert play(stage.fatal()) == "consumer_failed"
+    assert stage.story == ["made"] * 9 + ["consumer_failed"]
+
+
+def test_a_batch_that_was_written_resets_the_failures(play: Play) -> None:
+    stage = Stage([*[FAILS] * 8, wrote_then(FAILS), *[FAILS] * 8])
+    assert play(stage.fatal()) == "consumer_failed"
+    assert stage.story.count("made") == 8 + 1 + 8
+
+
+def test_failures_long_ago_are_forgiven_without_a_batch(play: Play) -> None:
+    """Nothing to read for a long while, then the broker goes away."""
+    quiet = polls(lasts=10 * WATCHDOG + 1, then=refused)
+    stage = Stage([*[FAILS] * 8, quiet, *[FAILS] * 8])
+    assert play(stage.fatal()) == "consumer_failed"
+    assert stage.story.count("made") == 8 + 1 + 8
+    short = polls(lasts=5 * WATCHDOG, then=refused)
+    stage = Stage([*[FAILS] * 8, short, *[FAILS] * 8])
+    assert play(stage.fatal()) == "consumer_failed"
+    assert stage.story.count("made") == 9
+
+
+def test_silences_and_failures_are_counted_apart(play: Play) -> None:
+    stage = Stage([SILENT, *[FAILS] * 8, SILENT])
+    assert play(stage.fatal()) == "consumer_silent"
+    assert stage.story.count("made") == 10
+
+
+@pytest.mark.parametrize(
+    "script",
+    [polls(behind=True, hears=True), polls(behind=False), polls(every=WATCHDOG + REBALANCE - 1)],
+    ids=["behind and hearing", "nothing to hear", "as long as a rebalance may take"],
+)
+def test_what_is_no_silence(play: Play, script: Script) -> None:
+    async def body() -> None:
+        stage = Stage([script])
+        await stage.intake.start()
+        await asyncio.sleep(1000)
+        assert stage.story == ["made", "started"]
+        await stage.intake.stop(5)
+
+    play(body())
+
+
+def test_a_round_that_never_ends_is_silence_and_is_cut_off(play: Play) -> None:
+    """It cannot be asked, so it is cancelled; only then is the next one built."""
+    stage = Stage([Script(never), WORKS])
+
+    async def body() -> None:
+        await stage.intake.start()
+        await asyncio.sleep(WATCHDOG + 1)
+        assert stage.story == ["made", "started"]
+        assert stage.intake.ready == (False, "silent")
+        await asyncio.sleep(100)
+        assert stage.story == ["made", "started", "stopped", "made", "started"]
+        assert stage.intake.ready == (True, "assigned")
+        await stage.intake.stop(5)
+
+    play(body())
+    assert WATCHDOG + REBALANCE < stage.at("stopped")[0] - stage.at("started")[0] <= WATCHDOG + REBALANCE + 1 + 5
+
+
+def test_a_stop_ends_a_pause_between_two_clients(play: Play) -> None:
+    async def body() -> None:
+        stage = Stage([FAILS])
+        await stage.intake.start()
+        await asyncio.sleep(16)  # five have failed: the keeper is in a pause of 15 seconds
+        made = stage.story.count("made")
+        assert stage.intake.ready == (False, "no_consumer")
+        await stage.intake.stop(5)
+        await asyncio.sleep(600)
+        assert stage.story.count("made") == made
+        assert stage.reasons == []
+
+    play(body())
