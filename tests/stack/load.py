@@ -86,9 +86,9 @@ class Load:
         return sums
 
 
-def another(first: GatewayProcess, home: Any, name: str) -> GatewayProcess:
+def another(first: GatewayProcess, home: Any, name: str, **changes: Any) -> GatewayProcess:
     """One more gateway with the same secrets.  Receipts go to the first one, as through one load balancer."""
-    tree = deepcopy(first.settings.tree)
+    tree = deepcopy(first.settings.tree) | changes
     tree["http"] |= {"public_port": free_port(), "internal_port": free_port()}
     return GatewayProcess(Development(tree, first.settings.environ), home, name)
 
