@@ -127,12 +127,16 @@ class Ledger(RuleBasedStateMachine):
         self.claimed[worker.id] = {}
 
     def teardown(self) -> None:
-        async def finish() -> None:
-            await self.heal()
-            await self.connection.close()
+        """Heals, and closes what the example opened whether or not it can be healed."""
+        try:
+            if hasattr(self, "connection"):
+                self.run(self.heal())
+        finally:
+            self.close()
 
+    def close(self) -> None:
         if hasattr(self, "connection"):
-            self.run(finish())
+            self.run(self.connection.close(timeout=10))
         self.loop.close()
 
     # --- upstream -----------------------------------------------------------------------------------------------
@@ -538,6 +542,21 @@ def as_claimed(each: Request, token: int) -> claims.Claimed:
         each.id, each.subject, each.lender, each.source, each.request_id, each.product, each.stage, each.template,
         each.lane, each.ladder, 0, 0, 0, each.not_after, each.sealed, each.send_at, token,
     )  # fmt: skip
+
+
+def test_what_cannot_be_healed_is_closed_all_the_same(database: str) -> None:
+    class Broken(Ledger):
+        dsn = database
+
+        async def heal(self) -> None:
+            raise AssertionError("it does not end")
+
+    example = Broken()
+    example.start()
+    with pytest.raises(AssertionError, match="it does not end"):
+        example.teardown()
+    assert example.connection.is_closed()
+    assert example.loop.is_closed()
 
 
 def machine(dsn: str, resend: bool) -> type[Ledger]:
