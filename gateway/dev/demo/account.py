@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -103,13 +103,16 @@ class Account:
             f"{sums['requests']} requests = {' + '.join(parts)}\n"
             f"{sums['requests'] + sums['stops']} records read = {sums['requests']} requests + {sums['stops']} stops\n"
             f"{sums['attempts']} attempts, {sums['messages']} messages taken by a provider; by the providers' own log "
-            f"{self.log['messages']}, of which {self.log['duplicates_sent']} a person got twice"
+            f"{self.log['messages']}, of which {self.log['duplicates_sent']} should not have left"
         )
 
 
-async def count(log: Path) -> dict[str, int]:
-    """What the providers accepted, counted from their log by a program that knows nothing of the gateway."""
-    command = [sys.executable, "-I", "-S", str(_COUNT), str(log)]
+async def count(log: Path, resends: Collection[str]) -> dict[str, int]:
+    """What the providers accepted, counted from their log by a program that knows nothing of the gateway.
+
+    `resends` are the providers that are configured to be sent to again; the stage names them as the simulator does.
+    """
+    command = [sys.executable, "-I", "-S", str(_COUNT), str(log), *sorted(resends)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     counted: dict[str, int] = json.loads(output)

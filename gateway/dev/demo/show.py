@@ -61,7 +61,7 @@ async def _demo(once: bool) -> int:
             async with Listener(ready.config.kafka) as listener:
                 await _play(ready, watch, listener, progress)
                 progress.stop()
-                account = Account(watch.fates, await count(ready.simulator_log))
+                account = Account(watch.fates, await count(ready.simulator_log, ready.resends))
                 problems = account.problems()
                 out.print(account.table())
                 out.print(account.sentence(), highlight=False, soft_wrap=True)

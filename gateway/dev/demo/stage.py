@@ -41,6 +41,11 @@ class Stage:
     simulator_log: Path
     metrics_url: str
 
+    @property
+    def resends(self) -> frozenset[str]:
+        """The providers to which what is unknown is sent again, at any stage."""
+        return frozenset(name for name, each in self.config.providers.items() if each.resends())
+
 
 @asynccontextmanager
 async def stage(script: Script, say: Callable[[str], None]) -> AsyncIterator[Stage]:

@@ -1,6 +1,7 @@
 """Counts what the vendors really took, from the log alone.  Standard library only: it can judge the gateway.
 
-Run by itself: `python count.py simulator.jsonl`; prints one JSON object and exits 1 when anything went out twice.
+Run by itself: `python count.py simulator.jsonl [vendor ...]`; prints one JSON object and exits 1 when anything went out
+twice.  The vendors named are those that the gateway was configured to send to again (`on_unknown: resend`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,11 @@ Key = tuple[str, str]  # recipient, marker
 
 
 class Count(NamedTuple):
-    """`sent`: accepted messages per (recipient, marker).  `replaced`: those of them that took the place of an
-    earlier one on the screen (a push with the same tag), which a person does not see twice.
-    `unmarked`: accepted messages without a marker, which cannot be told apart."""
+    """`sent`: accepted messages per (recipient, marker).  `unmarked`: those without a marker, not to be told apart.
+
+    `replaced`: those that were meant to take the place of an earlier one on the screen: a push with the same tag, of a
+    vendor that is sent to again.  Where nothing may be sent again it is a duplicate, whatever the screen makes of it.
+    """
 
     sent: Counter[Key]
     replaced: Counter[Key]
@@ -26,7 +29,7 @@ class Count(NamedTuple):
 
     @property
     def duplicates(self) -> dict[Key, int]:
-        """What a person got more than once: (recipient, marker) -> how many too many."""
+        """What went out more often than it may: (recipient, marker) -> how many too many."""
         extra = {key: n - 1 - self.replaced[key] for key, n in self.sent.items()}
         return {key: n for key, n in extra.items() if n > 0}
 
@@ -43,8 +46,8 @@ def accepted(path: Path) -> Iterator[dict[str, Any]]:
                 yield line
 
 
-def count(path: Path) -> Count:
-    """Counts one log."""
+def count(path: Path, resends: Collection[str] = ()) -> Count:
+    """Counts one log.  Of the vendors in `resends` a repeat that replaces the first is no duplicate."""
     sent: Counter[Key] = Counter()
     replaced: Counter[Key] = Counter()
     shown: set[tuple[str, str, str]] = set()
@@ -55,7 +58,7 @@ def count(path: Path) -> Count:
             continue
         key = (line["recipient"], line["marker"])
         sent[key] += 1
-        if line["replaces"] is not None:
+        if line["replaces"] is not None and line.get("vendor") in resends:
             place = (*key, line["replaces"])
             replaced[key] += place in shown
             shown.add(place)
@@ -63,7 +66,7 @@ def count(path: Path) -> Count:
 
 
 def main(arguments: list[str]) -> int:
-    result = count(Path(arguments[0]))
+    result = count(Path(arguments[0]), arguments[1:])
     summary = {
         "messages": sum(result.sent.values()) + result.unmarked,
         "duplicates_sent": sum(result.duplicates.values()),

@@ -138,11 +138,16 @@ async def test_duplicates_are_counted_by_recipient_and_marker(start: Start) -> N
     token = await google_token(bench)
     for tag in ("a", "a", "b", None, None):
         await fcm_send(bench, "device-1", body="M-3", tag=tag, token=token)
+    # Five pushes.  Where nothing may be sent again, four are too many.
     result = count_log(bench.log)
-    # Five pushes: the second replaces the first on the screen, three others are seen beside it.
+    assert result.duplicates == {("+14155550100", "M-1"): 1, ("device-1", "M-3"): 4}
+    assert result.replaced.total() == 0
+    assert result.unmarked == 1
+    # Where a push may, the second replaces the first on the screen, and three others are seen beside it.
+    result = count_log(bench.log, ["fcm"])
     assert result.duplicates == {("+14155550100", "M-1"): 1, ("device-1", "M-3"): 3}
     assert result.replaced["device-1", "M-3"] == 1
-    assert result.unmarked == 1
+    assert count_log(bench.log, ["twilio"]).duplicates == count_log(bench.log).duplicates
 
 
 def test_counting_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
@@ -152,6 +157,20 @@ def test_counting_needs_nothing_but_the_standard_library(tmp_path: Path) -> None
     ran = subprocess.run([sys.executable, "-I", "-S", count.__file__, log], capture_output=True, text=True, check=False)
     assert ran.returncode == 1, ran.stderr
     assert json.loads(ran.stdout) == {"messages": 2, "duplicates_sent": 1, "replaced": 0, "unmarked": 0}
+
+
+@pytest.mark.parametrize(("resends", "replaced"), [([], 0), (["fcm"], 1), (["twilio"], 0)])
+def test_a_second_push_is_a_duplicate_unless_its_vendor_is_sent_to_again(
+    resends: list[str], replaced: int, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    line = {"kind": "accepted", "vendor": "fcm", "recipient": "device-1", "marker": "M-1", "replaces": "key"}
+    log.write_text(2 * (json.dumps(line) + "\n"))
+    command = [sys.executable, "-I", "-S", count.__file__, str(log), *resends]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1 - replaced, ran.stderr
+    found = {"messages": 2, "duplicates_sent": 1 - replaced, "replaced": replaced, "unmarked": 0}
+    assert json.loads(ran.stdout) == found
 
 
 async def test_refusals_count_as_nothing(start: Start) -> None:
