@@ -52,9 +52,13 @@ class Report:
         return "\n".join([*lines, *map(str, self.violations)])
 
 
+# (provider, stage) as the configuration of a run names them.
+Resends = frozenset[tuple[str, str]]
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """Where to look."""
+    """Where to look.  `resends` says which providers the run was configured to send to again, and at which stages."""
 
     dsn: str
     bootstrap: str
@@ -62,6 +66,7 @@ class Evidence:
     events: str
     deadletters: str
     log: Path
+    resends: Resends = frozenset()
 
 
 @dataclass
@@ -79,6 +84,7 @@ class Ledger:
     tombstones: list[asyncpg.Record]
     reminder_steps: list[witness.Step]
     attempt_steps: list[witness.Step]
+    seen: list[asyncpg.Record]  # everything the witness saw, in its order
 
 
 _LEFT: Final = ("live", "due", "claim", "timer", "outbox", "parked", "unsettled")
@@ -100,25 +106,31 @@ async def read(dsn: str, topic: str) -> Ledger:
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            fetch = connection.fetch
-            counts = await fetch("select partition, outcome, n from intake_count where topic = $1", topic)
-            return Ledger(
-                reminders={row["id"]: row for row in await fetch("select * from reminder")},
-                live={row["id"]: row for row in await fetch("select * from live")},
-                endings={row["reminder"]: row for row in await fetch("select * from ending")},
-                attempts={row["id"]: row for row in await fetch("select * from attempt")},
-                deadletters=list(await fetch("select * from deadletter")),
-                counted=Counter({(row["partition"], row["outcome"]): row["n"] for row in counts}),
-                left={name: await connection.fetchval(f'select count(*) from "{name}"') for name in _LEFT},
-                stopped=list(await fetch(_STOPPED)),
-                tombstones=list(
-                    await fetch("select s.lender, s.borrower, t.* from tombstone t join subject s on s.key = t.subject")
-                ),
-                reminder_steps=await witness.steps(connection, "reminder"),
-                attempt_steps=await witness.steps(connection, "attempt"),
-            )
+            return await look(connection, topic)
     finally:
         await connection.close()
+
+
+async def look(connection: Any, topic: str) -> Ledger:
+    """What a transaction sees."""
+    fetch = connection.fetch
+    counts = await fetch("select partition, outcome, n from intake_count where topic = $1", topic)
+    return Ledger(
+        reminders={row["id"]: row for row in await fetch("select * from reminder")},
+        live={row["id"]: row for row in await fetch("select * from live")},
+        endings={row["reminder"]: row for row in await fetch("select * from ending")},
+        attempts={row["id"]: row for row in await fetch("select * from attempt")},
+        deadletters=list(await fetch("select * from deadletter")),
+        counted=Counter({(row["partition"], row["outcome"]): row["n"] for row in counts}),
+        left={name: await connection.fetchval(f'select count(*) from "{name}"') for name in _LEFT},
+        stopped=list(await fetch(_STOPPED)),
+        tombstones=list(
+            await fetch("select s.lender, s.borrower, t.* from tombstone t join subject s on s.key = t.subject")
+        ),
+        reminder_steps=await witness.steps(connection, "reminder"),
+        attempt_steps=await witness.steps(connection, "attempt"),
+        seen=list(await fetch("select * from witness.seen order by n")),
+    )
 
 
 def lines(log: Path) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from gateway.dev.host import free_port
 from gateway.dev.settings import Development
+from schemas.vocabulary import Stage
 from tests.conftest import Topics
 from tests.faults import checker, witness
 from tests.faults.topics import size
@@ -44,7 +45,7 @@ HURRY: Final[Mapping[str, Any]] = {
         "backoff_base_seconds": 0.5,
         "backoff_cap_seconds": 2,
     },
-    "providers": {"twilio": _PROVIDER, "fcm": _PROVIDER, "aliyun": _PROVIDER},
+    "providers": {name: dict(_PROVIDER) for name in ("twilio", "fcm", "aliyun")},
     "shutdown": {"not_ready_seconds": 0, "drain_seconds": 4, "flush_seconds": 2, "leave_seconds": 1},
 }
 _LEFT_SQL: Final = """
@@ -154,7 +155,19 @@ class Stand:
                 events=topics.events,
                 deadletters=topics.deadletters,
                 log=self.world.simulator.config.log,
+                resends=self._resends(),
             )
+        )
+
+    def _resends(self) -> frozenset[tuple[str, str]]:
+        """(provider, stage) of what any of the processes is configured to send again."""
+        trees = [each.settings.tree["providers"] for each in (self.gateway, *self._others)]
+        return frozenset(
+            (name, stage.value)
+            for providers in trees
+            for name, each in providers.items()
+            for stage in Stage
+            if each.get("on_unknown_stages", {}).get(stage.value, each.get("on_unknown")) == "resend"
         )
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tests.faults import tables
-from tests.faults.evidence import Ledger, Report, id_of
+from tests.faults.evidence import Ledger, Report, Resends, id_of
 
 # A provider's word travels on its way to us and is written into its log when we have answered it.
 _SLACK: Final = dt.timedelta(seconds=1)
@@ -17,7 +17,7 @@ _TWILIO_FAILED: Final = frozenset({"undelivered", "failed"})
 _ALIYUN_ANSWERED: Final = frozenset({"200000", "200001"})
 
 
-def no_message_left_twice(report: Report, ledger: Ledger, log: Sequence[Mapping[str, Any]]) -> None:
+def no_message_left_twice(report: Report, ledger: Ledger, log: Sequence[Mapping[str, Any]], resends: Resends) -> None:
     failed_at = {line["id"]: _time(line) for line in reversed(log) if line["kind"] == "receipt" and _says_failed(line)}
     taken: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     references: Counter[str] = Counter()
@@ -36,14 +36,45 @@ def no_message_left_twice(report: Report, ledger: Ledger, log: Sequence[Mapping[
     for reference, n in references.items():
         if n > 1:
             report.blame("I3", f"attempt {reference} left {n} times")
+    lives = _lives(ledger)
     for marker, lines in taken.items():
         for before, after in _pairs(sorted(lines, key=_time)):
-            if after["replaces"] is not None and after["replaces"] == before["replaces"]:
+            if _repeats(before, after, ledger, lives, resends):
                 report.counts["replaced on the screen"] += 1
             elif failed_at.get(before["id"], _time(after) + 2 * _SLACK) > _time(after) + _SLACK:
                 report.blame(
                     "I3", f"{marker}: {after['vendor']} took {after['reference']} while {before['reference']} may stand"
                 )
+
+
+# Of each attempt, where in the witness's order it took which state.
+_Lives = Mapping[int, Sequence[tuple[int, str]]]
+
+
+def _lives(ledger: Ledger) -> _Lives:
+    lives: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for step in sorted(ledger.attempt_steps, key=lambda step: step.n):
+        lives[step.id].append((step.n, step.state))
+    return lives
+
+
+def _repeats(one: Mapping[str, Any], other: Mapping[str, Any], ledger: Ledger, lives: _Lives, resends: Resends) -> bool:
+    """Whether one of the two was sent again on purpose, in the other's place on the screen.
+
+    On purpose is: the run's configuration says so for this provider and stage, and when the repeat was intended, nobody
+    knew what had become of the first.  A provider may take them in any order: a first that was slow comes last.
+    """
+    if one["replaces"] is None or one["replaces"] != other["replaces"]:
+        return False
+    attempts = [ledger.attempts.get(id_of(str(line["reference"]))) for line in (one, other)]
+    if None in attempts or len({each["reminder"] for each in attempts}) != 1:
+        return False
+    reminder = ledger.reminders.get(attempts[0]["reminder"])
+    if reminder is None or any((each["provider"], reminder["stage"]) not in resends for each in attempts):
+        return False
+    first, repeat = sorted(attempts, key=lambda each: lives[each["id"]][0])
+    intended = lives[repeat["id"]][0][0]
+    return [state for n, state in lives[first["id"]] if n < intended][-1] == "unknown"
 
 
 def _pairs(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

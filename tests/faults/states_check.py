@@ -1,4 +1,4 @@
-"""I4, I8 and I9: forward, to an end, and not past a stop."""
+"""I4 and I8: forward, and to an end."""
 
 from __future__ import annotations
 
@@ -77,10 +77,3 @@ def everything_ended(report: Report, ledger: Ledger) -> None:
     report.counts["attempts"] = len(ledger.attempts)
     for row in ledger.attempts.values():
         report.counts[f"attempts {row['state']}"] += 1
-
-
-def stops_beat_intents(report: Report, ledger: Ledger) -> None:
-    for row in ledger.stopped:
-        report.blame(
-            "I9", f"attempt {row['attempt']} of {row['reminder']} was intended after a stop of its {row['kind']}"
-        )

@@ -16,7 +16,7 @@ from tests.faults.test_kills import PAUSES
 from tests.stack.gateway import requested
 
 JUDGE = (
-    "checker.py", "evidence.py", "messages_check.py", "requests_check.py", "states_check.py",
+    "brakes_check.py", "checker.py", "evidence.py", "messages_check.py", "requests_check.py", "states_check.py",
     "tables.py", "topics.py", "witness.py",
 )  # fmt: skip
 

@@ -1,8 +1,9 @@
-"""A witness inside Postgres: triggers that write down every state a reminder or an attempt takes.
+"""A witness inside Postgres: triggers that write down every state a reminder or an attempt takes, and every brake.
 
 The gateway does not know of it.  Each line commits or vanishes with the move it tells of.  `n` is drawn while the
-writer holds the borrower's lock, so for one borrower the order of `n` is the order of the locks: what comes after a
-stop in this order came after it in truth.
+writer holds the lock that orders the two things which are compared: the borrower's lock for states, stops and holds,
+the freezes' own lock for a freeze and an intent, the claim's row for claims of one reminder.  So what comes after a
+stop in this order came after it in truth, whatever the clocks say.
 """
 
 from __future__ import annotations
@@ -23,19 +24,38 @@ create table witness.seen (
     what text not null,
     id bigint,
     state text,
-    key bytea
+    key bytea,
+    token bigint,
+    until timestamptz
 );
 
 create function witness.note() returns trigger language plpgsql as $$
 begin
-    if TG_TABLE_NAME = 'tombstone' then
-        insert into witness.seen (what, state, key) values ('stop', NEW.kind || ':' || NEW.value, NEW.subject);
-    elsif TG_TABLE_NAME = 'ending' then
+    case TG_TABLE_NAME
+    when 'live' then
+        insert into witness.seen (what, id, state, token) values ('reminder', NEW.id, NEW.state::text, NEW.token);
+    when 'ending' then
         insert into witness.seen (what, id, state) values ('reminder', NEW.reminder, NEW.state::text);
-    else
-        insert into witness.seen (what, id, state)
-        values (case when TG_TABLE_NAME = 'live' then 'reminder' else 'attempt' end, NEW.id, NEW.state::text);
-    end if;
+    when 'attempt' then
+        insert into witness.seen (what, id, state) values ('attempt', NEW.id, NEW.state::text);
+    when 'tombstone' then
+        insert into witness.seen (what, state, key) values ('stop', NEW.kind || ':' || NEW.value, NEW.subject);
+    when 'subject' then
+        insert into witness.seen (what, key)
+        values (case when NEW.unreadable_stop_at is null then 'released' else 'held' end, NEW.key);
+    when 'freeze' then
+        if TG_OP = 'DELETE' then
+            insert into witness.seen (what, state) values ('unfrozen', OLD.kind || ':' || OLD.value);
+        else
+            insert into witness.seen (what, state, until) values ('frozen', NEW.kind || ':' || NEW.value, NEW.until);
+        end if;
+    when 'claim' then
+        if TG_OP = 'DELETE' then
+            insert into witness.seen (what, id) values ('unclaimed', OLD.id);
+        else
+            insert into witness.seen (what, id, token) values ('claimed', NEW.id, NEW.token);
+        end if;
+    end case;
     return null;
 end $$;
 
@@ -44,6 +64,11 @@ create trigger witness after insert or update on public.ending for each row exec
 create trigger witness after insert or update of state on public.attempt
     for each row execute function witness.note();
 create trigger witness after insert or update on public.tombstone for each row execute function witness.note();
+create trigger witness after update of unreadable_stop_at on public.subject
+    for each row execute function witness.note();
+create trigger witness after insert or update or delete on public."freeze"
+    for each row execute function witness.note();
+create trigger witness after insert or update or delete on public.claim for each row execute function witness.note();
 """
 _MOVES: Final = """
 select id, coalesce(lag(state) over (partition by id order by n), '') as was, state, n
