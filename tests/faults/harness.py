@@ -144,20 +144,22 @@ class Stand:
         await eventually(done, within, lambda: f"left after {within:g} s: {left}\n{self.gateway.child.tail(12)}")
         return time.monotonic() - started
 
+    def evidence(self) -> checker.Evidence:
+        """Where the judge has to look."""
+        topics = self.world.topics
+        return checker.Evidence(
+            dsn=self.world.dsn,
+            bootstrap=self.world.bootstrap,
+            requests=topics.requests,
+            events=topics.events,
+            deadletters=topics.deadletters,
+            log=self.world.simulator.config.log,
+            resends=self._resends(),
+        )
+
     async def check(self) -> checker.Report:
         """The judge's report on a healed run."""
-        topics = self.world.topics
-        return await checker.check(
-            checker.Evidence(
-                dsn=self.world.dsn,
-                bootstrap=self.world.bootstrap,
-                requests=topics.requests,
-                events=topics.events,
-                deadletters=topics.deadletters,
-                log=self.world.simulator.config.log,
-                resends=self._resends(),
-            )
-        )
+        return await checker.check(self.evidence())
 
     def _resends(self) -> frozenset[tuple[str, str]]:
         """(provider, stage) of what any of the processes is configured to send again."""

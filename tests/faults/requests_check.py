@@ -37,6 +37,13 @@ def requests_are_accounted_for(
     _recorded(report, ledger, repeated, told)
     if outcomes != +ledger.counted:
         report.blame("I1", f"counted by intake {dict(ledger.counted)}, found {dict(outcomes)}")
+    for what, owners in (
+        ("attempts", {row["reminder"] for row in ledger.attempts.values()}),
+        ("an end", ledger.endings.keys()),
+        ("a life", ledger.live.keys()),
+    ):
+        for reminder in owners - ledger.reminders.keys():
+            report.blame("I1", f"reminder {reminder} has {what} and no row")
     _told_dead(report, ledger, letters)
     report.counts.update(
         records=len(requests.records), reminders=len(ledger.reminders), dead_letters=sum(dead.values())
@@ -92,7 +99,8 @@ def no_request_counts_twice(report: Report, ledger: Ledger) -> None:
     requests = Counter((row["source"], row["request_id"]) for row in ledger.reminders.values())
     contacted = {row["reminder"] for row in ledger.attempts.values() if row["state"] not in tables.NO_CONTACT}
     names = ("lender", "borrower", "debt", "instalment", "stage", "step")
-    business = Counter(tuple(ledger.reminders[each][name] for name in names) for each in contacted)
+    known = contacted & ledger.reminders.keys()
+    business = Counter(tuple(ledger.reminders[each][name] for name in names) for each in known)
     for key, n in [*requests.items(), *business.items()]:
         if n > 1:
             report.blame("I2", f"{n} reminders for {key}")
