@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime as dt
-import os
 import secrets
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -223,8 +222,7 @@ async def until_paused(process: GatewayProcess, within: float = 30) -> None:
     await eventually(paused, within, process.child.tail)
 
 
-def spawn_unfenced(process: GatewayProcess, **environ: str) -> None:
-    """Starts a build of the gateway without the fences; see unfenced.py."""
-    config = process.log.with_suffix(".yaml")
-    command = [sys.executable, str(Path(__file__).with_name("unfenced.py")), "run", "--config", str(config)]
-    process.child.spawn(command, env={**os.environ, **process.settings.environ, **environ})
+def spawn_unfenced(process: GatewayProcess, fences: Collection[str], **environ: str) -> None:
+    """Starts a build of the gateway without these fences; see unfenced.py."""
+    command = [sys.executable, str(Path(__file__).with_name("unfenced.py")), "run", "--config", str(process.config)]
+    process.child.spawn(command, env={**process.environ, "UNFENCED": ",".join(sorted(fences)), **environ})
