@@ -40,6 +40,8 @@ def attempt_moves(current: A, new: A) -> bool:
     """Whether an attempt in `current` may become `new`."""
     if new in NO_CONTACT:
         return current in _BEFORE_PROOF
+    if new is A.UNCONFIRMED and current is A.INTENDED:
+        return False  # nobody stops waiting while it is being sent: its worker records it, or it is unknown first
     return ATTEMPT_RANK[new] > ATTEMPT_RANK[current]
 
 
@@ -63,8 +65,9 @@ REMINDER_MOVES: Final[dict[R, frozenset[R]]] = {
     # To awaiting goes a resend that a stop forbids: its first attempt may still have arrived.
     R.SCHEDULED: frozenset({R.SCHEDULED, R.HELD, R.SENDING, R.AWAITING}) | _ENDS,
     R.HELD: frozenset({R.HELD, R.SCHEDULED, R.AWAITING}) | _ENDS,
-    R.SENDING: frozenset({R.SENDING, R.SCHEDULED, R.HELD, R.AWAITING}) | _ENDS,
-    R.AWAITING: frozenset({R.AWAITING, R.SCHEDULED, R.HELD}) | _ENDS,
+    # No timer runs while it is being sent, and what may have left does not expire.
+    R.SENDING: frozenset({R.SENDING, R.SCHEDULED, R.HELD, R.AWAITING}) | _ENDS - {R.UNCONFIRMED, R.EXPIRED},
+    R.AWAITING: frozenset({R.AWAITING, R.SCHEDULED, R.HELD}) | _ENDS - {R.EXPIRED},
     # Corrections only raise.
     R.UNCONFIRMED: frozenset({R.UNDELIVERED, R.DELIVERED}),
     R.UNDELIVERED: frozenset({R.DELIVERED}),

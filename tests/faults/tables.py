@@ -2,8 +2,10 @@
 
 Reminders (the promise): scheduled <-> held -> sending -> awaiting -> back to scheduled, or an end.  Corrections only
 raise: unconfirmed < undelivered < delivered; a delivery that comes after `expired` is believed too.
+What is being sent or waited for does not expire, and nobody gives up waiting before it has left.
 Attempts: each state has a rank and an attempt only climbs; `not_sent` and `rejected` are proof that nobody was
-contacted, so they follow nothing but `intended` and `unknown`, and nothing follows them.
+contacted, so they follow nothing but `intended` and `unknown`, and nothing follows them.  Nobody stops waiting for what
+is `intended`: it becomes `unknown` first.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ REMINDERS: Final[Table] = {
     # To `awaiting` without a send: a stop closes what was scheduled (or held) for a repeat while its first try is out.
     "scheduled": frozenset({"scheduled", "held", "sending", "awaiting"}) | ENDS,
     "held": frozenset({"held", "scheduled", "awaiting"}) | ENDS,
-    "sending": frozenset({"sending", "scheduled", "held", "awaiting"}) | ENDS,
-    "awaiting": frozenset({"awaiting", "scheduled", "held"}) | ENDS,
+    "sending": frozenset({"sending", "scheduled", "held", "awaiting"}) | ENDS - {"unconfirmed", "expired"},
+    "awaiting": frozenset({"awaiting", "scheduled", "held"}) | ENDS - {"expired"},
     "unconfirmed": frozenset({"undelivered", "delivered"}),
     "undelivered": frozenset({"delivered"}),
     "expired": frozenset({"delivered"}),
@@ -48,6 +50,7 @@ ATTEMPTS: Final[Table] = {
     "": frozenset({"intended"}),
     **{
         state: frozenset(other for other in RANK if RANK[other] > rank)
+        - (frozenset({"unconfirmed"}) if state == "intended" else frozenset())
         | (NO_CONTACT if state in ("intended", "unknown") else frozenset())
         for state, rank in RANK.items()
     },

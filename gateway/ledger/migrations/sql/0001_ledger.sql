@@ -24,6 +24,7 @@ $$;
 
 create function attempt_moves(was attempt_state, becomes attempt_state) returns boolean language sql immutable parallel safe as $$
     select case when becomes in ('not_sent', 'rejected') then was in ('intended', 'unknown')
+                when becomes = 'unconfirmed' and was = 'intended' then false
                 else attempt_rank(becomes) > attempt_rank(was) end
 $$;
 
@@ -31,8 +32,8 @@ create function reminder_moves(was reminder_state, becomes reminder_state) retur
     select case was
         when 'scheduled' then true
         when 'held' then becomes <> 'sending'
-        when 'sending' then true
-        when 'awaiting' then becomes <> 'sending'
+        when 'sending' then becomes not in ('unconfirmed', 'expired')
+        when 'awaiting' then becomes not in ('sending', 'expired')
         when 'unconfirmed' then becomes in ('undelivered', 'delivered')
         when 'undelivered' then becomes = 'delivered'
         when 'expired' then becomes = 'delivered'
