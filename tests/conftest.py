@@ -1,8 +1,14 @@
-"""The fixtures every test may use: `postgres`, `database`, `kafka` and `topics`. Real servers, one of each per run."""
+"""The fixtures every test may use.
+
+`postgres`, `database`, `kafka` and `topics` are real servers, one of each per run; `summary` says something at the end
+of the run.
+"""
 
 import secrets
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import pytest
 import pytest_asyncio
@@ -28,6 +34,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("real_kafka"):
                 item.add_marker(pytest.mark.skip(reason=_NO_KAFKA))
+
+
+_SUMMARY = pytest.StashKey[list[tuple[str, str]]]()
+
+
+@pytest.fixture
+def summary(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Call it with a title and a text: they stand at the end of the run's output, whether or not the test passes.
+
+    What follows under the same title stands under one.
+    """
+    kept = request.config.stash.setdefault(_SUMMARY, [])
+
+    def keep(title: str, text: object) -> None:
+        kept.append((title, str(text)))
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for title, texts in groupby(config.stash.get(_SUMMARY, []), key=itemgetter(0)):
+        terminalreporter.section(title)
+        for _, text in texts:
+            terminalreporter.write_line(text)
 
 
 @pytest.hookimpl(wrapper=True)

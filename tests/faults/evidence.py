@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from tests.faults import witness
+from tests.faults import tables, witness
 from tests.faults.topics import Topic
 
 _BASE32: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -47,8 +47,8 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{name}: {n}" for name, n in sorted(self.counts.items())]
         lines += [f"ended {name}: {n}" for name, n in sorted(self.endings.items())]
-        for title, moves in (("reminder", self.reminder_moves), ("attempt", self.attempt_moves)):
-            lines += [f"{title} {was or '(born)'} -> {to}: {n}" for (was, to), n in sorted(moves.items())]
+        lines += [witness.table(self.reminder_moves, tables.REMINDERS)]
+        lines += [witness.table(self.attempt_moves, tables.ATTEMPTS)]
         return "\n".join([*lines, *map(str, self.violations)])
 
 

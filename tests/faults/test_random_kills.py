@@ -7,11 +7,14 @@ import datetime as dt
 import random
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from gateway.ledger import freezes
 from tests.faults import tables
 from tests.faults.harness import Stand, eventually, stand
 from tests.faults.load import FROZEN_SOURCE, KINDS, Load, script
@@ -22,8 +25,8 @@ KILLS = 10
 BURST = 40
 
 # What this load must bring about.  The other moves of the tables need a coincidence that nobody can order here (a
-# receipt that overtakes our own record, a delivery after a failure, a poisoned claim); each of them is made on purpose
-# in tests/integration/test_ledger_machine.py, and tests/unit/ledger compares every pair with what SQL allows.
+# receipt that overtakes our own record, a delivery after a failure, a worker that comes back from the dead);
+# tests/integration/test_every_move.py makes every one of the tables on purpose.
 REQUIRED_REMINDERS: dict[str, set[str]] = {
     "": {"scheduled", "held", "suppressed", "cancelled"},
     "scheduled": {"scheduled", "held", "sending", "cancelled", "expired"},
@@ -43,7 +46,7 @@ REQUIRED_ATTEMPTS: dict[str, set[str]] = {
 
 
 @pytest.mark.timeout(420)
-async def test_ten_random_kills(database: str, kafka: Any, topics: Any, tmp_path: Path) -> None:
+async def test_ten_random_kills(database: str, kafka: Any, topics: Any, tmp_path: Path, summary: Any) -> None:
     chance = random.Random(SEED)
     load = Load(SEED)
     options: dict[str, Any] = {"script": script(SEED), "receipts": {"retry_scale": 0.05}}
@@ -56,17 +59,17 @@ async def test_ten_random_kills(database: str, kafka: Any, topics: Any, tmp_path
             await asyncio.sleep(chance.uniform(0.0, 1.5))
             states = await kill_in_flight(here, load)
             hit += states
-            print(f"kill {kill + 1}: {dict(states)}")
+            summary("states hit by random kills", f"kill {kill + 1}: {spelled(states)}")
             if kill == KILLS // 2:
-                await here.fetch('delete from "freeze"')
+                await by_hand(here, lambda c: freezes.remove(c, "source", FROZEN_SOURCE))
             await here.up()
             if kill in (3, 7):
                 here.world.simulator.refuse(1.5)  # nobody listens: proof that no byte left
-        print(f"states hit: {dict(hit)}")
+        summary("states hit by random kills", f"all {KILLS}: {spelled(hit)}")
         await here.world.publish(load.burst(2 * KINDS))  # every kind once more, now that nobody is killed
         await heal(here, load)
         report = await here.check()
-        print(report)
+        summary("after the random kills", report)
         assert not report.violations, report
         assert not missing(report.reminder_moves, REQUIRED_REMINDERS, tables.REMINDERS)
         assert not missing(report.attempt_moves, REQUIRED_ATTEMPTS, tables.ATTEMPTS)
@@ -86,14 +89,26 @@ async def freeze(here: Stand, load: Load) -> None:
     stopped = load.frozen(1)
     await here.world.publish(load.frozen(3, send_at=soon.isoformat()))
     await eventually(lambda: _is(here, "select count(*) from reminder", 3))
-    await here.fetch(
-        """insert into "freeze" (kind, value, reason, author, created_at) values ('source', $1, '', 'test', now())""",
-        FROZEN_SOURCE,
-    )
+    now = dt.datetime.now(dt.UTC)
+    await by_hand(here, lambda c: freezes.add(c, "source", FROZEN_SOURCE, reason="test", author="test", now=now))
     short = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=15)
     await here.world.publish([*load.frozen(2), *load.frozen(2, not_after=short.isoformat()), *stopped])
     await eventually(lambda: _is(here, "select count(*) from live where state = 'held'", 8))
     await here.world.publish([load.stop_of(stopped[0])])
+
+
+async def by_hand(here: Stand, work: Callable[[Any], Awaitable[bool]]) -> None:
+    """What an operator does, in the order of the freezes' own lock."""
+    connection = await asyncpg.connect(here.world.dsn)
+    try:
+        async with connection.transaction():
+            assert await work(connection)
+    finally:
+        await connection.close()
+
+
+def spelled(states: Counter[str]) -> str:
+    return ", ".join(f"{state} {n}" for state, n in sorted(states.items()))
 
 
 async def kill_in_flight(here: Stand, load: Load) -> Counter[str]:

@@ -9,6 +9,7 @@ stop in this order came after it in truth, whatever the clocks say.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,3 +104,9 @@ async def steps(connection: Any, what: str) -> list[Step]:
 def counted(found: list[Step]) -> Moves:
     """How often each move was made; staying in a state counts as a move to itself."""
     return Counter((step.was, step.state) for step in found)
+
+
+def table(moves: Moves, allowed: Mapping[str, frozenset[str]]) -> str:
+    """How often each move of a table was made, those that never were included."""
+    rows = [(was, to, moves[was, to]) for was, becomes in allowed.items() for to in sorted(becomes)]
+    return "\n".join(f"{n:6}  {was or '(born)'} -> {to}" for was, to, n in rows)
