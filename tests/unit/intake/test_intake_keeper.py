@@ -205,15 +205,15 @@ Play = Callable[[Awaitable[Any]], Any]
 def test_one_that_goes_silent_is_stopped_and_built_anew(play: Play) -> None:
     async def body() -> None:
         stage = Stage([SILENT, WORKS])
-        assert stage.intake.ready == (False, "no_consumer")
+        assert stage.intake.trouble() == "no_consumer"
         await stage.intake.start()
         await asyncio.sleep(WATCHDOG - 0.5)
         assert stage.story == ["made", "started"]
-        assert stage.intake.ready == (True, "assigned")
+        assert stage.intake.trouble() is None
         await asyncio.sleep(10 * WATCHDOG)
         assert stage.story == ["made", "started", "stopped", "made", "started"]
         assert stage.rebuilt == 1
-        assert stage.intake.ready == (True, "assigned")
+        assert stage.intake.trouble() is None
         await stage.intake.stop(5)
         assert stage.story[5:] == ["stopped"]
 
@@ -312,10 +312,10 @@ def test_a_round_that_never_ends_is_silence_and_is_cut_off(play: Play) -> None:
         await stage.intake.start()
         await asyncio.sleep(WATCHDOG + 1)
         assert stage.story == ["made", "started"]
-        assert stage.intake.ready == (False, "silent")
+        assert stage.intake.trouble() == "silent"
         await asyncio.sleep(100)
         assert stage.story == ["made", "started", "stopped", "made", "started"]
-        assert stage.intake.ready == (True, "assigned")
+        assert stage.intake.trouble() is None
         await stage.intake.stop(5)
 
     play(body())
@@ -328,7 +328,7 @@ def test_a_stop_ends_a_pause_between_two_clients(play: Play) -> None:
         await stage.intake.start()
         await asyncio.sleep(16)  # five have failed: the keeper is in a pause of 15 seconds
         made = stage.story.count("made")
-        assert stage.intake.ready == (False, "no_consumer")
+        assert stage.intake.trouble() == "no_consumer"
         await stage.intake.stop(5)
         await asyncio.sleep(600)
         assert stage.story.count("made") == made
