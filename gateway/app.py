@@ -224,8 +224,7 @@ class Application:
 
     async def _start_relay(self, ground: _Ground) -> Wake:
         config = self._config
-        publisher = KafkaPublisher(partial(start_producer, parameters.producer_options(config)))
-        await publisher.start()
+        publisher = KafkaPublisher(partial(start_producer, parameters.producer_options(config.kafka)))
         self._lifecycle.on_stop("producer", publisher.stop)
         topics = {EVENTS_TOPIC: config.kafka.events_topic, DEADLETTERS_TOPIC: config.kafka.deadletters_topic}
         relay = Relay(
@@ -317,7 +316,7 @@ class Application:
 
         def make_consumer(write: Any) -> Consumer:
             return Consumer(
-                AIOKafkaConsumer(**parameters.consumer_options(config)),
+                AIOKafkaConsumer(**parameters.consumer_options(config.kafka)),
                 topic,
                 positions,
                 write,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from gateway.config import Config, Lender
+from gateway.config import Config, Kafka, Lender
 from gateway.config import Provider as ProviderConfig
 from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
@@ -122,8 +122,7 @@ def freeze_rule(config: Config) -> FreezeRule:
     )
 
 
-def consumer_options(config: Config) -> dict[str, Any]:
-    kafka = config.kafka
+def consumer_options(kafka: Kafka) -> dict[str, Any]:
     return {
         **kafka.client_options(),
         "group_id": kafka.group,
@@ -140,9 +139,9 @@ def consumer_options(config: Config) -> dict[str, Any]:
     }
 
 
-def producer_options(config: Config) -> dict[str, Any]:
+def producer_options(kafka: Kafka) -> dict[str, Any]:
     return {
-        **config.kafka.client_options(),
+        **kafka.client_options(),
         "acks": "all",
         "max_batch_size": 256 * 1024,
         "request_timeout_ms": 5_000,

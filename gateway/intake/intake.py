@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from aiokafka.errors import KafkaConnectionError
+
 from gateway.clock import Clock
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoded, Decoder, Record
@@ -125,8 +127,12 @@ class Intake:
         return None
 
     async def _keep(self) -> None:
-        """Runs a consumer; rebuilds one that is silent or broken, and gives the process up when that does not help."""
-        silent = failed = 0
+        """Runs a consumer; rebuilds one that is silent or broken, and gives the process up when that does not help.
+
+        A broker that is away is waited for: receipts and what is due do not need it, and a restart would not bring it
+        back.
+        """
+        silent = failed = away = 0
         while True:
             began = time.monotonic()
             why = await self._run_one()
@@ -134,29 +140,29 @@ class Intake:
             worked = progress is not None and progress.written_at is not None
             # What went wrong long ago, or was mended since, is not held against it.
             if worked or time.monotonic() - began > _LONG_AGO * self._watchdog_seconds:
-                silent = failed = 0
+                silent = failed = away = 0
             await self._end(5.0)
             silent += why == "silent"
             failed += why == "failed"
+            away += why == "unreachable"
             if silent > _SILENT_ENOUGH or failed > _FAILED_ENOUGH:
                 self._fatal(f"consumer_{why}")
                 return
             self._metrics.rebuilt()
             log.error("consumer_rebuilt", why=why)
-            await asyncio.sleep(min(0.5 * 2**failed, 15.0))
+            await asyncio.sleep(min(0.5 * 2 ** min(failed + away, 5), 15.0))
 
     async def _run_one(self) -> str:
         """Why it came to its end."""
         try:
             async with asyncio.timeout(self._silent_after):
                 await self._begin()
+            return await self._watch()
         except TimeoutError:
             return "silent"
-        except Exception as error:
-            log.warning("consumer_failed", exc_info=error)
-            return "failed"
-        try:
-            return await self._watch()
+        except (KafkaConnectionError, ConnectionError) as error:
+            log.warning("kafka_unreachable", exc_info=error)
+            return "unreachable"
         except Exception as error:
             log.warning("consumer_failed", exc_info=error)
             return "failed"

@@ -7,14 +7,14 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway import app
+from gateway import parameters
 from gateway.clock import AnchoredClock
 from gateway.config.connections import Kafka
 from gateway.dev.topics import create_topics
@@ -22,7 +22,7 @@ from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger import workers
 from gateway.ledger.database import Database
 from gateway.observability.metrics import Metrics
-from gateway.relay import KafkaPublisher, Message, Relay
+from gateway.relay import KafkaPublisher, Message, Relay, start_producer
 from gateway.worker import Worker
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
 from tests.conftest import Topics
@@ -112,9 +112,8 @@ class Office:
         worker = Worker(database, clock, LEASE, HEARTBEAT, metrics, relays=relays)
         await worker.start()
         self.stack.push_async_callback(worker.stop)
-        config: Any = SimpleNamespace(kafka=Kafka(bootstrap=self.world.bootstrap))
-        publisher = KafkaPublisher(lambda: app._producer(config))
-        await publisher.start()
+        options = parameters.producer_options(Kafka(bootstrap=self.world.bootstrap))
+        publisher = KafkaPublisher(partial(start_producer, options))
         self.stack.push_async_callback(publisher.stop)
         post = Post(publisher)
         relay = Relay(

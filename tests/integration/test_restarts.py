@@ -59,6 +59,37 @@ async def test_the_broker_restarts_under_load(here: World, gateway: GatewayProce
     assert gateway.child.alive
 
 
+@pytest.mark.real_kafka
+async def test_it_starts_without_a_broker_and_goes_on_when_there_is_one(here: World, kafka: Any) -> None:
+    """Receipts and what is due do not need Kafka: only what comes in and what is told waits for it."""
+    process = here.gateway(QUICK)
+    await kafka.kill()
+    process.spawn()
+    try:
+        reasons = await until(lambda: said(process), "the public listener", within=30)
+        assert reasons == {"intake": "no_consumer"}
+        public = process.settings.tree["http"]["public_port"]
+        url = f"http://127.0.0.1:{public}/events/push"
+        async with aiohttp.ClientSession() as session, session.post(url) as answer:
+            assert answer.status == 401
+        await asyncio.sleep(5)
+        assert process.child.alive
+        await kafka.launch()
+        await process.ready(60)
+        load = Load(here)
+        await load.pour(20)
+        assert await load.all_ended() == {"delivered": 20}
+        await load.assert_conserved()
+    finally:
+        await process.child.kill()
+
+
+async def said(gateway: GatewayProcess) -> dict[str, str] | None:
+    """Why it is not ready, once it has started all the same."""
+    reasons = await unready(gateway)
+    return reasons if reasons and not reasons.keys() & {"process", "connection"} else None
+
+
 async def test_postgres_restarts_under_load(here: World, gateway: GatewayProcess, postgres: Any) -> None:
     """In an orderly way, then by a kill.  A send whose outcome was not written may end unconfirmed, never twice."""
     load = Load(here)

@@ -90,6 +90,11 @@ async def never(client: Client) -> None:
 
 async def refused(client: Client) -> None:
     """A start, or a run."""
+    raise RuntimeError("no such thing")
+
+
+async def alone(client: Client) -> None:
+    """A start, or a run, without a broker."""
     raise KafkaConnectionError("no broker")
 
 
@@ -280,6 +285,21 @@ def test_failures_long_ago_are_forgiven_without_a_batch(play: Play) -> None:
     stage = Stage([*[FAILS] * 8, short, *[FAILS] * 8])
     assert play(stage.fatal()) == "consumer_failed"
     assert stage.story.count("made") == 9
+
+
+def test_a_broker_that_is_away_is_waited_for(play: Play) -> None:
+    async def body() -> None:
+        stage = Stage([*[Script(WORKS.run, start=alone)] * 20, *[Script(alone)] * 20, WORKS])
+        await stage.intake.start()
+        await asyncio.sleep(15 * 41)
+        assert stage.reasons == []
+        assert stage.intake.trouble() is None
+        made = stage.at("made")
+        assert len(made) == 41
+        assert max(later - sooner for sooner, later in itertools.pairwise(made)) <= 15.5
+        await stage.intake.stop(5)
+
+    play(body())
 
 
 def test_silences_and_failures_are_counted_apart(play: Play) -> None:

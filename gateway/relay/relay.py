@@ -10,11 +10,8 @@ import asyncio
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
-
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import UnknownError, UnsupportedVersionError
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from gateway.crashpoints import CrashPoint, reached
 from gateway.ids import to_reference
@@ -22,6 +19,7 @@ from gateway.ledger import outbox
 from gateway.ledger.database import Database
 from gateway.ledger.outbox import Event
 from gateway.observability.logs import get_logger
+from gateway.relay.kafka import Message
 from gateway.worker import Worker
 from schemas.messages import DEADLETTER, DEADLETTERS_TOPIC, EVENTS_TOPIC, STATUS
 
@@ -35,15 +33,6 @@ _FAILING_SECONDS: Final = 10.0
 
 class RelayObserver(Protocol):
     def published(self, topic: str, n: int) -> None: ...
-
-
-class Message(NamedTuple):
-    """One message for Kafka; `bucket` chooses its partition."""
-
-    topic: str
-    key: bytes
-    bucket: int
-    value: bytes
 
 
 class Publisher(Protocol):
@@ -86,6 +75,7 @@ class Relay:
         self._failed = False
         self._failing_since: float | None = None
         self._refused: set[str] = set()  # topics that took nothing in this round
+        self._slow: set[str] = set()  # and in the one before: they are tried last
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -114,7 +104,7 @@ class Relay:
     async def _run(self) -> None:
         while True:
             self._failed = False
-            self._refused.clear()
+            self._slow, self._refused = self._refused, set()
             try:
                 sent = await self._round()
             except Exception as error:
@@ -163,7 +153,7 @@ class Relay:
                 break
             published, refused = 0, len(self._refused)
             # What one topic refuses must not keep the others waiting, however much of it lies before them.
-            for topic in sorted({each.topic for each in events}):
+            for topic in sorted({each.topic for each in events}, key=lambda each: (each in self._slow, each)):
                 published += await self._publish(topic, [each for each in events if each.topic == topic])
             sent += published
             if len(events) < _BATCH:
@@ -206,85 +196,3 @@ class Relay:
         data = event.payload  # an object, so it starts with a brace
         value = b'%b{"seq":%d,%b}' % (envelope, event.seq, data[1:]) if event.seq else b"%b%b}" % (envelope, data)
         return Message(self._topics[event.topic], key.encode(), event.bucket, value)
-
-
-class KafkaPublisher:
-    """Publishes through aiokafka; a reminder's messages go to one partition, chosen by its bucket.
-
-    A producer that failed is replaced: once a batch of an idempotent one is given up, every later one is out of
-    sequence for ever.  `make` starts a producer or raises.
-    """
-
-    def __init__(self, make: Callable[[], Awaitable[Any]]) -> None:
-        self._make = make
-        self._producer: Any = None
-
-    async def start(self) -> None:
-        self._producer = await self._make()
-
-    async def stop(self, seconds: float = 5.0) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(producer.stop(), seconds)
-
-    async def publish(self, messages: Sequence[Message]) -> None:
-        if self._producer is None:
-            await self.start()
-        try:
-            await self._publish(self._producer, messages)
-        except BaseException:
-            await self.stop()
-            raise
-
-    async def _publish(self, producer: Any, messages: Sequence[Message]) -> None:
-        """Whole batches, one for each partition: a future for every message would cost more than the message."""
-        partitions: dict[str, list[int]] = {}
-        for topic in {message.topic for message in messages}:
-            partitions[topic] = sorted(await producer.partitions_for(topic))
-        groups: dict[tuple[str, int], list[Message]] = {}
-        for message in messages:
-            of_topic = partitions[message.topic]
-            groups.setdefault((message.topic, of_topic[message.bucket % len(of_topic)]), []).append(message)
-        pending = []
-        for (topic, partition), group in groups.items():
-            for batch in _batches(producer, group):
-                pending.append(await producer.send_batch(batch, topic, partition=partition))
-        # All of them, so that nothing of this producer is under way when it is replaced.
-        for done in await asyncio.gather(*pending, return_exceptions=True):
-            if isinstance(done, BaseException):
-                raise done
-
-
-def _batches(producer: Any, messages: Sequence[Message]) -> Iterator[Any]:
-    """Closed batches in order; a batch that takes no more is full."""
-    batch = producer.create_batch()
-    for message in messages:
-        if batch.append(key=message.key, value=message.value, timestamp=None) is None:
-            yield batch
-            batch = producer.create_batch()
-            batch.append(key=message.key, value=message.value, timestamp=None)
-    batch.close()
-    yield batch
-
-
-async def start_producer(options: dict[str, Any]) -> AIOKafkaProducer:
-    """An idempotent producer where the broker has it, else acks=all: at least once either way."""
-    producer = AIOKafkaProducer(**options, enable_idempotence=True)
-    try:
-        await producer.start()
-        return producer
-    except (UnsupportedVersionError, UnknownError):
-        # What brokers without producer ids answer.  A producer that failed to start must still be stopped.
-        await producer.stop()
-    except BaseException:
-        await producer.stop()
-        raise
-    log.warning("producer_not_idempotent")
-    producer = AIOKafkaProducer(**options)
-    try:
-        await producer.start()
-    except BaseException:
-        await producer.stop()
-        raise
-    return producer
