@@ -56,13 +56,14 @@ class Listener:
         return bound
 
     async def stop(self, seconds: float = 2.0) -> None:
-        """Takes no more, finishes what is being handled if it can in time."""
+        """Takes no more, hangs up where nothing is asked, finishes what is being handled if it can in time."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
         if self._socket is not None:
             self._socket.close()
         if self._web is not None:
+            self._web.pre_shutdown()  # else a connection between two requests is waited for until the time is up
             await self._web.shutdown(seconds)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -48,11 +48,62 @@ async def test_once_ends_by_itself_and_every_sum_is_right() -> None:
     assert sum(sums["delivered"].values()) + sum(sums[name] for name in ENDS) == sums["requests"]
     assert sums["messages"] == sums["messages_in_provider_log"] > 0
     assert sums["duplicates_sent"] == 0
-    assert sums["unexpected"] == 0
+    assert sums["unexpected"] == sums["unexpected_events"] == 0
+    assert sums["records_published"] == sums["records_read"] == sums["records_counted"] == len(cast())
+    assert sum(sums["read_as"].values()) == len(cast())
 
-    table = "\n".join(lines[:-1])
-    assert f"{sums['requests']} requests = {sum(sums['delivered'].values())} delivered" in table
-    assert all(each["id"] in table for each in cast() if "id" in each)
+    table = [" ".join(line.split()) for line in lines[:-1]]
+    assert f"= {sums['requests']} requests {sums['attempts']} sum of the above" in table
+    assert f"= {len(cast())} records read by the stored offsets" in table
+    assert all(any(line.startswith(each["id"]) for line in table) for each in cast() if "id" in each)
+
+
+# When everything has ended, somebody else's record comes, and a provider takes a message once more.
+LATE = """
+import asyncio, json, sys
+from gateway.cli.kafka import producing
+from gateway.dev.demo import run, show
+
+settle = show._settle
+
+async def late(ready, *others):
+    async def strike():
+        await asyncio.sleep(0.5)
+        kafka, log = ready.config.kafka, ready.simulator.journal.path
+        async with producing(kafka, kafka.requests_topic) as producer:
+            await producer.send_and_wait(kafka.requests_topic, b"{")
+        taken = next(line for line in log.read_bytes().splitlines() if json.loads(line)["kind"] == "accepted")
+        with log.open("ab") as lines:
+            lines.write(taken + b"\\n")
+    striking = asyncio.create_task(strike())
+    restless = await settle(ready, *others)
+    await striking
+    return restless
+
+show._settle = late
+sys.exit(run(once=True))
+"""
+
+
+async def test_what_comes_after_the_last_end_is_counted_too() -> None:
+    pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", LATE, stdout=pipe, stderr=both)
+    output, _ = await process.communicate()
+    lines = output.decode().strip().splitlines()
+    assert process.returncode == 1, "\n".join(lines[-40:])
+    sums = json.loads(lines[-1])
+    assert sums["unexpected"] == 0
+    assert (sums["unexpected_events"], sums["duplicates_sent"]) == (1, 1)
+    assert sums["records_read"] == sums["records_counted"] == sums["records_published"] + 1
+    table = "\n".join(lines)
+    for problem in (
+        "nobody expected to be told of a dead letter at ",
+        f"{sums['records_published']} records published, but {sums['records_read']} read by the stored offsets",
+        f"{sums['records_read']} records read, but {sums['requests']} requests + {sums['stops']} stops",
+        f"the gateway tells of {sums['messages']} messages, the providers of {sums['messages'] + 1}",
+        "sent twice: 1",
+    ):
+        assert problem in table
 
 
 @pytest.mark.parametrize("when", ["starting", "staying"])

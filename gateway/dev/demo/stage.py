@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,10 @@ _READY_WITHIN: Final = 60.0
 _IMPATIENT: Final[dict[str, Any]] = {
     "kafka": {"session_timeout_seconds": 2},  # the embedded broker lets a group's first member wait half of it
     "dispatch": {"backoff_base_seconds": 1, "backoff_cap_seconds": 2},
-    "providers": {name: {"receipt_window_hours": 6 / 3600} for name in ("twilio", "fcm", "aliyun")},
+    # The total time is what a send must have left of its `not_after`.
+    "providers": {
+        name: {"receipt_window_hours": 6 / 3600, "total_timeout_seconds": 3.5} for name in ("twilio", "fcm", "aliyun")
+    },
 }
 
 
@@ -38,7 +41,7 @@ class Stage:
     config_path: Path
     config: Config
     gateway: Child
-    simulator_log: Path
+    simulator: Simulator
     metrics_url: str
 
     @property
@@ -59,12 +62,14 @@ async def stage(script: Script, say: Callable[[str], None]) -> AsyncIterator[Sta
             say("a Kafka broker")
             async with EmbeddedBroker() as broker:
                 await broker.create_topics(TOPICS)
-                log = home.path / "simulator.jsonl"
                 receipts = ReceiptSettings(retry_scale=0.05)
                 say("three providers")
-                simulator = Simulator(SimulatorConfig(log=log, script=script, receipts=receipts))
-                async with simulator, _gateway(home.path, dsn, broker.bootstrap, simulator, say) as ready:
-                    yield replace(ready, simulator_log=log)
+                config = SimulatorConfig(log=home.path / "simulator.jsonl", script=script, receipts=receipts)
+                async with (
+                    Simulator(config) as simulator,
+                    _gateway(home.path, dsn, broker.bootstrap, simulator, say) as ready,
+                ):
+                    yield ready
     finally:
         home.close()
 
@@ -93,7 +98,7 @@ async def _gateway(
     child.spawn([sys.executable, "-m", "gateway", "run", "--config", path], env=environ)
     try:
         await child.ready(lambda: _answers(f"{url}/readyz"), within=_READY_WITHIN)
-        yield Stage(home, path, load(path, {}), child, Path(), f"{url}/metrics")
+        yield Stage(home, path, load(path, {}), child, simulator, f"{url}/metrics")
     finally:
         code = await child.stop(within=30)
     if code:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
 from gateway.cli.kafka import Listener
+from gateway.dev.demo.books import Books
 from gateway.dev.demo.cast import SOURCE, Item
 from schemas.vocabulary import FINAL_REMINDER_STATES, AttemptState
 
@@ -19,6 +22,10 @@ _REACHED: Final = frozenset(
     {AttemptState.DELIVERED, AttemptState.ANSWERED, AttemptState.ANSWERED_HUMAN, AttemptState.ANSWERED_MACHINE}
 )
 
+# After the last thing that happened: long enough for every poll and timer of the gateway to come round again.
+_QUIET: Final = 1.5
+_GLANCE_MS: Final = 250
+
 
 @dataclass(slots=True)
 class Fate:
@@ -26,6 +33,7 @@ class Fate:
 
     item: Item
     place: tuple[int, int] | None = None  # partition, offset
+    reminder: str | None = None
     seq: int = 0
     state: str = ""
     reason: str = ""
@@ -66,8 +74,9 @@ class Watch:
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.fates = [Fate(item) for item in items]
-        self.others: list[dict[str, Any]] = []  # told about requests that are not of the cast
+        self.others: list[dict[str, Any]] = []  # told about what is not of the cast
         self.published = 0
+        self._untold: list[dict[str, Any]] = []
 
     @property
     def ended(self) -> int:
@@ -76,6 +85,11 @@ class Watch:
     @property
     def done(self) -> bool:
         return self.published == len(self.fates) == self.ended
+
+    @property
+    def acknowledged(self) -> Counter[int]:
+        """Records that the broker took, by partition."""
+        return Counter(fate.place[0] for fate in self.fates if fate.place is not None)
 
     async def publish(self, producer: AIOKafkaProducer, topic: str) -> None:
         """Puts everything on the topic, in order; what comes `after` another as soon as that one has ended."""
@@ -90,20 +104,44 @@ class Watch:
 
     async def follow(self, listener: Listener, on_news: Callable[[], None]) -> None:
         """Takes in what is told until everything has ended."""
-        untold: list[dict[str, Any]] = []
         while not self.done:
-            # A fate can be told before we know where its record went.
-            untold = [told for told in [*untold, *await listener.more(100)] if not self._take(told)]
+            await self._hear(listener, 100)
             on_news()
-            if self.published == len(self.fates):
-                self.others += untold
-                untold = []
+
+    async def settle(self, listener: Listener, read: Callable[[], Awaitable[Books]], within: float) -> list[str]:
+        """Goes on taking in what is told until nothing is under way and nothing has happened for a while.
+
+        A second message, a correction or a rescue that comes after the last end is seen here.  Returns what was still
+        under way when time was up.
+        """
+        end = time.monotonic() + within
+        quiet_since, before = time.monotonic(), await read()
+        while True:
+            told = await self._hear(listener, _GLANCE_MS)
+            books = await read()
+            now = time.monotonic()
+            if told or books != before or books.under_way:
+                quiet_since, before = now, books
+            elif now - quiet_since >= _QUIET:
+                return []
+            if now >= end:
+                return books.under_way or ["the gateway goes on telling"]
 
     async def news(self, listener: Listener) -> AsyncIterator[dict[str, Any]]:
         """What is told afterwards, for ever."""
         while True:
             for told in await listener.more(500):
                 yield told
+
+    async def _hear(self, listener: Listener, milliseconds: int) -> bool:
+        """Takes in what came meanwhile; whether anything did."""
+        news = await listener.more(milliseconds)
+        # A fate can be told before we know where its record went.
+        self._untold = [told for told in [*self._untold, *news] if not self._take(told)]
+        if self.published == len(self.fates):
+            self.others += self._untold
+            self._untold = []
+        return bool(news)
 
     def _take(self, told: dict[str, Any]) -> bool:
         if "offset" in told:
@@ -133,6 +171,9 @@ def _take_state(fate: Fate, told: dict[str, Any]) -> bool:
         return False
     if fate.item.expect.state is None:
         return False  # it shares a request's id, but makes no reminder of its own
+    if fate.reminder not in (None, told["reminder"]):
+        return False  # a second reminder of one request is nothing that anybody expects
+    fate.reminder = told["reminder"]
     attempts = told.get("attempts", [])
     fate.been.update(each["state"] for each in attempts)
     if told["seq"] > fate.seq:

@@ -112,6 +112,11 @@ class Simulator:
         await self._courier.stop()
         self.journal.close()
 
+    @property
+    def pending_receipts(self) -> int:
+        """Receipts, retries included, that have not had their last answer."""
+        return self._courier.pending
+
     async def settled(self) -> None:
         """Returns once every receipt, retries included, has had its last answer."""
         await self._courier.settled()

@@ -76,6 +76,7 @@ class Bench:
         self.provider: str | None = "push-1"
         self.asked: list[int] = []
         self.client: Client
+        self.listener: Listener
         route = CallbackRoute(self.vendor, None, (TOKEN, OLD))
         self.api = PublicApi(
             {"vendor": route}, self._provider_of, [APP], PUBLIC + "/", LIMITS, self._keep, lambda: NOW, self
@@ -121,14 +122,14 @@ class Client:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     it = Bench()
-    listener = Listener(it.api.handle, LIMITS)
-    port = await listener.start("127.0.0.1", 0)
+    it.listener = Listener(it.api.handle, LIMITS)
+    port = await it.listener.start("127.0.0.1", 0)
     try:
         async with ClientSession() as session:
             it.client = Client(session, port)
             yield it
     finally:
-        await listener.stop(1)
+        await it.listener.stop(1)
 
 
 @pytest.fixture
@@ -301,6 +302,13 @@ async def test_a_connection_that_says_nothing_is_closed_and_one_in_use_is_kept(b
         await asyncio.sleep(0.8)  # longer than for a head, shorter than idle
     assert await ended(reader, 4)
     writer.close()
+
+
+async def test_a_stop_does_not_wait_for_a_connection_that_asks_nothing(bench: Bench) -> None:
+    assert (await bench.post())[0] == 200  # whoever called keeps the connection for the next time
+    began = asyncio.get_running_loop().time()
+    await bench.listener.stop(1.0)
+    assert asyncio.get_running_loop().time() - began < 0.5
 
 
 async def test_one_connection_too_many_is_closed_and_the_others_are_served(bench: Bench) -> None:
