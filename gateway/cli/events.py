@@ -3,6 +3,10 @@
 A row is the data of a reminder.requested.v1, optionally with its `id` and `source` beside it; or a whole CloudEvent,
 which is published as it is.  In a row, times may be relative, for files that never grow old: not_after, send_at and
 debt.state_as_of as `now`, `+6h`, `-30m`; debt.due_date as `today`, `+3d`, `-10d` in the borrower's own zone.
+
+A row without an `id` gets one made from what it says once its times are resolved.  So the same request has the same id
+and is answered as a duplicate; a row that means other times by now is another request, never a changed one, which would
+be a conflict.  The same moment (`--now`) makes the same request again of a row with relative times.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import json
 import re
 import zoneinfo
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gateway.intake import fields
@@ -37,6 +41,7 @@ class Event:
     id: str
     key: bytes | None
     value: bytes
+    relative: bool = False  # its times depend on when it was made
 
 
 def event(row: Mapping[str, Any], source: str, now: dt.datetime, *, validate_only: bool = False) -> Event:
@@ -45,17 +50,17 @@ def event(row: Mapping[str, Any], source: str, now: dt.datetime, *, validate_onl
         return _as_it_is(dict(row), validate_only)
     data = dict(row)
     identifier, source = data.pop("id", None), data.pop("source", source)
-    data = _typed(absolute(data, now))
+    resolved = absolute(data, now)
+    relative, data = resolved != data, _typed(resolved)
     if validate_only:
         data["validate_only"] = True
     checked = fields.convert(data, ReminderRequested)
     if isinstance(checked, Fault):
         raise BadRow(f"{checked.reason} ({checked.field})" if checked.field else str(checked.reason))
-    # The same row gives the same id: a file sent twice is answered with duplicates, not sent twice.
     identifier = identifier or "file-" + hashlib.sha256(_json(data)).hexdigest()[:24]
     if not isinstance(identifier, str) or not isinstance(source, str):
         raise BadRow("wrong_field (id, source)")
-    return made(REQUESTED, source, identifier, data, now)
+    return replace(made(REQUESTED, source, identifier, data, now), relative=relative)
 
 
 def made(kind: str, source: str, identifier: str, data: dict[str, Any], now: dt.datetime) -> Event:

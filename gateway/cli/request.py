@@ -29,24 +29,46 @@ def request(
         bool, typer.Option("--validate-only", help="Send nothing to anybody; print what the gateway answers.")
     ] = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the answers of --validate-only.")] = 30.0,
+    moment: Annotated[
+        str | None,
+        typer.Option("--now", help="What relative times count from, with an offset; the present when absent."),
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Put files of reminder requests on Kafka.
 
+    The same request sent again is answered as a duplicate; a row with relative times is the same with the same --now.
     Exits with 2 when a row is wrong, and then nothing was sent; with 1 when Kafka fails or an answer is a refusal.
     """
+    from aiokafka.errors import KafkaError
+
     from gateway.cli.kafka import NoKafka
 
     kafka = read(config).kafka
-    now = dt.datetime.now(dt.UTC)
+    now = _moment(moment)
     count = _check(files, source, now, validate_only)
     work = _Work(files, source, now, validate_only, count, kafka)
     try:
         refused = asyncio.run(work.validate(wait) if validate_only else work.send())
     except NoKafka as error:
         raise fail(str(error)) from None
+    except KafkaError as error:
+        raise fail(
+            f"{work.landed} of {count} requests sent, then Kafka failed: {type(error).__name__}{work.again}"
+        ) from None
     if refused:
         raise typer.Exit(FAILED)
+
+
+def _moment(text: str | None) -> dt.datetime:
+    """Whole milliseconds, as the events have them: what is printed makes the same events again."""
+    try:
+        moment = dt.datetime.now(dt.UTC) if text is None else dt.datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise fail("--now needs a time with an offset, as 2026-11-18T10:00:00+08:00", WRONG) from None
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _check(files: Sequence[Path], source: str, now: dt.datetime, validate_only: bool) -> int:
@@ -85,11 +107,21 @@ class _Work:
         self._validate_only = validate_only
         self._count = count
         self._kafka = kafka
+        self._relative = False
+        self.landed = 0  # acknowledged by Kafka
+
+    @property
+    def again(self) -> str:
+        """How to send the same once more; empty where the same command does."""
+        if not self._relative:
+            return ""
+        moment = self._now.isoformat(timespec="milliseconds")
+        return f"\nrelative times count from {moment}; --now {moment} sends the same again"
 
     async def send(self) -> int:
         """Publishes everything; returns 0."""
         await self._publish()
-        typer.echo(f"{self._count} requests sent to {self._kafka.requests_topic}")
+        typer.echo(f"{self._count} requests sent to {self._kafka.requests_topic}{self.again}")
         return 0
 
     async def validate(self, seconds: float) -> int:
@@ -132,14 +164,21 @@ class _Work:
                 flight: list[tuple[str, Event, Any]] = []
 
                 async def land() -> None:
-                    for where, event, sent in flight:
-                        record = await sent
+                    records = await asyncio.gather(*(sent for _, _, sent in flight), return_exceptions=True)
+                    for (where, event, _), record in zip(flight, records, strict=True):
+                        if isinstance(record, BaseException):
+                            continue
+                        self.landed += 1
                         if self._validate_only:
                             kept.append((where, event, (record.topic, record.partition, record.offset)))
                     progress.advance(task, len(flight))
                     flight.clear()
+                    for each in records:
+                        if isinstance(each, BaseException):
+                            raise each
 
                 for where, event in self._events():
+                    self._relative |= event.relative
                     flight.append((where, event, await producer.send(topic, event.value, key=event.key)))
                     if len(flight) >= _IN_FLIGHT:
                         await land()

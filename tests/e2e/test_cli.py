@@ -58,6 +58,35 @@ class Live:
         path.write_text(text, encoding="utf-8")
         return path
 
+    def sent(self) -> int:
+        """How many messages the vendors took."""
+        return len([each for each in self.world.simulator.journal.since(0)[0] if each["kind"] == "accepted"])
+
+    async def sql(self, query: str) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.world.dsn)
+        try:
+            return list(await connection.fetch(query))
+        finally:
+            await connection.close()
+
+    async def read_as(self, **wanted: int) -> None:
+        """Waits until just so many records have been read, by outcome."""
+        query = "select outcome, sum(n)::int from intake_count group by 1"
+        found: dict[str, int] = {}
+        try:
+            async with asyncio.timeout(30):
+                while (found := {row[0]: row[1] for row in await self.sql(query)}) != wanted:
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"{found}, not {wanted}") from None
+
+    async def told(self, topic: str, least: int) -> list[dict[str, Any]]:
+        """At least so many events of a topic."""
+        async with asyncio.timeout(30):
+            while len(found := await self.world.read(topic)) < least:
+                await asyncio.sleep(0.2)
+        return found
+
     async def ended(self, *ids: str) -> dict[str, str]:
         """The state of each request's reminder, once all have ended."""
         connection = await asyncpg.connect(self.world.dsn)
@@ -95,18 +124,47 @@ async def test_requests_of_every_kind_of_file_arrive(live: Live) -> None:
     with (EXAMPLES / "requests.csv").open(encoding="utf-8") as file:
         ids = [each["id"] for each in csv.DictReader(file)]
     sent = await live.run("request", "--source", "cli-test", array, lines, EXAMPLES / "requests.csv")
-    assert (sent.code, sent.out) == (0, f"{4 + len(ids)} requests sent to {live.world.topics.requests}\n"), sent.err
+    assert sent.code == 0, sent.err
+    assert sent.out.startswith(
+        f"{4 + len(ids)} requests sent to {live.world.topics.requests}\nrelative times count from"
+    )
     states = await live.ended("row-1", "row-2", "row-3", "request-4", *ids)
     assert set(states.values()) == {"delivered"}
 
     # A file sent twice reaches nobody twice.
-    before = len([each for each in live.world.simulator.journal.since(0)[0] if each["kind"] == "accepted"])
-    assert (await live.run("request", "--source", "cli-test", array)).code == 0
-    async with asyncio.timeout(30):
-        while (await live.gateway.metrics()).count('records_read_total{outcome="duplicate"} 2.0') == 0:
-            await asyncio.sleep(0.1)
-    after = len([each for each in live.world.simulator.journal.since(0)[0] if each["kind"] == "accepted"])
-    assert after == before
+    before = live.sent()
+    again = await live.run("request", "--source", "cli-test", array)
+    assert (again.code, again.out) == (0, f"2 requests sent to {live.world.topics.requests}\n")
+    await live.read_as(accepted=4 + len(ids), duplicate=2)
+    assert live.sent() == before
+
+
+async def test_the_examples_sent_again_reach_nobody_twice(live: Live) -> None:
+    """Their times are relative: by another moment they are other requests, by the same one the same."""
+    files = EXAMPLES / "request.json", EXAMPLES / "requests.csv"
+    first = await live.run("request", *files)
+    await live.read_as(accepted=3)
+    sent = re.fullmatch(r"3 requests .*\nrelative times count from (\S+); --now \1 sends the same again\n", first.out)
+    assert sent is not None, first.out
+    (made,) = await live.sql("select to_char(state_as_of at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS') "
+                             "from reminder where request_id like 'file-%'")  # fmt: skip
+    assert f"{made[0]}+00:00" == sent[1]
+
+    # The same moment: three duplicates, whatever their ids are made of.
+    assert (await live.run("request", "--now", sent[1], *files)).out == first.out
+    await live.read_as(accepted=3, duplicate=3)
+
+    # Another moment: under its own id another request about the same stage; under a known id a changed one.
+    assert (await live.run("request", *files)).code == 0
+    await live.read_as(accepted=4, duplicate=3, deadletter=2)
+    told = [each["data"] for each in await live.told(live.world.topics.events, 10)]
+    (owner,) = {each["reminder"] for each in told if each["request_id"].startswith("file-") and "answer" in each}
+    (repeat,) = (each for each in told if each.get("reason") == "duplicate_stage")
+    assert (repeat["state"], repeat["duplicate_of"]) == ("suppressed", owner)
+    letters = [each["data"] for each in await live.told(live.world.topics.deadletters, 2)]
+    assert [each["reason"] for each in letters] == ["conflict", "conflict"]
+    await live.ended("csv-1", "csv-2")
+    assert live.sent() == 3
 
 
 async def test_validate_only_prints_each_answer_and_sends_nothing(live: Live) -> None:

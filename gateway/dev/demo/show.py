@@ -21,6 +21,7 @@ from gateway.dev.demo import books, cast
 from gateway.dev.demo.account import Account, count
 from gateway.dev.demo.stage import Stage, stage
 from gateway.dev.demo.watch import Watch
+from schemas.vocabulary import Rejection
 
 # The whole cast takes some 7 seconds; a slow machine may take longer.
 _WITHIN: Final = 90.0
@@ -133,6 +134,8 @@ What is told about requests of yours appears here.
         what = told.get("state") or told.get("answer") or f"dead letter at {told.get('partition')}/{told.get('offset')}"
         name = told.get("request_id", "a record")
         reason = f" ({told['reason']})" if told.get("reason") else ""
+        if told.get("reason") == Rejection.CONFLICT:
+            reason = " (conflict: its id is known, with other data; relative times are others by now)"
         out.print(f"{name}: {what}{reason}  {told.get('reminder', '')}", highlight=False, markup=False)
 
 
