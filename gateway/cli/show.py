@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.ledger.timeline import Timeline
 
-_FACTS: Final = ("source", "request_id", "lender", "borrower", "debt", "stage", "step", "template", "lane", "not_after")
+_FACTS: Final = (
+    "source", "request_id", "lender", "borrower", "debt", "instalment", "product", "stage", "step", "template", "lane",
+    "state_as_of", "received_at", "send_at", "not_after",
+)  # fmt: skip
 
 
 def show(
@@ -31,7 +34,7 @@ def show(
     story = asyncio.run(_read(read(config), reminder, source, request_id))
     if story is None:
         raise fail("no such reminder")
-    for part in _pictures(story):
+    for part in pictures(story):
         console().print(part)
 
 
@@ -47,27 +50,53 @@ async def _read(config: Config, reference: str | None, source: str | None, reque
     try:
         await schema.check(connection)
         found = await timeline.find(connection, reference, source, request_id)
-        return None if found is None else await timeline.read(connection, found)
+        if found is None:
+            return None
+        routes = {
+            name: {str(channel): to for channel, to in lender.routes.items()} for name, lender in config.lenders.items()
+        }
+        return await timeline.read(connection, found, dt.datetime.now(dt.UTC), routes)
     except schema.UnknownSchema as error:
         raise fail(str(error)) from None
     finally:
         await connection.close()
 
 
-def _pictures(story: Timeline) -> list[RenderableType]:
+def pictures(story: Timeline) -> list[RenderableType]:
+    from rich.markup import escape
     from rich.table import Table
 
     now = story.situation
     head = Table(title=f"reminder {story.reminder}", show_header=False, title_justify="left")
-    head.add_row("state", f"{now.state} ({now.reason})" if now.reason else str(now.state))
-    for name in _FACTS:
-        value = story.facts[name]
+    head.add_row("state", f"{now.state} ({now.reason})" if now.reason else str(now.state), style="bold")
+    for name, value in [*story.now, *((name, story.facts[name]) for name in _FACTS)]:
         if value not in (None, ""):
-            head.add_row(name, _time(value) if isinstance(value, dt.datetime) else str(value))
+            head.add_row(escape(name), _text(value))
+    parts: list[RenderableType] = [head]
+    if story.attempts:
+        tries = Table("attempt", "contact", "by", "state", "why", "provider's id", "intended", "first outcome", "final")
+        for each in story.attempts:
+            whens = (each.intended_at, each.outcome_at, each.final_at)
+            words = (
+                each.id,
+                f"{each.rung + 1} {each.channel}",
+                each.provider,
+                each.state,
+                each.why,
+                " ".join(each.refs),
+            )
+            tries.add_row(*map(escape, words), *("" if when is None else _time(when) for when in whens))
+        parts.append(tries)
     lines = Table("at (UTC)", "what", "detail")
     for entry in story.entries:
-        lines.add_row(_time(entry.at), entry.what, entry.detail)
-    return [head, lines]
+        lines.add_row(_time(entry.at), escape(entry.what), escape(entry.detail))
+    return [*parts, lines]
+
+
+def _text(value: object) -> str:
+    from rich.markup import escape
+
+    return _time(value) if isinstance(value, dt.datetime) else escape(str(value))
 
 
 def _time(moment: dt.datetime) -> str:
