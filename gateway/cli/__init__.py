@@ -13,7 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Exactly one respectful reminder, at a lawful hour, by the channel that works.",
+    help="Reminders from Kafka to SMS, push and voice providers; nobody is reminded twice, and each can be looked up.",
 )
 app.command()(service.run)
 app.command()(service.migrate)

@@ -1,4 +1,6 @@
-"""Callbacks: limits, then the path token, then the vendor's signature over the raw bytes, then store, then answer.
+"""Callbacks: the path token, then the limits, then the vendor's signature over the raw bytes, then store, then answer.
+
+The limits of a head, of a connection and of how many there are come before all of it, in `listener`.
 
 2xx means stored, now or before.  4xx means it can never be valid.  5xx means our storage failed: send it again.
 Nothing of a callback is logged but ids, and the token is never part of a log line or label.

@@ -77,6 +77,31 @@ def test_a_variable_overrides_the_file(case: Case, name: str, value: str, path: 
     assert [each for each in before if before[each] != after[each]] == [path]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "path", "shown"),
+    [
+        ("GATEWAY__LENDERS", '{"harbour-credit": {"name": "Port"}}', "lenders.harbour-credit.name", "Port"),
+        (
+            "GATEWAY__PROVIDERS__CALLS__TEMPLATES",
+            '{"repayment": {"*": {"zh-CN": {"code": "T3"}}}}',
+            "providers.calls.templates.repayment.*.zh-CN.code",
+            "T3",
+        ),
+    ],
+)
+def test_what_no_variable_can_name_is_overridden_by_the_mapping_above(
+    case: Case, name: str, value: str, path: str, shown: str
+) -> None:
+    """As the README says: capitals and hyphens.  The JSON joins the file's mapping."""
+    case.tree["lenders"]["harbour-credit"] = case.tree["lenders"].pop("harbour")
+    case.put("providers/calls/templates/repayment/*/zh-CN", {"code": "T2", "params": {"who": "lender"}})
+    before = dict(describe(case.load()))
+    case.environ[name] = value
+    after = dict(describe(case.load()))
+    assert after[path] == shown
+    assert [each for each in before if before[each] != after[each]] == [path]
+
+
 def test_only_our_variables_count(case: Case) -> None:
     case.environ |= {"GATEWAY_PORT": "tcp://1", "KAFKA__GROUP": "x", "XGATEWAY__LOG_LEVEL": "debug"}
     assert case.load().log_level == "info"
