@@ -138,12 +138,18 @@ class ReminderStatus(Struct, frozen=True, omit_defaults=True):
     source: str
     request_id: str
     at: Moment
-    reminder: str | None = None
+    reminder: (
+        Annotated[str, Meta(description="13 base32 characters; in an answer the reminder that was there already")]
+        | None
+    ) = None
     seq: int | None = None
     state: ReminderState | None = None
     answer: Answer | None = None
     reason: Reason | None = None
-    duplicate_of: str | None = None
+    duplicate_of: (
+        Annotated[str, Meta(description="Of a reminder suppressed as duplicate_stage: the one that owns the stage")]
+        | None
+    ) = None
     correction: bool = False
     attempts: tuple[AttemptSummary, ...] = ()
 
@@ -155,9 +161,9 @@ class DeadLetter(Struct, frozen=True, omit_defaults=True):
     topic: str
     partition: int
     offset: int
-    pointer: str
+    pointer: Annotated[str, Meta(description="13 base32 characters")]
     at: Moment
-    field: str | None = None
+    field: Annotated[str, Meta(description="Where, for example data.contacts[0].address")] | None = None
 
 
 class PushEvent(Struct, frozen=True, forbid_unknown_fields=True):

@@ -200,12 +200,12 @@ async def test_the_freezes_that_cover_it(scene: Scene) -> None:
 
 
 async def test_an_unknown_outcome_and_the_worker_that_has_it(scene: Scene) -> None:
-    scene.perform(rule(50, "fcm", action="reset", receipts={"lost": True}), rule(51, "twilio", latency=[1.5, 1.5]))
-    await scene.world.publish([requested(50, ["push"]), requested(51)])
-    await scene.reached(50, "awaiting")
+    scene.perform(rule(50, "fcm", action="reset", receipts={"lost": True}), rule(51, "twilio", latency=[1.8, 1.8]))
+    await scene.world.publish([requested(51)])
     await scene.reached(51, "sending")
-    now = standing(await story(scene, 51))
-    assert "in a worker's hands, due at" in now
+    assert "in a worker's hands, due at" in standing(await story(scene, 51))
+    await scene.world.publish([requested(50, ["push"])])
+    await scene.reached(50, "awaiting")
     told = await story(scene, 50)
     assert standing(told)["outcome unknown since"] == told.attempts[0].intended_at
     assert "waits until" in standing(told)

@@ -19,6 +19,7 @@ from gateway.dev.host import free_port
 from gateway.dev.process import Child
 from gateway.dev.settings import Development, aliyun_receipts_url, app_events_url, development
 from gateway.dev.simulator import Simulator, SimulatorConfig
+from tests.stack import contracts
 
 
 class GatewayProcess:
@@ -110,6 +111,15 @@ class World:
         return [json.loads(record.value) for record in await self.records(topic)]
 
     async def records(self, topic: str) -> list[Any]:
+        """Everything on a topic by now.  What the gateway has told is held to the published contracts on the way."""
+        found = await self._records(topic)
+        kinds = {self.topics.events: contracts.STATUS, self.topics.deadletters: contracts.DEADLETTER}
+        if topic in kinds:
+            for record in found:
+                contracts.hold(kinds[topic], record.key, record.value)
+        return found
+
+    async def _records(self, topic: str) -> list[Any]:
         async with reader(self.bootstrap) as consumer:
             partitions = [TopicPartition(topic, each) for each in await partitions_of(self.bootstrap, topic)]
             consumer.assign(partitions)
@@ -223,7 +233,13 @@ def address(channel: str, number: int) -> str:
 
 @asynccontextmanager
 async def world(dsn: str, bootstrap: str, topics: Any, home: Path, **simulator: Any) -> AsyncIterator[World]:
-    """The world around a gateway; the simulator runs in this process and outlives any kill of the gateway."""
+    """The world around a gateway; the simulator runs in this process and outlives any kill of the gateway.
+
+    At the end of what went well every event and dead letter is read once and held to the published contracts.
+    """
     config = SimulatorConfig(log=home / "simulator.jsonl", **simulator)
     async with Simulator(config) as running:
-        yield World(dsn, bootstrap, topics, running, home)
+        here = World(dsn, bootstrap, topics, running, home)
+        yield here
+        for topic in (topics.events, topics.deadletters):
+            await here.records(topic)

@@ -217,6 +217,7 @@ async def empty_world(postgres: Any, kafka: Any, home: Path, **simulator: Any) -
     try:
         async with world(postgres.dsn(database), kafka.bootstrap, names, home, **simulator) as here:
             yield here
+            await kafka.heal()  # what was told is looked through at the end
     finally:
         await postgres.heal()
         await postgres.drop_database(database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -83,6 +84,16 @@ def test_a_status_is_a_state_or_an_answer_and_never_both() -> None:
     assert not judge.is_valid({key: value for key, value in state.items() if key != "seq"})
     assert not judge.is_valid({key: value for key, value in state.items() if key != "state"})
     assert not judge.is_valid({**state, "reason": None}), "a field without a value is left out"
+
+
+def test_the_examples_tell_one_story() -> None:
+    """Each answer is about a request that stands beside it."""
+    examples = generate.read_examples()
+    asked = {(each["source"], each["id"]): each for each in examples[messages.REQUESTED]}
+    for each in examples[messages.STATUS]:
+        request = asked[each["data"]["source"], each["data"]["request_id"]]
+        assert each["data"]["lender"] == request["data"]["lender"]
+        assert dt.datetime.fromisoformat(each["time"]) > dt.datetime.fromisoformat(request["time"])
 
 
 def test_the_openapi_document_is_valid() -> None:
