@@ -74,9 +74,9 @@ def pictures(story: Timeline) -> list[RenderableType]:
             head.add_row(escape(name), _text(value))
     parts: list[RenderableType] = [head]
     if story.attempts:
-        tries = Table("attempt", "contact", "by", "state", "why", "provider's id", "intended", "first outcome", "final")
+        tries = Table("attempt", "contact", "by", "state", "why")
+        tries.add_column("provider's id", overflow="fold")
         for each in story.attempts:
-            whens = (each.intended_at, each.outcome_at, each.final_at)
             words = (
                 each.id,
                 f"{each.rung + 1} {each.channel}",
@@ -85,7 +85,7 @@ def pictures(story: Timeline) -> list[RenderableType]:
                 each.why,
                 " ".join(each.refs),
             )
-            tries.add_row(*map(escape, words), *("" if when is None else _time(when) for when in whens))
+            tries.add_row(*map(escape, words))
         parts.append(tries)
     lines = Table("at (UTC)", "what", "detail")
     for entry in story.entries:

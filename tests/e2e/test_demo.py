@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -106,6 +107,40 @@ async def test_what_comes_after_the_last_end_is_counted_too() -> None:
         assert problem in table
 
 
+async def printed(process: asyncio.subprocess.Process) -> dict[str, str]:
+    """What differs in every run: the configuration's path and the address of the metrics."""
+    assert process.stdout is not None
+    text = ""
+    while "/metrics" not in text:
+        line = (await process.stdout.readline()).decode()
+        assert line, text[-3000:]
+        text += line
+    (config,) = re.findall(r"export REMINDER_GATEWAY_CONFIG=(\S+)", text)
+    (url,) = re.findall(r"http://\S+/metrics", text)
+    return {"/tmp/reminder-gateway-demo-.../gateway.yaml": config, "http://127.0.0.1:.../metrics": url}
+
+
+async def the_commands_of_the_readme_work(differs: dict[str, str]) -> None:
+    """As they are printed, but for the two places that the README leaves open."""
+    (block,) = re.findall(r"```sh\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for placeholder, real in differs.items():
+        assert placeholder in block
+        block = block.replace(placeholder, real)
+    block = block.replace(".venv/bin/reminder-gateway", f"{sys.executable} -m gateway")
+    # Reading Kafka takes the gateway a moment; a person is not so fast either.
+    block = "set -eu\n" + re.sub(r"^(.* show .*)$", r"sleep 2; \1", block, flags=re.MULTILINE)
+    pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+    shell = await asyncio.create_subprocess_exec("sh", "-c", block, stdout=pipe, stderr=both)
+    output, _ = await shell.communicate()
+    text = output.decode()
+    assert shell.returncode == 0, text[-3000:]
+    for said in (
+        "1 requests sent", "2 requests sent", "docs/examples/request.json:1: validated", "csv-1",
+        "# TYPE reminder_gateway_records_read_total counter",
+    ):  # fmt: skip
+        assert said in text, text[-3000:]
+
+
 @pytest.mark.parametrize("when", ["starting", "staying"])
 async def test_an_interrupt_stops_everything_and_leaves_nothing(when: str) -> None:
     public = Path(tempfile.mkdtemp())
@@ -116,8 +151,7 @@ async def test_an_interrupt_stops_everything_and_leaves_nothing(when: str) -> No
         while not list(public.glob("reminder-gateway-postgres-*")):
             await asyncio.sleep(0.05)
     else:
-        while b"REMINDER_GATEWAY_CONFIG=" not in await process.stdout.readline():
-            assert not process.stdout.at_eof()
+        await the_commands_of_the_readme_work(await printed(process))
     process.send_signal(signal.SIGINT)
     output = await process.stdout.read()
     assert await process.wait() == 0, output.decode()[-3000:]
