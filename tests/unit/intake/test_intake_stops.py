@@ -27,7 +27,7 @@ def test_a_debt(mode: Any) -> None:
     assert made.subject == SUBJECT[0]
     assert (made.lender, made.borrower, made.source) == ("harbour", "b-7f3a9c21", "/lenders/harbour/loan-core")
     assert (made.kind, made.value, made.request_key) == ("debt", "loan-5582-cn", None)
-    assert made.as_of == dt.datetime(2026, 11, 18, 2, 2, 40, tzinfo=dt.UTC)
+    assert made.as_of == dt.datetime(2026, 11, 18, 8, 2, 40, tzinfo=dt.UTC)
     assert ids.bucket_of(made.id) == ids.subject_bucket(made.subject)
     assert (made.origin.partition, made.origin.offset) == (3, 41)
 
