@@ -40,8 +40,6 @@ def attempt_moves(current: A, new: A) -> bool:
     """Whether an attempt in `current` may become `new`."""
     if new in NO_CONTACT:
         return current in _BEFORE_PROOF
-    if new is A.UNCONFIRMED and current is A.INTENDED:
-        return False  # nobody stops waiting while it is being sent: its worker records it, or it is unknown first
     return ATTEMPT_RANK[new] > ATTEMPT_RANK[current]
 
 

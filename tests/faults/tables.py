@@ -4,8 +4,7 @@ Reminders (the promise): scheduled <-> held -> sending -> awaiting -> back to sc
 raise: unconfirmed < undelivered < delivered; a delivery that comes after `expired` is believed too.
 What is being sent or waited for does not expire, and nobody gives up waiting before it has left.
 Attempts: each state has a rank and an attempt only climbs; `not_sent` and `rejected` are proof that nobody was
-contacted, so they follow nothing but `intended` and `unknown`, and nothing follows them.  Nobody stops waiting for what
-is `intended`: it becomes `unknown` first.
+contacted, so they follow nothing but `intended` and `unknown`, and nothing follows them.
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ ATTEMPTS: Final[Table] = {
     "": frozenset({"intended"}),
     **{
         state: frozenset(other for other in RANK if RANK[other] > rank)
-        - (frozenset({"unconfirmed"}) if state == "intended" else frozenset())
         | (NO_CONTACT if state in ("intended", "unknown") else frozenset())
         for state, rank in RANK.items()
     },

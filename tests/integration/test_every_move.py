@@ -443,11 +443,17 @@ async def test_every_reminder_move_is_made(database: str, summary: Any) -> None:
     assert {pair for pair, n in made.items() if n} == allowed | born
 
 
+# Attempts are guarded by their rank alone, so that who looks twice may miss what lay between.  Of the single steps that
+# ranks allow, one is never taken: nobody stops waiting for what is being sent.  Its worker records it, or is found dead
+# and it is unknown first.
+NEVER: Final = {(A.INTENDED, A.UNCONFIRMED)}
+
+
 async def test_every_attempt_move_is_made(database: str, summary: Any) -> None:
-    """No move that `attempt_moves` allows is impossible, so none is left out."""
+    """All that `attempt_moves` allows, but for the step above."""
     await witness.install(database)
     made: witness.Moves = witness.counted([])
-    allowed = {(was, becomes) for was in A for becomes in A if attempt_moves(was, becomes)}
+    allowed = {(was, becomes) for was in A for becomes in A if attempt_moves(was, becomes)} - NEVER
     async with hand(database) as mine:
         for was, becomes in sorted(allowed):
             await mine.clear()

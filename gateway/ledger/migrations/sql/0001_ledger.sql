@@ -24,7 +24,6 @@ $$;
 
 create function attempt_moves(was attempt_state, becomes attempt_state) returns boolean language sql immutable parallel safe as $$
     select case when becomes in ('not_sent', 'rejected') then was in ('intended', 'unknown')
-                when becomes = 'unconfirmed' and was = 'intended' then false
                 else attempt_rank(becomes) > attempt_rank(was) end
 $$;
 
