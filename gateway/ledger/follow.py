@@ -25,6 +25,8 @@ LADDER_CHANNEL: Final = {letter: channel for channel, letter in LADDER_LETTER.it
 _OUTSIDE_WINDOW_DELAY: Final = dt.timedelta(minutes=30)
 _MOST_TRIES: Final = 1000
 
+_BEFORE_REPEAT: Final = frozenset({ReminderState.SCHEDULED, ReminderState.HELD})
+_TAKEN: Final = frozenset({AttemptState.ACCEPTED, AttemptState.SENT})
 _NEXT_CONTACT: Final = frozenset({Failure.BAD_RECIPIENT, Failure.UNREACHABLE, Failure.BAD_CONTENT})
 _DEFER: Final = frozenset({Failure.TRANSIENT, Failure.THROTTLED, Failure.OUTSIDE_WINDOW, Failure.BAD_CONFIG})
 
@@ -148,11 +150,15 @@ def after_attempts(
 ) -> Move | None:
     """The one move of a reminder of which several attempts have changed at once, in whatever order.
 
-    That one of them arrived outweighs everything; else the current attempt decides, or after the end the last one.
+    That one of them arrived outweighs everything; then, before a repeat, that one of them was taken.  Else the current
+    attempt decides, or after the end the last one.
     """
     reached = next((each for each in changed if each.state in REACHED), None)
     if reached is not None:
         return after_attempt(was, reached, now, rules)
+    taken = next((each for each in changed if each.state in _TAKEN), None)
+    if taken is not None and was.state in _BEFORE_REPEAT:
+        return after_attempt(was, taken, now, rules)
     current = was.attempt
     if was.queue is None and was.attempts:
         current = was.attempts[-1].id
@@ -179,11 +185,11 @@ def after_attempt(
         return _correction(was, attempt, now)
     if attempt.state in REACHED:
         return _end(was, ReminderState.DELIVERED, None, now)
+    if was.state in _BEFORE_REPEAT:
+        return _before_resend(was, attempt, now, rules, retry_after, jitter)
     if attempt.id != was.attempt:
         return None
-    if was.state not in (ReminderState.SENDING, ReminderState.AWAITING):
-        return _before_resend(was, attempt, now, rules, retry_after, jitter)
-    if attempt.state in (AttemptState.ACCEPTED, AttemptState.SENT):
+    if attempt.state in _TAKEN:
         return _await(was, None, now, rules.window(attempt.provider))
     if attempt.state is AttemptState.UNKNOWN:
         return _after_unknown(was, attempt, now, rules, jitter)
@@ -195,15 +201,23 @@ def after_attempt(
 def _before_resend(
     was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float
 ) -> Move | None:
-    """The outcome of an unknown attempt comes while its repeat is scheduled or held: then there is none to make."""
-    if attempt.state in (AttemptState.ACCEPTED, AttemptState.SENT):
+    """The outcome of an unknown attempt comes while its repeat is scheduled or held: then there is none to make.
+
+    That it was taken may also be told of an earlier one than the last.
+    """
+    if attempt.state in _TAKEN:
         return _await(was, None, now, rules.window(attempt.provider))
+    if attempt.id != was.attempt:
+        return None
     if attempt.state in FAILED or (attempt.state in NO_CONTACT and attempt.failure not in _DEFER):
         return _after_failure(was, attempt, now, rules, retry_after, jitter)
     return None  # what certainly was not sent is scheduled already
 
 
 def _may_resend(was: Situation, attempt: Attempt, rules: Rules) -> bool:
+    """Only what nobody knows of is sent again: not what was taken, by whichever of its attempts."""
+    if any(each.state in _TAKEN for each in was.attempts):
+        return False
     return (attempt.provider, was.stage) in rules.resend and was.closed is None and was.tries < rules.max_tries
 
 
@@ -217,12 +231,14 @@ def _after_failure(
     was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float
 ) -> Move:
     failure = attempt.failure
-    if any(other.state in OPEN for other in was.attempts if other.id != attempt.id):
+    others = [other.state for other in was.attempts if other.id != attempt.id and other.state in OPEN]
+    if others:
         # An earlier attempt (of a resend) may still have arrived: only another repeat leaves until that is settled.
         if attempt.state in NO_CONTACT and failure in _DEFER and _may_resend(was, attempt, rules):
             at = _backoff(was, now, rules, retry_after, jitter)
             return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
-        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(attempt.provider))
+        reason = None if _TAKEN.issuperset(others) else Reason.OUTCOME_UNKNOWN
+        return _await(was, reason, now, rules.window(attempt.provider))
     if was.closed is not None:
         if all(each.state in NO_CONTACT for each in was.attempts):
             return _end(was, ReminderState.CANCELLED, was.closed, now)

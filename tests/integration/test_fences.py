@@ -364,6 +364,27 @@ async def test_a_forgotten_intent_is_sent_again_where_that_is_configured(databas
         assert await mine.attempts(sending.request) == ["unknown", "intended"]
 
 
+@pytest.mark.parametrize(
+    ("second", "failure"),
+    [(A.NOT_SENT, Failure.TRANSIENT), (A.UNKNOWN, Failure.AMBIGUOUS)],
+    ids=["not-sent", "unknown"],
+)
+async def test_what_is_known_to_be_taken_is_not_sent_again_though_its_repeat_was(
+    second: A, failure: Failure, database: str
+) -> None:
+    """The first one's worker was given up and comes back while the repeat is on its way."""
+    async with hand(database) as mine:
+        first = await mine.sending(stage=RESENDS)
+        await mine.rescue(first.worker)
+        mine.later(60)
+        repeat = await mine.sent(first.request)
+        await mine.record(first, A.ACCEPTED)
+        await mine.record(repeat, second, failure)
+        assert (await mine.state(first.request))[0] == "awaiting"
+        mine.later(120)
+        assert await mine.claim(await mine.worker()) == []
+
+
 async def test_only_its_own_claim_under_its_own_token_is_given_back(database: str) -> None:
     async with hand(database) as mine:
         stale = await taken_back(mine)

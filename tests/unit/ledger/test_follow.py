@@ -227,6 +227,36 @@ def test_a_late_acceptance_calls_the_repeat_off(state: R, word: A) -> None:
 
 
 @pytest.mark.parametrize("state", [R.SCHEDULED, R.HELD])
+@pytest.mark.parametrize("word", [A.ACCEPTED, A.SENT])
+def test_a_late_acceptance_of_an_earlier_attempt_calls_the_repeat_off_too(state: R, word: A) -> None:
+    """Two were unknown, a third is about to leave, and then the first one's worker comes back."""
+    first, second = attempt(word, ladder="p"), attempt(A.UNKNOWN, ladder="p", id_=2)
+    was = situation(state, first, second, ladder="p", reason=Reason.RETRY)
+    move = follow.after_attempts(was, [first], NOW, RULES)
+    assert move is not None
+    assert (move.state, move.reason, move.queue) == (R.AWAITING, None, Queue.TIMER)
+
+
+@pytest.mark.parametrize("word", [A.ACCEPTED, A.SENT])
+@pytest.mark.parametrize(
+    ("second", "failure", "reason"),
+    [
+        (A.NOT_SENT, Failure.TRANSIENT, None),
+        (A.REJECTED, Failure.THROTTLED, None),
+        (A.UNKNOWN, Failure.AMBIGUOUS, Reason.OUTCOME_UNKNOWN),
+    ],
+)
+def test_no_repeat_is_made_of_what_is_known_to_be_taken(
+    word: A, second: A, failure: Failure, reason: Reason | None
+) -> None:
+    """The first one's worker was late to say so: by then its repeat was on its way, and came to nothing."""
+    first, own = attempt(word, 0, "ps", 1), attempt(second, 0, "ps", 2, failure)
+    move = follow.after_attempt(situation(R.SENDING, first, own, ladder="ps"), own, NOW, RULES)
+    assert move is not None
+    assert (move.state, move.reason, move.queue, move.rung) == (R.AWAITING, reason, Queue.TIMER, 0)
+
+
+@pytest.mark.parametrize("state", [R.SCHEDULED, R.HELD])
 def test_a_late_refusal_decides_instead_of_the_repeat(state: R) -> None:
     def late(failure: Failure, word: A = A.REJECTED) -> Move | None:
         own = attempt(word, ladder="ps", failure=failure)
@@ -446,11 +476,13 @@ def test_whatever_an_attempt_became(was: Situation, which: int, jitter: float, w
         if not was.state.final:
             assert move.state in (R.AWAITING, R.SENDING) or (own.provider, was.stage) in RULES.resend
     if own.id != was.attempt and not was.state.final:
-        assert move.state is R.DELIVERED
+        called_off = own.state in (A.ACCEPTED, A.SENT) and was.state in (R.SCHEDULED, R.HELD)
+        assert move.state is (R.AWAITING if called_off else R.DELIVERED)
     if move.state is R.DELIVERED:
         assert own.state in REACHED
     if move.state is R.SCHEDULED:
         assert was.closed is None
+        assert not any(each.state in (A.ACCEPTED, A.SENT) for each in was.attempts)
         declined = any(each.state is A.DECLINED for each in was.attempts)
         if declined and move.rung != was.rung:
             assert LADDER_CHANNEL[was.ladder[move.rung]] is not Channel.VOICE
