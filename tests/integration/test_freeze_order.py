@@ -1,0 +1,173 @@
+"""A freeze that has committed is seen by every later intend: two real connections race, in both orders.
+
+What orders them is a lock of the freezes' own: intend shares it, a freeze excludes.  The last two tests show what the
+same race comes to with the lock and without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from gateway.ledger import freezes, intend
+from gateway.ledger.intend import Intended, Intent
+from gateway.ledger.workers import Worker
+from tests.integration.by_hand import Hand, hand
+
+RACES: Final = 50
+NO_LOCK: Final = "select 1"
+
+
+@asynccontextmanager
+async def others(dsn: str, n: int = 2) -> AsyncIterator[list[Any]]:
+    """More connections to the same database."""
+    opened = [await asyncpg.connect(dsn) for _ in range(n)]
+    try:
+        yield opened
+    finally:
+        for each in opened:
+            await each.close()
+
+
+async def ready(hand: Hand, n: int) -> tuple[Worker, list[Intent]]:
+    """So many claimed reminders, about to be intended."""
+    await hand.read(*[hand.request() for _ in range(n)])
+    worker = await hand.worker()
+    return worker, [hand.intent(each) for each in await hand.claim(worker)]
+
+
+async def intends(connection: Any, worker: Worker, intent: Intent, hand: Hand) -> Intended:
+    async with connection.transaction():
+        return await intend.intend(connection, worker.id, [intent], hand.now)
+
+
+async def freezes_source(connection: Any, hand: Hand) -> frozenset[int]:
+    """Freezes the source of everything here; the attempts that had been intended by then."""
+    async with connection.transaction():
+        assert await freezes.add(connection, "source", "core", reason="", author="", now=hand.now)
+        return await intended(connection)
+
+
+async def intended(connection: Any) -> frozenset[int]:
+    """The attempts that have committed by now."""
+    return frozenset(row[0] for row in await connection.fetch("select id from attempt"))
+
+
+@pytest.mark.parametrize("first", ["intend", "freeze"])
+async def test_nothing_is_sendable_after_a_freeze_has_committed(first: str, database: str, summary: Any) -> None:
+    """Fifty times, one of the two given a head start of a fraction of a millisecond, so that they overlap.
+
+    What is sendable was there when the freeze was; and once that has committed, whatever is asked is frozen.
+    """
+    chance = random.Random(first)
+    won = 0
+    async with hand(database) as mine, others(database) as (one, other):
+        for _ in range(RACES):
+            await mine.clear()
+            worker, (racing, later) = await ready(mine, 2)
+            pause = chance.uniform(0, 0.0004)
+
+            async def late(work: Any, by: float) -> Any:
+                await asyncio.sleep(by)
+                return await work
+
+            done, seen = await asyncio.gather(
+                late(intends(one, worker, racing, mine), 0 if first == "intend" else pause),
+                late(freezes_source(other, mine), pause if first == "intend" else 0),
+            )
+            assert done.sendable == seen, "it was intended behind the freeze's back"
+            assert done.sendable | done.frozen == {racing.attempt}
+            won += bool(done.sendable)
+            after = await intends(one, worker, later, mine)
+            assert after == Intended(frozenset(), frozenset({later.attempt}), frozenset())
+            assert await intended(one) == seen
+    summary("races between intend and freeze", f"{first} given the start: intend was first in {won} of {RACES}")
+
+
+async def test_a_freeze_waits_for_the_intends_before_it(database: str) -> None:
+    async with hand(database) as mine, others(database) as (one, other):
+        worker, [intent] = await ready(mine, 1)
+        transaction = one.transaction()
+        await transaction.start()
+        done = await intend.intend(one, worker.id, [intent], mine.now)
+        assert done.sendable == {intent.attempt}
+        freezing = asyncio.create_task(freezes_source(other, mine))
+        await waits_for_a_lock(mine, other)
+        await transaction.commit()
+        assert await freezing == {intent.attempt}
+
+
+async def test_an_intend_waits_for_the_freeze_before_it(database: str) -> None:
+    async with hand(database) as mine, others(database) as (one, other):
+        worker, [intent] = await ready(mine, 1)
+        transaction = other.transaction()
+        await transaction.start()
+        assert await freezes.add(other, "source", "core", reason="", author="", now=mine.now)
+        intending = asyncio.create_task(intends(one, worker, intent, mine))
+        await waits_for_a_lock(mine, one)
+        await transaction.commit()
+        assert await intending == Intended(frozenset(), frozenset({intent.attempt}), frozenset())
+
+
+async def test_two_intends_do_not_wait_for_each_other(database: str) -> None:
+    async with hand(database) as mine, others(database) as (one, other):
+        worker, (first, second) = await ready(mine, 2)
+        transaction = one.transaction()
+        await transaction.start()
+        assert (await intend.intend(one, worker.id, [first], mine.now)).sendable
+        assert (await asyncio.wait_for(intends(other, worker, second, mine), 5)).sendable
+        await transaction.commit()
+
+
+async def waits_for_a_lock(hand: Hand, connection: Any) -> None:
+    """Returns once the connection stands at a lock that somebody else has."""
+    waiting = "select count(*) from pg_locks where pid = $1 and not granted"
+    async with asyncio.timeout(10):
+        while not await hand.value(waiting, connection.get_server_pid()):
+            await asyncio.sleep(0.005)
+
+
+# --- the race with the lock and without it ----------------------------------------------------------------------------
+
+
+async def raced_at_the_worst_moment(dsn: str) -> tuple[Intended, bool]:
+    """An intend that is held up between its look at the freezes and its write, and a freeze that comes just then.
+
+    What intend says in the end, and whether the freeze had committed before.
+    """
+    async with hand(dsn) as mine, others(dsn) as (one, other):
+        worker, [intent] = await ready(mine, 1)
+        transaction = mine.connection.transaction()
+        await transaction.start()
+        await mine.connection.execute("select 1 from subject for update")  # the borrower is busy
+        intending = asyncio.create_task(intends(one, worker, intent, mine))
+        await waits_for_a_lock(mine, one)
+        freezing = asyncio.create_task(freezes_source(other, mine))
+        committed, _ = await asyncio.wait({freezing}, timeout=0.5)
+        await transaction.commit()
+        done = await intending
+        await freezing
+        return done, bool(committed)
+
+
+async def test_a_freeze_cannot_come_between_the_look_and_the_write(database: str) -> None:
+    done, committed = await raced_at_the_worst_moment(database)
+    assert done.sendable
+    assert not committed, "the freeze said it was in force, and something left"
+
+
+async def test_without_the_lock_something_leaves_after_the_freeze(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the lock is for: the same race, lost."""
+    monkeypatch.setattr(freezes, "_SHARED", NO_LOCK)
+    monkeypatch.setattr(freezes, "_EXCLUSIVE", NO_LOCK)
+    done, committed = await raced_at_the_worst_moment(database)
+    assert done.sendable
+    assert committed
