@@ -35,6 +35,7 @@ class TokenOffice:
         self._public = credentials.google_public_key()
         self._key = credentials.google_token_key.encode()
         self.token_uri = AUDIENCE  # its own once the simulator listens
+        self.granted: list[str] = []
 
     def read(self, incoming: Incoming) -> Order | Refusal:
         try:
@@ -66,6 +67,7 @@ class TokenOffice:
 
     def accepted(self, order: Order, message_id: str, now: datetime) -> Reply:
         token = self._token(f"{int(now.timestamp()) + LIFETIME}.{secrets.token_urlsafe(24)}")
+        self.granted.append(token)
         body = {"access_token": token, "expires_in": LIFETIME - 1, "token_type": "Bearer"}
         return json_reply(200, body)
 

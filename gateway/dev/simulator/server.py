@@ -134,6 +134,11 @@ class Simulator:
         """A Google key file that asks this simulator for tokens."""
         return self.credentials.service_account(self.urls.token)
 
+    @property
+    def access_tokens(self) -> tuple[str, ...]:
+        """The access tokens granted since the start: whoever asks wants to know that they stand nowhere."""
+        return tuple(self._office.granted)
+
     def refuse(self, seconds: float) -> None:
         """For that long, new connections are refused and open ones reset: nothing can have been sent."""
         if self._outage is None or self._outage.done():
