@@ -53,14 +53,13 @@ where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_t
 """
 
 # The routes may have changed while a message may still be under way with another provider: two of them would not know
-# of each other's.
+# of each other's.  Not only the last attempt counts: it may be a repeat that never left.
 _ELSEWHERE: Final = """
 select i.attempt from unnest($1::bigint[], $2::bigint[], $3::text[]) as i(attempt, reminder, provider)
 cross join lateral (
-    select a.provider from live l join attempt a on a.id = l.attempt
-    where l.id = i.reminder and a.state in ('intended', 'accepted', 'sent', 'unknown') limit 1
+    select 1 from attempt a where a.reminder = i.reminder and a.provider <> i.provider
+        and a.state in ('intended', 'accepted', 'sent', 'unknown') limit 1
 ) a
-where a.provider <> i.provider
 """
 
 # After a lost COMMIT: which of these intents exist, under this worker's claim?

@@ -137,8 +137,8 @@ class Hand:
         """Everything that is due."""
         return await claims.claim(self.connection, worker.id, self.now, limit, limit, self.id())
 
-    def intent(self, claimed: Claimed) -> Intent:
-        return Intent(claimed, self.id(claimed.subject), "p", b"words", "{}")
+    def intent(self, claimed: Claimed, provider: str = "p") -> Intent:
+        return Intent(claimed, self.id(claimed.subject), provider, b"words", "{}")
 
     async def intend(self, worker: Worker, *intents: Intent) -> Intended:
         return await self.tx(lambda c: intend.intend(c, worker.id, intents, self.now))

@@ -220,6 +220,41 @@ async def test_an_intent_starts_the_rescues_anew_and_is_evidence(database: str) 
         assert tuple(row) == (sending.attempt, mine.now, "send", "none", "{}", b"words")
 
 
+async def test_a_repeat_by_another_provider_is_refused_while_the_first_may_be_under_way(database: str) -> None:
+    """Neither of the two would know of the other's: it would not be a repeat in the first one's place."""
+    async with hand(database) as mine:
+        sending = await to_be_resent(mine)
+        worker, claimed = await mine.claimed(sending.request)
+        other = mine.intent(claimed, "q")
+        refused = intend.Intended(frozenset(), frozenset(), frozenset(), frozenset({other.attempt}))
+        assert await mine.intend(worker, other) == refused
+        assert await mine.attempts(sending.request) == ["unknown"]
+        same = mine.intent(claimed)
+        assert (await mine.intend(worker, same)).sendable == {same.attempt}
+
+
+async def test_nor_while_an_earlier_one_may_be_though_its_repeat_never_left(database: str) -> None:
+    async with hand(database) as mine:
+        first = await to_be_resent(mine)
+        repeat = await mine.sent(first.request)
+        await mine.record(repeat, A.NOT_SENT, Failure.TRANSIENT)
+        mine.later(120)
+        worker, claimed = await mine.claimed(first.request)
+        assert await mine.attempts(first.request) == ["unknown", "not_sent"]
+        other = mine.intent(claimed, "q")
+        assert (await mine.intend(worker, other)).elsewhere == {other.attempt}
+
+
+async def test_what_one_provider_certainly_did_not_deliver_another_may(database: str) -> None:
+    async with hand(database) as mine:
+        sending = await mine.sending()
+        await mine.record(sending, A.REJECTED, Failure.THROTTLED)
+        mine.later(60)
+        worker, claimed = await mine.claimed(sending.request)
+        other = mine.intent(claimed, "q")
+        assert (await mine.intend(worker, other)).sendable == {other.attempt}
+
+
 # --- again: the same fences before another first byte -----------------------------------------------------------------
 
 
