@@ -313,6 +313,7 @@ class Application:
     ) -> None:
         config, topic = self._config, self._config.kafka.requests_topic
         positions = Positions(ground.database, topic, self.metrics.offset_reset)
+        fast_path = dispatcher if config.dispatch.fast_path and Role.DISPATCH in config.roles else None
 
         def make_consumer(write: Any) -> Consumer:
             return Consumer(
@@ -321,6 +322,7 @@ class Application:
                 positions,
                 write,
                 lambda: gauges.due_rows >= config.intake.backlog_limit,
+                _any_number if fast_path is None else fast_path.room,
                 self.metrics.consumer_lag,
                 self.metrics.paused,
                 self.metrics.assigned,
@@ -335,7 +337,7 @@ class Application:
             ground.rules,
             parameters.freeze_rule(config),
             make_consumer,
-            dispatcher if config.dispatch.fast_path and Role.DISPATCH in config.roles else None,
+            fast_path,
             dispatcher.wake,
             on_events,
             self.metrics,
@@ -369,6 +371,11 @@ def _at_once(stop: Callable[[], None]) -> Callable[[float], Awaitable[object]]:
         stop()
 
     return stopped
+
+
+async def _any_number() -> int | None:
+    """Nobody here sends: everything read goes into the queue."""
+    return None
 
 
 def _nobody() -> None:

@@ -54,6 +54,8 @@ class Limits:
     poll_seconds: float = 0.5
     gather_seconds: float = 0.005
     freeze_refresh_seconds: float = 1.0
+    enough_room: int = 64
+    room_seconds: float = 0.05
 
 
 class Dispatcher:
@@ -147,10 +149,23 @@ class Dispatcher:
 
     def offer(self) -> Slots | None:
         """Slots for intake's fast path, or None when there are none."""
-        free = min(self._hands.free_for_bulk, self._limits.slots // 2)
+        free = self._free_for_new()
         if not self._claiming or free <= 0 or not self._worker.lease.stands(1.0):
             return None
         return Slots(self._worker.lease.id, self._worker.ids.next(0), free)
+
+    async def room(self) -> int | None:
+        """How many new reminders could go straight on; waits a moment for some.  None: there is none, let them queue.
+
+        What is read ahead of the slots takes the long way through the queue; so a busy process reads as it sends.  But
+        it reads: among what comes may be a stop.
+        """
+        if self._claiming and await self._hands.roomy(self._limits.enough_room, self._limits.room_seconds):
+            return self._free_for_new()
+        return None
+
+    def _free_for_new(self) -> int:
+        return min(self._hands.free_for_bulk, self._limits.slots // 2)
 
     def take(self, lease_id: int, claimed: Sequence[tuple[Claimed, Sealed]]) -> None:
         """Takes over what intake has claimed for us, with its facts still in memory."""

@@ -23,6 +23,7 @@ class Hands:
         self._free_for_bulk = slots - int(slots * urgent_share)
         self._empty = asyncio.Event()
         self._empty.set()
+        self._waiting: tuple[int, asyncio.Future[None]] | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -77,7 +78,19 @@ class Hands:
             return False
         return True
 
+    async def roomy(self, enough: int, seconds: float) -> bool:
+        """Waits until `enough` slots are free for bulk; False when that took too long.  For one who waits at a time."""
+        if self.free_for_bulk >= enough:
+            return True
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting = (enough, waiting)
+        done, _ = await asyncio.wait([waiting], timeout=seconds)
+        self._waiting = None
+        return bool(done)
+
     def _count(self, job: Job, n: int) -> None:
         self._free += n
         if job.claimed.lane is Lane.BULK:
             self._free_for_bulk += n
+        if self._waiting is not None and self.free_for_bulk >= self._waiting[0] and not self._waiting[1].done():
+            self._waiting[1].set_result(None)

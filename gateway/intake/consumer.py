@@ -59,6 +59,7 @@ class Consumer:
         positions: Positions,
         write: Write,
         overloaded: Callable[[], bool],
+        room: Callable[[], Awaitable[int | None]],
         on_lag: Callable[[int, int, float], None],
         on_pause: Callable[[bool], None],
         on_assigned: Callable[[Iterable[int]], None],
@@ -69,6 +70,7 @@ class Consumer:
         self._positions = positions
         self._write = write
         self._overloaded = overloaded
+        self._room = room
         self._on_lag = on_lag
         self._on_pause = on_pause
         self._positioned: set[TopicPartition] = set()
@@ -112,7 +114,7 @@ class Consumer:
         if not await self._position():
             await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)])
         self._pressure()
-        fetched = await self._client.getmany(timeout_ms=200)
+        fetched = await self._client.getmany(timeout_ms=200, max_records=await self._room())
         batch = {tp: records for tp, records in fetched.items() if tp in self._positioned and records}
         if batch:
             await self._take(batch)

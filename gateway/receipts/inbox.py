@@ -30,7 +30,7 @@ from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
 
 log = get_logger(__name__)
 
-_BURST: Final = 120  # receipts in one group
+_BURST: Final = 200  # receipts in one group
 _EBB_SECONDS: Final = 0.1
 _EBB_TURNS: Final = 20
 _MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})

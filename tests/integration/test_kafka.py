@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from gateway import app
+from gateway import parameters
 from gateway.config.connections import Kafka
 from gateway.dev.topics import administrator
 from gateway.intake.consumer import Consumer
@@ -236,13 +236,15 @@ class Reader:
             bootstrap=self.bootstrap, group=self.topics.group, requests_topic=self.topics.requests,
             session_timeout_seconds=6, rebalance_timeout_seconds=10,
         )  # fmt: skip
-        config: Any = SimpleNamespace(kafka=kafka)
-        self.clients.append(AIOKafkaConsumer(**app._consumer_options(config)))
+        self.clients.append(AIOKafkaConsumer(**parameters.consumer_options(kafka)))
         positions = Positions(self.ledger, self.topics.requests, lambda lost: None)
         return Consumer(
-            self.clients[-1], self.topics.requests, positions, self.write, lambda: self.overloaded, self.lag,
-            lambda paused: None, lambda assigned: None,
+            self.clients[-1], self.topics.requests, positions, self.write, lambda: self.overloaded, self.room,
+            self.lag, lambda paused: None, lambda assigned: None,
         )  # fmt: skip
+
+    async def room(self) -> int | None:
+        return None
 
     async def write(self, records: Sequence[Record], following: Mapping[int, int]) -> None:
         self.writes += 1
