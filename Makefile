@@ -40,7 +40,7 @@ check: $(READY)  ## lint, format, types, imports, schemas in step with the code
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
 
-quick: $(READY)  ## unit and contract tests: no servers, less than a minute
+quick: $(READY)  ## unit and contract tests: no servers, about a minute
 	$(call say,unit and contract tests)
 	$(PYTEST) tests/unit tests/contract
 
