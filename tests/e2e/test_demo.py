@@ -149,7 +149,8 @@ async def test_an_interrupt_stops_everything_and_leaves_nothing(when: str) -> No
     assert process.stdout is not None
     if when == "starting":
         while not list(public.glob("reminder-gateway-postgres-*")):
-            await asyncio.sleep(0.05)
+            assert process.returncode is None, (await process.stdout.read()).decode()[-3000:]
+            await asyncio.sleep(0.02)
     else:
         await the_commands_of_the_readme_work(await printed(process))
     process.send_signal(signal.SIGINT)
