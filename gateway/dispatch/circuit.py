@@ -16,6 +16,9 @@ from schemas.vocabulary import Failure, FailureScope
 # No Retry-After keeps a circuit open for longer without a probe; some send a date's seconds instead of a delay.
 _LONGEST_OPEN: Final = 3600.0
 
+# While one message tries, the others ask again so soon.
+_PROBE_SECONDS: Final = 1.0
+
 # Failures that say something about more than one recipient.  After the others the provider is known to be well.
 OPENS: Final = frozenset({Failure.BAD_CONFIG, Failure.THROTTLED, Failure.TRANSIENT, Failure.AMBIGUOUS})
 _AT_ONCE: Final = frozenset({Failure.BAD_CONFIG})
@@ -47,8 +50,10 @@ class Circuit:
         return CircuitState.OPEN if now < self.until else CircuitState.HALF_OPEN
 
     def wait(self, now: float) -> float:
-        """Seconds until a try is worth it; 0 when one may be made now."""
-        return max(self.until - now, 0.5) if self.state(now) is CircuitState.OPEN else 0.0
+        """Seconds until a try is worth it; 0 when one may be made now.  A probe's answer is not far."""
+        if self.state(now) is not CircuitState.OPEN:
+            return 0.0
+        return _PROBE_SECONDS if self.probing else max(self.until - now, 0.5)
 
     def begin(self, now: float) -> None:
         """A message is on its way; if the circuit was half open, it is the probe."""
@@ -56,11 +61,13 @@ class Circuit:
             # A probe that never reports back does not lock the circuit for ever: another follows.
             self.probing, self.until = True, now + self.cool_off
 
-    def failed(self, now: float, failure: Failure, retry_after: float | None) -> bool:
+    def failed(self, now: float, failure: Failure, retry_after: float | None, started_at: float) -> bool:
         """Counts a failure; whether the circuit opened by it, having been closed."""
-        self.failures += 1
         wait = self.cool_off if retry_after is None else min(retry_after, _LONGEST_OPEN)
         told = retry_after is not None and retry_after > 0
+        if self.opened_at is not None and started_at <= self.opened_at and not told:
+            return False  # what set out before says nothing about the probe
+        self.failures += 1
         if not (failure in _AT_ONCE or told or self.failures >= self.threshold or self.probing):
             return False
         was_closed = self.opened_at is None
@@ -119,7 +126,7 @@ class Circuits:
             return
         circuit = self._circuits.setdefault((scope, template if scope is FailureScope.TEMPLATE else ""), Circuit())
         now = self._clock()
-        if circuit.failed(now, failure, retry_after):
+        if circuit.failed(now, failure, retry_after, started_at):
             self._on_open(scope, failure, circuit.until - now)
 
     def states(self) -> dict[FailureScope, CircuitState]:

@@ -157,8 +157,23 @@ def test_a_probe_that_fails_opens_the_circuit_again() -> None:
     it = half_open(time)
     it.take(ANY)
     time.now += 1
-    it.failed(Failure.TRANSIENT, FailureScope.ACCOUNT, ANY, None)
+    it.failed(Failure.TRANSIENT, FailureScope.ACCOUNT, ANY, None, time.now)
     assert it.take(ANY) == pytest.approx(Circuit().cool_off)
+
+
+def test_a_failure_of_something_older_is_not_the_probes() -> None:
+    time = Time()
+    it = half_open(time)
+    it.take(ANY)
+    it.failed(Failure.AMBIGUOUS, FailureScope.ACCOUNT, ANY, None, time.now - 100)
+    it.succeeded(ANY)
+    assert it.take(ANY) == 0.0
+
+
+def test_while_one_tries_the_others_come_back_soon() -> None:
+    it = half_open(Time())
+    assert it.take(ANY) == 0.0
+    assert 0 < it.take(ANY) <= 1
 
 
 def test_a_probe_that_never_reports_is_followed_by_another() -> None:
@@ -248,7 +263,7 @@ def test_no_history_closes_the_provider_for_ever(steps: list[tuple[str, object]]
             it.take(str(value))
         elif what == "fail":
             assert isinstance(value, tuple)
-            it.failed(value[0], value[1], "a", None)
+            it.failed(value[0], value[1], "a", None, time.now)
         elif what == "done":
             if it.free < 3:
                 it.done()
