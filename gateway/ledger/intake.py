@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -80,9 +80,19 @@ async def write(
     body = _Body(connection, now, rules, in_force, slots, seal, named)
     result = await body.bisect(fresh) if careful else await body.write(fresh)
     result.frozen = frozenset(value for kind, value in in_force.slices if kind == "source")
+    result.outcomes.update(_skipped(fresh, stored, following))
     await offsets.count(connection, topic, result.outcomes)
     await offsets.store(connection, topic, following)
     return result
+
+
+def _skipped(
+    fresh: Sequence[Command], stored: Mapping[int, int], following: Mapping[int, int]
+) -> Counter[tuple[int, str]]:
+    """Offsets passed that held no record for us.  In a log without transactions and compaction there are none."""
+    records = Counter(each.origin.partition for each in fresh)
+    passed = {each: end - stored[each] for each, end in following.items() if each in stored}
+    return Counter({(each, "skipped"): n - records[each] for each, n in passed.items() if n > records[each]})
 
 
 # 22: our value does not fit a type.  23 with the name of a constraint that judges what a record says; keys of our own

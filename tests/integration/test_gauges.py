@@ -360,6 +360,7 @@ async def test_everything_adds_up(ledger: Database, metrics: Metrics) -> None:
         ReadOutcome.DUPLICATE: 1,
         ReadOutcome.DEADLETTER: 2,
         ReadOutcome.COMMAND: 2,
+        ReadOutcome.SKIPPED: 0,
     }
     assert (found.reminders, found.live, found.ended, found.queued, found.letters) == (6, 5, 1, 5, 2)
     assert metrics.counted().ended == 1
@@ -372,6 +373,19 @@ async def test_the_same_batch_again_changes_no_sum(ledger: Database) -> None:
     await take(ledger, batch)
     assert await sums(ledger) == before
     assert before.gaps == []
+
+
+async def test_offsets_without_a_record_are_counted_apart(ledger: Database) -> None:
+    """As the marks of transactions are, and what was taken back: 0 and 2 hold records, 1, 3 and 4 do not."""
+    batch: list[Command] = [request(1, 0), request(2, 2)]
+    for following in ({0: 5}, {0: 5}):
+        async with ledger.connection() as connection:
+            await offsets.reset(connection, TOPIC, 0, 0, None)
+        await ledger.transaction(lambda c, f=following: intake.write(c, TOPIC, batch, f, NOW, RULES))  # type: ignore[misc]
+    found = await sums(ledger, log={(TOPIC, 0): (0, 5)})
+    assert found.gaps == []
+    assert (found.read, found.unread) == (2, 0)
+    assert (found.outcome(ReadOutcome.ACCEPTED), found.outcome(ReadOutcome.SKIPPED)) == (2, 3)
 
 
 @pytest.mark.parametrize(

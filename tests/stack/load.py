@@ -81,7 +81,7 @@ class Load:
             await connection.close()
         assert sums.gaps == []
         assert sums.unread == 0
-        assert {each: sums.outcome(each) for each in ReadOutcome} == dict(self.expected)
+        assert {each: sums.outcome(each) for each in ReadOutcome} == dict.fromkeys(ReadOutcome, 0) | self.expected
         assert sums.read == sum(end for _, end in log.values()) == sum(self.expected.values())
         return sums
 

@@ -161,6 +161,7 @@ class Account:
             ReadOutcome.DUPLICATE: answers["duplicate"],
             ReadOutcome.DEADLETTER: answers["dead letter"],
             ReadOutcome.COMMAND: answers["validated"] + stops,
+            ReadOutcome.SKIPPED: 0,
         }
 
 

@@ -343,5 +343,6 @@ def test_counted_adds_up_what_ended_at_birth_or_later(metrics: Metrics) -> None:
         ReadOutcome.DUPLICATE: 0,
         ReadOutcome.DEADLETTER: 0,
         ReadOutcome.COMMAND: 2,
+        ReadOutcome.SKIPPED: 0,
     }
     assert metrics.counted() == Counted(read=read, born=5, ended=3)
