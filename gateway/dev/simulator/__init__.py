@@ -18,7 +18,8 @@ from gateway.dev.simulator.credentials import Credentials
 from gateway.dev.simulator.names import Action, Kind, Outcome, Vendor
 from gateway.dev.simulator.script import ReceiptPlan, Rule, Script
 from gateway.dev.simulator.serve import serve
-from gateway.dev.simulator.server import Simulator, Urls
+from gateway.dev.simulator.server import Simulator
+from gateway.dev.simulator.urls import Urls
 
 __all__ = [
     "Action",

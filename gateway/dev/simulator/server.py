@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -29,29 +28,12 @@ from gateway.dev.simulator.names import Kind
 from gateway.dev.simulator.oauth import TokenOffice
 from gateway.dev.simulator.script import Director, Script
 from gateway.dev.simulator.twilio import Twilio
+from gateway.dev.simulator.urls import Urls
 from gateway.dev.simulator.wire import Wire
 
 _BACKLOG = 1024
 _MAX_BODY = 256 * 1024
 _STOP = 2.0  # seconds an answer under way has when the simulator stops
-
-
-@dataclass(frozen=True, slots=True)
-class Urls:
-    """Where the vendors are: `base` for all three, the token endpoint, and the operator's."""
-
-    base: str
-    token: str
-    control: str
-
-    @classmethod
-    def at(cls, host: str, port: int) -> Self:
-        base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        return cls(base=base, token=f"{base}/token", control=f"{base}/control")
-
-    @property
-    def host_port(self) -> str:
-        return self.base.partition("//")[2]
 
 
 class Simulator:
