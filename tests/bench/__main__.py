@@ -1,4 +1,7 @@
-"""`python -m tests.bench [--rounds 3] [--messages 10000] [--only a,b,c,callbacks] [--profile] [--write FILE]`."""
+"""`python -m tests.bench [--rounds 3] [--messages 10000] [--only a,b,c,callbacks] [--profile] [--write FILE]`.
+
+`--only ledger` and `--only steps` measure parts of the gateway by themselves: its statements, and its pure steps.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import report
+from tests.bench import ledger, report, steps
 from tests.bench.callbacks import CallbackRound, measure_callbacks
 from tests.bench.contestants import CONTESTANTS, Gateway
 from tests.bench.measure import TRICKLE_PER_SECOND, Round, measure
@@ -19,7 +22,9 @@ from tests.bench.profiled import Samples
 from tests.bench.stage import Stage, stage
 from tests.stack.gateway import requested
 
-_ALL: Final = ("a", "b", "c", "callbacks")
+_USUAL: Final = ("a", "b", "c", "callbacks")
+_ALL: Final = (*_USUAL, "ledger", "steps")
+_GROUPS: Final = (20, 100, 400)
 _BROKER_WARM_UP: Final = 20_000
 
 
@@ -28,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=10_000, help="in the backlog of each round")
     parser.add_argument("--trickle", type=float, default=6, help=f"seconds of {TRICKLE_PER_SECOND}/s, for the latency")
-    parser.add_argument("--only", default=",".join(_ALL), help="some of a,b,c,callbacks")
+    parser.add_argument("--only", default=",".join(_USUAL), help=f"some of {','.join(_ALL)}")
     parser.add_argument("--profile", action="store_true", help="say where the gateway's time goes")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the tables and the JSON line, in a file as well")
     chosen = parser.parse_args()
@@ -53,6 +58,10 @@ async def main(chosen: argparse.Namespace, console: Console) -> None:
             if "callbacks" in chosen.only:
                 callbacks.append(await measure_callbacks(here, chosen.messages))
                 console.print(f"round {number} callbacks: ratio {callbacks[-1].ratio:.2f}")
+        if "ledger" in chosen.only:
+            await ledger.show(here.postgres, chosen.messages, _GROUPS, console)
+        if "steps" in chosen.only:
+            steps.show(console, chosen.messages)
         if rounds:
             report.show_rounds(console, rounds)
         if callbacks:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import os
-import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final, Self
@@ -162,8 +160,7 @@ class Gateway(Contestant):
             arguments = [self._profile, stage.counters_path, *run]
             self.child = stage.child("c", "tests.bench.profiled", *arguments, env=settings.environ)
         else:
-            command = [sys.executable, *(os.environ.get("GWCMD") or "-m gateway").split(), *run]
-            self.child = Child("c", stage.home / "c.log").spawn(command, env={**os.environ, **settings.environ})
+            self.child = stage.child("c", "gateway", *run, env=settings.environ)
         await self.child.ready(lambda: listens(public), within=30)
 
     async def awaiting(self, n: int) -> bool:

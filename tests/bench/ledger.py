@@ -1,12 +1,11 @@
 """The ledger alone: whole lives in groups of a given size, without HTTP and without Kafka.
 
-`python -m tests.bench.ledger [--lives 6000] [--groups 20,100,400]`.  What a life costs Postgres and Python when the
+`make bench ARGS="--only ledger"`.  What a life costs Postgres and Python when the
 statements are all there is, and how that depends on the size of the groups.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import os
 import resource
@@ -14,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -178,16 +176,3 @@ async def show(postgres: PostgresServer, lives: int, groups: Sequence[int], cons
         used, own, steps = await measure(postgres, lives, group)
         table.add_row(str(group), f"{used:.0f}", f"{own:.0f}", "  ".join(f"{k} {v:.0f}" for k, v in steps.items()))
     console.print(table)
-
-
-async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--lives", type=int, default=6000)
-    parser.add_argument("--groups", default="20,100,400")
-    chosen = parser.parse_args()
-    async with PostgresServer(durable=True) as postgres:
-        await show(postgres, chosen.lives, [int(each) for each in chosen.groups.split(",")], Console(width=160))
-
-
-if __name__ == "__main__":
-    uvloop.run(main())

@@ -1,11 +1,10 @@
-"""The pure steps of a life, one by one: CPU microseconds for each message.  `python -m tests.bench.steps [--n 5000]`.
+"""The pure steps of a life, one by one: CPU microseconds for each message.  `make bench ARGS="--only steps"`.
 
 Every message is another one, as in life: a recipient, a reference and an amount of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import gc
 import os
@@ -141,9 +140,3 @@ def show(console: Console, n: int) -> None:
     for name, spent in measure(n):
         table.add_row(name, f"{spent:.1f}")
     console.print(table)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--n", type=int, default=5000)
-    show(Console(width=120), parser.parse_args().n)

@@ -113,7 +113,7 @@ class Ledger(RuleBasedStateMachine):
                 " unsettled, provider_ref, decision, receipt, parked, engagement, outbox, deadletter,"
                 ' intake_count, intake_offset, worker, "freeze"'
             )
-            await self.connection.execute("insert into intake_offset values ($1, 0, 0, 0)", TOPIC)
+            await self.connection.execute("insert into intake_offset values ($1, 0, 1, 1)", TOPIC)
             for slot in (0, 1):
                 await self.register(slot)
 

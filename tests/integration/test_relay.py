@@ -34,6 +34,14 @@ pytestmark = pytest.mark.real_kafka
 LEASE, HEARTBEAT = 60.0, 5.0  # of a worker; long enough to outlast every wait here
 ALIVE_FOR = dt.timedelta(seconds=LEASE - 2.5 * HEARTBEAT)
 ALL = range(16)
+_EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
+
+
+def _payload(topic: str, seq: int) -> bytes:
+    """What the ledger's movers write: the data of an event, without `seq`."""
+    kind = "deadletter.v1" if topic == DEADLETTERS_TOPIC else "status.v1" if seq else "status.v1.duplicate"
+    data = json.loads((_EXAMPLES / f"reminder.{kind}.json").read_text())["data"]
+    return json.dumps({name: value for name, value in data.items() if name != "seq"}, separators=(",", ":")).encode()
 
 
 class Post:
@@ -140,9 +148,9 @@ class Office:
     async def _write(self, rows: Sequence[tuple[Any, ...]]) -> None:
         await fetch(
             self.world.dsn,
-            'insert into outbox (bucket, reminder, seq, id, topic, payload) select *, \'{"state":"awaiting"}\'::bytea'
-            " from unnest($1::smallint[], $2::bigint[], $3::int[], $4::bigint[], $5::text[])",
-            *map(list, zip(*rows, strict=True)),
+            "insert into outbox (bucket, reminder, seq, id, topic, payload) select * from"
+            " unnest($1::smallint[], $2::bigint[], $3::int[], $4::bigint[], $5::text[], $6::bytea[])",
+            *map(list, zip(*((*row, _payload(row[4], row[2])) for row in rows), strict=True)),
         )
 
     async def outbox(self, topic: str | None = None) -> list[tuple[int, int]]:
