@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.~ -]+")
 
+_DELIMITER = re.compile(rb"%26|%3[Dd]")
 _SINGLE = {bytes([byte]): b"%%%02X" % byte for byte in range(256)}
 
 Fields = list[tuple[str, str]]
@@ -23,6 +24,10 @@ def encode(fields: Iterable[tuple[str, str]]) -> bytes:
 
 def decode(body: bytes) -> Fields:
     """The fields in order, blank ones included.  Raises ValueError for anything but UTF-8."""
+    if not _DELIMITER.search(body):
+        # Nothing that is encoded can be taken for a delimiter: all of it is decoded at once.
+        text = unquote_to_bytes(body.replace(b"+", b" ")).decode()
+        return [(name, value) for name, _, value in [field.partition("=") for field in text.split("&") if field]]
     fields = [field.partition("=") for field in body.decode().split("&") if field]
     return [(_unquoted(name), _unquoted(value)) for name, _, value in fields]
 

@@ -80,7 +80,7 @@ class Dispatcher:
         self._limits = limits
         self._metrics = metrics
         self._hands = Hands(limits.slots, limits.urgent_share)
-        self._sends: set[asyncio.Task[None] | None] = set()
+        self._sends: dict[int, asyncio.Task[None]] = {}  # by attempt
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._freezes = Freezes(frozenset())
@@ -121,7 +121,7 @@ class Dispatcher:
         ends = time.monotonic() + cut_seconds
         while time.monotonic() < ends:
             # What is intended meanwhile is cut too: until nothing is in hand.
-            under_way = [task for task in self._sends if task is not None and not task.cancelling()]
+            under_way = [task for task in self._sends.values() if not task.cancelling()]
             for task in under_way:
                 task.cancel()
             cut += len(under_way)
@@ -273,7 +273,7 @@ class Dispatcher:
             verdict = found.get(job.attempt)
             if job.attempt in found and verdict is None:
                 reached(CrashPoint.AFTER_INTEND)
-                self._sends.add(asyncio.create_task(self._send(job)))
+                self._sends[job.attempt] = asyncio.create_task(self._send(job))
                 continue
             job.unreserve()
             if verdict is None:
@@ -290,7 +290,7 @@ class Dispatcher:
             self._give_up(job, error)
             return
         finally:
-            self._sends.discard(asyncio.current_task())
+            self._sends.pop(job.attempt, None)
             job.unreserve()
         self._metrics.sent(outcome.provider, time.perf_counter() - started)
         self._outcomes.add((job, outcome))
