@@ -109,3 +109,18 @@ def test_everything_is_written_once_in_whatever_way_it_comes(
         assert ledger.most <= 2
 
     asyncio.run(run())
+
+
+async def test_after_a_large_group_stragglers_are_gathered_and_after_a_small_one_they_are_not() -> None:
+    for first, expected in ((32, 1), (31, 3)):
+        ledger = Ledger()
+        batcher: Batcher[int] = Batcher("test", ledger.write)
+        batcher.extend(range(first))
+        while not ledger.groups or ledger.under_way:
+            await asyncio.sleep(0)
+        for each in range(3):
+            batcher.add(100 + each)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        await batcher.flushed()
+        assert len(ledger.groups) - 1 == expected
