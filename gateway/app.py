@@ -389,11 +389,13 @@ def _circuit_opened(provider: str, scope: FailureScope, failure: Failure, second
     log.error("circuit_opened", provider=provider, scope=scope, failure=failure, seconds=round(seconds, 1))
 
 
-def _receipt_failed(providers: Mapping[str, Provider], provider: str, failure: Failure, scope: FailureScope) -> None:
-    """A receipt that speaks of more than its recipient counts like an answer.  Whose template it was, nobody knows."""
+def _receipt_failed(
+    providers: Mapping[str, Provider], provider: str, failure: Failure, scope: FailureScope, template: str, age: float
+) -> None:
+    """A receipt that speaks of more than its recipient is the circuits' business, as an answer is."""
     known = providers.get(provider)
-    if known is not None and scope is not FailureScope.TEMPLATE:
-        known.reservation.failed(failure, scope, "", None, known.reservation.clock())
+    if known is not None:
+        known.reservation.failed_by_receipt(failure, scope, template, age)
 
 
 def _held(move: Move) -> None:

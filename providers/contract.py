@@ -267,6 +267,8 @@ class Adapter:
     needs_template: ClassVar[bool] = False
     # An access token is needed before sending: `token_request` and `parse_token` are implemented.
     needs_token: ClassVar[bool] = False
+    # Codes that refuse one recipient and mean that something is wrong with us: a person should look.
+    alerts: ClassVar[frozenset[str]] = frozenset()
 
     def build_request(self, message: Message, settings: Any, ctx: Context) -> HttpRequest:
         """The exact request for one message."""

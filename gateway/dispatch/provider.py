@@ -98,8 +98,10 @@ class Provider:
         if self._tokens is not None:
             self._tokens.reject(token)
 
-    async def post(self, message: Message, token: Token | None) -> HttpResponse | NotSent | MaybeSent:
-        """Builds the request and makes it, once."""
+    async def post(
+        self, message: Message, token: Token | None, may_start: Callable[[], bool]
+    ) -> HttpResponse | NotSent | MaybeSent:
+        """Builds the request and makes it, once, unless `may_start` says no when the first byte would leave."""
         callback_url = None if self.callback_base is None else f"{self.callback_base}/{message.reference}"
         context = self._context(token, callback_url)
         try:
@@ -107,15 +109,18 @@ class Provider:
         except Exception as error:
             log.error("request_not_built", provider=self.name, attempt=message.reference, exc_info=error)
             return NotSent(Wire.BAD_REQUEST)
-        return await self.transport.post(request)
+        return await self.transport.post(request, may_start)
 
     def classify(self, message: Message, answer: HttpResponse) -> Outcome:
         """What the answer means; ambiguous when the adapter cannot say."""
         try:
-            return self.adapter.classify_response(answer)
+            outcome = self.adapter.classify_response(answer)
         except Exception as error:
             log.error("answer_not_classified", provider=self.name, attempt=message.reference, exc_info=error)
             return Ambiguous("adapter_error")
+        if isinstance(outcome, Refused) and outcome.code in self.adapter.alerts:
+            log.error("refused_by_our_fault", provider=self.name, attempt=message.reference, code=outcome.code)
+        return outcome
 
     def _context(self, token: Token | None, callback_url: str | None) -> Context:
         return Context(

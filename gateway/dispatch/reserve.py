@@ -109,6 +109,9 @@ class Reservation:
     ) -> None:
         self.circuits.failed(failure, scope, template, retry_after, started_at)
 
+    def failed_by_receipt(self, failure: Failure, scope: FailureScope, template: str, sent_seconds_ago: float) -> None:
+        self.circuits.failed(failure, scope, template, None, self.clock() - sent_seconds_ago, receipt=True)
+
     def _lack(self) -> float:
         """Seconds until the next token; 0.0 when there is one."""
         if self._rate is None:

@@ -11,6 +11,7 @@ import datetime as dt
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_after_delay
@@ -99,10 +100,8 @@ class Sender:
         token = await provider.token()
         if isinstance(token, Refused):
             return _without_token(token)
-        if not self._may_start(job, provider):
-            return NotSent(Wire.CANCELLED)
         reached(CrashPoint.BEFORE_FIRST_BYTE)
-        answer = await provider.post(message, token)
+        answer = await provider.post(message, token, partial(self._may_start, job, provider))
         reached(CrashPoint.AFTER_ANSWER)
         if isinstance(answer, NotSent | MaybeSent):
             return answer
@@ -117,13 +116,15 @@ class Sender:
         token = await provider.token()
         if isinstance(token, Refused):
             return _without_token(token)
-        if not await self._again(job) or not self._may_start(job, provider):
+        if not await self._again(job):
             return NotSent(Wire.CANCELLED)
-        answer = await provider.post(job.message, token)
+        answer = await provider.post(job.message, token, partial(self._may_start, job, provider))
         return provider.classify(job.message, answer) if isinstance(answer, HttpResponse) else answer
 
     def _may_start(self, job: Job, provider: Provider) -> bool:
-        """Before the first byte: the business limit, and a lease that covers the timeouts."""
+        """At the first byte, not before a connection was waited for: the business limit, and a lease that covers the
+        timeouts.
+        """
         assert job.send_by is not None
         return self._now() < job.send_by and job.lease.stands(provider.timeouts.total + MARGIN_SECONDS)
 
@@ -161,7 +162,7 @@ class Sender:
 def _without_token(refused: Refused) -> _Result:
     """Without a token no byte of the message can have left; trouble without a date is worth another try in a moment."""
     short = refused.failure is Failure.TRANSIENT and refused.retry_after is None
-    return NotSent(Wire.REFUSED) if short else refused
+    return NotSent(Wire.NO_TOKEN) if short else refused
 
 
 def _worth_a_retry(result: object) -> bool:

@@ -15,6 +15,7 @@ import re
 import socket
 import ssl
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, cast
@@ -47,6 +48,7 @@ class Wire(StrEnum):
     GARBLED = "garbled_answer"
     TOO_LARGE = "answer_too_large"
     CANCELLED = "cancelled"
+    NO_TOKEN = "no_token"  # noqa: S105  a code
     BAD_REQUEST = "unsendable_request"
 
 
@@ -237,9 +239,10 @@ class Transport:
         self._open.clear()
         self._idle.clear()
 
-    async def post(self, request: HttpRequest) -> Answer:
+    async def post(self, request: HttpRequest, may_start: Callable[[], bool] = lambda: True) -> Answer:
         """One POST, exactly once.  Never raises for what the network does.
 
+        `may_start` is asked when the next step is to write: without it not a byte leaves.
         A cancellation is answered too, as what is true then; it stays visible in `asyncio.Task.cancelling`.
         """
         loop = self._loop
@@ -256,6 +259,9 @@ class Transport:
             return NotSent(Wire.CANCELLED)
         if isinstance(connection, NotSent):
             return connection
+        if not may_start():
+            self._give_back(origin, connection, whole=True)
+            return NotSent(Wire.CANCELLED)
         answer: Answer = MaybeSent(Wire.CANCELLED)
         try:
             answer = await connection.exchange(data, deadline)

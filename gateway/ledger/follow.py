@@ -250,13 +250,19 @@ def _after_failure(
     if attempt.state is AttemptState.DECLINED:
         return _next_contact(was, now)
     # What certainly was not taken costs nobody anything to try again; what was taken and failed may have rung a phone.
-    spent = attempt.state in FAILED and was.tries + 1 >= rules.max_tries
+    spent = attempt.state in FAILED and (was.tries + 1 >= rules.max_tries or _again_by_our_fault(was, attempt))
     if failure in _DEFER and not spent:
         at = _backoff(was, now, rules, retry_after, jitter)
         if failure is Failure.OUTSIDE_WINDOW and retry_after is None:
             at = now + _OUTSIDE_WINDOW_DELAY * (1 + jitter)
         return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
     return _next_contact(was, now)
+
+
+def _again_by_our_fault(was: Situation, attempt: Attempt) -> bool:
+    """A phone rings for our mistake twice at most: what the receipt of a repeat complains of again is not mended."""
+    ours = [each for each in was.attempts if each.state in FAILED and each.failure is Failure.BAD_CONFIG]
+    return attempt.failure is Failure.BAD_CONFIG and sum(each.rung == attempt.rung for each in ours) > 1
 
 
 def _another(was: Situation) -> int:

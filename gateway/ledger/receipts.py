@@ -8,7 +8,7 @@ with what matches nothing yet, since a receipt can arrive before our own record 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,6 +65,14 @@ with i as (
 )
 select receipt from unparked
 """
+_TEMPLATES: Final = "select id, template from reminder where id = any($1::bigint[])"
+# As if they had not come.
+_UNSTORE: Final = """
+with unparked as (
+    delete from parked where (sweep_at, receipt) in (select * from unnest($1::timestamptz[], $2::bigint[]))
+)
+delete from receipt where id = any($2::bigint[])
+"""
 _ENGAGE: Final = """
 insert into engagement (id, attempt, kind, occurred_at)
 select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[])
@@ -106,12 +114,16 @@ class Stored(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Disposed(Struct, frozen=True, gc=False):
-    """What became of one receipt; `handed_over_at` is when the attempt it settles was intended."""
+    """What became of one receipt; `handed_over_at` is when the attempt it settles was intended.
+
+    `template` is that of the reminder where the receipt complains of a template.
+    """
 
     receipt: Stored
     disposition: Disposition
     attempt: int | None = None
     handed_over_at: dt.datetime | None = None
+    template: str = ""
 
 
 @dataclass(slots=True)
@@ -128,15 +140,21 @@ async def take(
 ) -> Taken:
     """Stores receipts and applies them, in one go.
 
-    Repeatable: a copy is not stored again and moves nothing, since an attempt that has heard a word once is not below
-    its rank.  Raises LockNotAvailable when a borrower stays locked.
+    Repeatable: a copy is not stored again and moves nothing, also where the first of them is still parked.
+    Raises LockNotAvailable when a borrower stays locked.
     """
     await connection.execute(_PATIENCE)
     plan = await _plan(connection, receipts, now, rules, jitter)
-    rows = [_row(each.receipt, each.disposition, each.attempt, _again(each, now)) for each in plan.disposed]
+    rows = plan.rows(now)
     kept = await _store(connection, rows)
+    if len(kept) < len(rows):
+        # That there were copies shows only now, and the plan has counted on them: once more without.
+        mine = [row for row in rows if row[_ID] in kept]
+        await connection.execute(_UNSTORE, [row[_SWEEP_AT] for row in mine], [row[_ID] for row in mine])
+        plan = await _plan(connection, [each for each in receipts if each.id in kept], now, rules, jitter)
+        kept = await _store(connection, plan.rows(now))
     await plan.write(connection)
-    return Taken(kept, [each for each in plan.disposed if each.receipt.id in kept], list(plan.planned.values()))
+    return Taken(kept, plan.disposed, list(plan.planned.values()))
 
 
 async def store(connection: Connection, receipts: Sequence[Stored], sweep_at: dt.datetime) -> frozenset[int]:
@@ -212,6 +230,9 @@ class _Plan:
     refs: list[moves.Ref]
     changed: list[Situation]
 
+    def rows(self, now: dt.datetime) -> list[tuple[Any, ...]]:
+        return [_row(each.receipt, each.disposition, each.attempt, _again(each, now)) for each in self.disposed]
+
     async def write(self, connection: Connection) -> None:
         await moves.apply(connection, self.planned.values(), self.changes, self.refs, self.changed)
         if self.engaged:
@@ -228,6 +249,7 @@ async def _plan(
     owners = await _owners(connection, [each for each in receipts if each.disposition is None])
     await subjects.lock(connection, {owner[1] for owner in owners.values()})
     found = await situations.read(connection, {owner[0] for owner in owners.values()})
+    templates = await _templates(connection, receipts, owners)
     plan = _Plan([], [], {}, [], [], [])
     changed: dict[int, dict[int, Attempt]] = {}
     for receipt in receipts:
@@ -250,7 +272,7 @@ async def _plan(
                 disposition = Disposition.LATE if was.queue is None else disposition
                 attempt.become(receipt.state, receipt.failure, receipt.code, now)
                 changed.setdefault(was.id, {})[attempt.id] = attempt
-        plan.disposed.append(Disposed(receipt, disposition, attempt.id, since))
+        plan.disposed.append(Disposed(receipt, disposition, attempt.id, since, templates.get(was.id, "")))
     plan.changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     plan.changed = [found[each] for each in changed]
     plan.planned = _moves(found, changed, now, rules, jitter)
@@ -298,6 +320,14 @@ async def _owners(connection: Connection, receipts: Sequence[Stored]) -> dict[in
     return owners
 
 
+async def _templates(
+    connection: Connection, receipts: Sequence[Stored], owners: Mapping[int, tuple[int, bytes, int]]
+) -> dict[int, str]:
+    """The templates of the reminders whose receipts complain of one: seldom any."""
+    of = {owners[each.id][0] for each in receipts if each.scope is FailureScope.TEMPLATE and each.id in owners}
+    return {row[0]: row[1] for row in await connection.fetch(_TEMPLATES, list(of))} if of else {}
+
+
 async def _store(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> frozenset[int]:
     """Inserts in the order of the replay keys, so that two transactions with the same copies wait one way only."""
     ordered = sorted(rows, key=_by_replay)
@@ -306,6 +336,10 @@ async def _store(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> fro
 
 def _by_replay(row: tuple[Any, ...]) -> bytes:
     return row[1] or b""
+
+
+_ID: Final = 0
+_SWEEP_AT: Final = 12
 
 
 def _row(

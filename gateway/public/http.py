@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.ids import from_reference
 from gateway.observability.labels import OTHER, CallbackResult
@@ -174,6 +174,8 @@ class PublicApi:
         """The raw bytes within the limits of size and time, or the refusal."""
         if request.headers.get("Content-Encoding", "identity") != "identity":
             return web.Response(status=415)
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # RFC 9110 §10.1.1: it waits for that
         try:
             if request.content.is_eof():  # all of it came with the head, as is usual
                 return await request.read()

@@ -19,7 +19,7 @@ from gateway.clock import Clock
 from gateway.crashpoints import CrashPoint, reached
 from gateway.ids import bucket_of, from_reference
 from gateway.ledger import receipts
-from gateway.ledger.database import Database
+from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.receipts import Disposed, Stored, Taken
 from gateway.observability.logs import get_logger
@@ -33,6 +33,9 @@ log = get_logger(__name__)
 _BURST: Final = 200  # receipts in one group
 _EBB_SECONDS: Final = 0.1
 _EBB_TURNS: Final = 20
+# A vendor gives up on us after some seconds and calls again: what waits for longer only keeps others waiting.
+_ANSWER_SECONDS: Final = 5.0
+_MOST_WAITING: Final = 5000
 _MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})
 
 
@@ -43,11 +46,16 @@ class ReceiptObserver(Protocol):
     def receipt_lag(self, provider: str, seconds: float) -> None: ...
 
 
+class NotStored(Exception):
+    """The ledger could not take a callback in time; it may have all the same, and then its repeat is a copy."""
+
+
 class _Kept(NamedTuple):
-    """One callback on its way into the ledger, and who waits for it."""
+    """One callback on its way into the ledger, and who waits for it since when."""
 
     events: tuple[Stored, ...]
     answer: asyncio.Future[bool]
+    since: float
 
 
 class ReceiptInbox:
@@ -62,9 +70,13 @@ class ReceiptInbox:
         rules: Rules,
         metrics: ReceiptObserver,
         on_moved: Callable[[], None],
-        on_failure: Callable[[str, Failure, FailureScope], None] = lambda provider, failure, scope: None,
+        on_failure: Callable[[str, Failure, FailureScope, str, float], None] = lambda *_: None,
         sweep_seconds: float = 2.0,
+        answer_seconds: float = _ANSWER_SECONDS,
     ) -> None:
+        """`on_failure(provider, failure, scope, template, seconds since it was sent)` hears of receipts that complain
+        of more than their recipient.
+        """
         self._database = database
         self._worker = worker
         self._clock = clock
@@ -74,6 +86,7 @@ class ReceiptInbox:
         self._on_moved = on_moved
         self._on_failure = on_failure
         self._sweep_seconds = sweep_seconds
+        self._answer_seconds = answer_seconds
         self._incoming: Batcher[_Kept] = Batcher("receipts", self._keep_group)
         self._burst_at = 0.0
         self._parked = asyncio.Event()  # something waits for a sweep
@@ -89,15 +102,19 @@ class ReceiptInbox:
         await self._incoming.flushed()
 
     async def keep(self, provider: str, raw: bytes, replay_key: str | None, events: Sequence[ProviderEvent]) -> bool:
-        """Stores one authentic callback; False when it was stored before.  Raises when the ledger cannot store it.
+        """Stores one authentic callback; False when it was stored before.  Raises when the ledger cannot store it, and
+        after some seconds when it does not answer.
 
         A provider that hangs up does not undo what it has told us.
         """
+        if len(self._incoming) >= _MOST_WAITING:
+            raise NotStored("too many wait")
         now = self._clock.now()
         stored = tuple([self._stored(provider, each, now, raw, replay_key, n) for n, each in enumerate(events)])
         if not stored:
             return True
-        kept = _Kept(stored, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        kept = _Kept(stored, loop.create_future(), loop.time())
         self._incoming.add(kept)
         return await kept.answer
 
@@ -132,13 +149,22 @@ class ReceiptInbox:
 
     # --- grouped commits ------------------------------------------------------------------------------------------
 
-    async def _keep_group(self, group: Sequence[_Kept]) -> None:
+    async def _keep_group(self, waiting: Sequence[_Kept]) -> None:
+        oldest = asyncio.get_running_loop().time() - self._answer_seconds
+        group = [each for each in waiting if each.since >= oldest]
+        if len(group) < len(waiting):
+            late = [each for each in waiting if each.since < oldest]
+            log.error("receipts_late", n=len(late))
+            _answer_all(late, NotStored("the ledger is late"))
+        if not group:
+            return
         try:
-            kept = await self._take_or_store([event for each in group for event in each.events])
+            async with asyncio.timeout(self._answer_seconds):
+                kept = await self._take_or_store([event for each in group for event in each.events])
         except Exception as error:
-            if len(group) == 1:
+            if len(group) == 1 or worth_repeating(error):
                 log.error("receipts_not_stored", n=len(group), exc_info=error)
-                _answer(group[0], error)
+                _answer_all(group, error)
                 return
             # One callback that cannot be written does not take its neighbours with it.
             log.warning("receipts_apart", n=len(group), exc_info=error)
@@ -173,7 +199,7 @@ class ReceiptInbox:
         )
         for each in stored:
             if each.id in kept:
-                self._tell(each)
+                self._tell(each, "", now)
         self._parked.set()
         return kept
 
@@ -189,15 +215,18 @@ class ReceiptInbox:
             self._metrics.disposed(receipt.provider, each.disposition)
             if receipt.state is not None and each.disposition in _MOVED:
                 self._metrics.attempt(receipt.provider, receipt.state, receipt.failure)
-                self._tell(receipt)
+                self._tell(receipt, each.template, each.handed_over_at or receipt.received_at)
             if each.handed_over_at is not None:
                 lag = (receipt.received_at - each.handed_over_at).total_seconds()
                 self._metrics.receipt_lag(receipt.provider, max(lag, 0.0))
 
-    def _tell(self, receipt: Stored) -> None:
+    def _tell(self, receipt: Stored, template: str, sent_at: dt.datetime) -> None:
         """What is wrong with more than one recipient is the circuits' business: burning the others helps nobody."""
-        if receipt.failure is not None and receipt.scope is not FailureScope.RECIPIENT:
-            self._on_failure(receipt.provider, receipt.failure, receipt.scope)
+        if receipt.failure is None or receipt.scope is FailureScope.RECIPIENT:
+            return
+        if receipt.scope is not FailureScope.TEMPLATE or template:
+            age = (self._clock.now() - sent_at).total_seconds()
+            self._on_failure(receipt.provider, receipt.failure, receipt.scope, template, age)
 
     # --- what is parked -------------------------------------------------------------------------------------------
 
@@ -265,6 +294,11 @@ def _meaning(
             return "inbound", "inbound", None, None, Disposition.UNMATCHED
         case Invalid():
             return "invalid", event.code[:64], None, None, Disposition.INVALID
+
+
+def _answer_all(group: Sequence[_Kept], error: Exception) -> None:
+    for each in group:
+        _answer(each, error)
 
 
 def _answer(kept: _Kept, result: bool | Exception) -> None:

@@ -120,6 +120,7 @@ class Fcm(Adapter):
     receipts = False
     replaces = True
     needs_token = True
+    alerts = frozenset({"SENDER_ID_MISMATCH"})  # the app was built for another project than ours
 
     def build_request(self, message: Message, settings: FcmSettings, ctx: Context) -> HttpRequest:
         if ctx.access_token is None:

@@ -84,8 +84,10 @@ _RECEIPT_CODES: dict[str, Verdict] = {
     "30006": _TO,  # landline or unreachable carrier
     "30007": (Failure.BAD_CONTENT, FailureScope.SENDER),  # filtered as spam
     "30008": _UNREACHABLE,  # the carrier does not say why; the next contact is safer than another try
-    "30010": _ACCOUNT,  # costs more than the maximum price
+    "30010": (Failure.BAD_CONFIG, FailureScope.RECIPIENT),  # this one costs more than the maximum price
 }
+# A region that is switched off in the account, a country that the sender has no route to.
+_ALERTS = frozenset({"21408", "21612"})
 _NO_REASON: tuple[Failure | None, FailureScope] = (None, FailureScope.RECIPIENT)
 _VALIDITY_EXPIRED = "30036"
 
@@ -176,6 +178,7 @@ class TwilioSms(Adapter):
     channel = Channel.SMS
     settings_type = TwilioSmsSettings
     signs_callbacks = True
+    alerts = _ALERTS
 
     def build_request(self, message: Message, settings: TwilioSmsSettings, ctx: Context) -> HttpRequest:
         url, headers, sender = settings.request_head

@@ -35,13 +35,13 @@ class Kill:
     point: str
     at_kill: Mapping[str, int]  # states of the living, and how many messages the provider has
     told: tuple[str, ...] = DELIVERED
-    or_told: tuple[str, ...] = ()  # where it depends on how close together the receipts come
     attempts: tuple[str, ...] = ("delivered",)  # oldest first
     messages: int = 1
     overrides: Mapping[str, Any] = field(default_factory=dict)
     channel: str = "sms"
     rules: tuple[Mapping[str, Any], ...] = ()  # of the simulator's script
     name: str = ""
+    or_told: tuple[str, ...] = ()  # where it depends on how close together the receipts come
 
     @property
     def id(self) -> str:
@@ -215,7 +215,7 @@ class Pause:
 PAUSES = (
     Pause("after_reserve", False, ""),  # its claim is gone: it drops what it had
     Pause("after_intend", True, "not_sent"),  # its lease is over: no byte leaves, and it can prove it
-    Pause("before_first_byte", True, "delivered"),  # it sends late what nobody else would send
+    Pause("before_first_byte", True, "not_sent"),  # the same, with the next step that of writing
 )
 
 

@@ -233,6 +233,27 @@ async def test_what_cannot_be_put_on_the_wire_was_not_sent(bad: HttpRequest) -> 
         assert await wire.post(bad) == NotSent(Wire.BAD_REQUEST)
 
 
+async def test_whether_it_may_start_is_asked_once_it_is_connected_and_a_no_is_kept_to() -> None:
+    """The limits are those of the moment of the first byte, however long a connection was waited for."""
+    async with provider(says(OK), keep_alive=True) as server, transport() as wire:
+        connected: list[int] = []
+
+        def no() -> bool:
+            connected.append(len(wire._open))
+            return False
+
+        for _ in range(2):
+            assert await wire.post(request(server.url()), no) == NotSent(Wire.CANCELLED)
+        assert connected == [1, 1]
+        await asyncio.sleep(0.05)
+        assert server.requests == []
+        for _ in range(2):
+            assert isinstance(await wire.post(request(server.url()), lambda: True), HttpResponse)
+            assert await wire.post(request(server.url()), no) == NotSent(Wire.CANCELLED)
+        assert len(server.requests) == 2
+        assert connected == [1] * 4
+
+
 async def test_a_transport_that_is_closed_sends_nothing() -> None:
     async with provider(says(OK)) as server, transport() as wire:
         await wire.close()

@@ -165,7 +165,7 @@ SAMPLES = (
     receipt("undelivered", UNDELIVERED, "30006", Failure.BAD_RECIPIENT),
     receipt("undelivered", UNDELIVERED, "30007", Failure.BAD_CONTENT, FailureScope.SENDER),
     receipt("undelivered", UNDELIVERED, "30008", Failure.UNREACHABLE),
-    receipt("failed", UNDELIVERED, "30010", Failure.BAD_CONFIG, FailureScope.ACCOUNT),
+    receipt("failed", UNDELIVERED, "30010", Failure.BAD_CONFIG, RECIPIENT),
     receipt("failed", AttemptState.TTL_EXPIRED, "30036"),
     receipt("failed", UNDELIVERED, "21610", Failure.OPTED_OUT),
     receipt("undelivered", UNDELIVERED, "39999"),

@@ -2,13 +2,13 @@
 
 import datetime as dt
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.dispatch.pipeline import Job
 from gateway.dispatch.provider import Provider
 from gateway.dispatch.reserve import Reservation
-from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts
+from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Wire
 from gateway.ledger.claims import Claimed
 from gateway.worker import Lease
 from providers.contract import Accepted, Adapter, Ambiguous, Context, HttpRequest, HttpResponse, Message, Refused, Token
@@ -68,10 +68,12 @@ class Line:
         self.tokens = 0
         self.token_answer: Wired | None = None
 
-    async def post(self, request: HttpRequest) -> Wired:
+    async def post(self, request: HttpRequest, may_start: Callable[[], bool] = lambda: True) -> Wired:
         if request.url.endswith("/token"):
             self.tokens += 1
             return self.token_answer or HttpResponse(200, {}, f"token-{self.tokens}".encode())
+        if not may_start():
+            return NotSent(Wire.CANCELLED)
         self.sent.append(request)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 

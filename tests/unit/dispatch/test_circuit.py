@@ -242,10 +242,62 @@ def test_the_worst_circuit_of_a_scope_is_shown() -> None:
     assert it.states()[FailureScope.ACCOUNT] is CircuitState.CLOSED
 
 
+def complained(it: Reservation, age: float = 0.0, scope: FailureScope = FailureScope.SENDER) -> None:
+    it.failed_by_receipt(Failure.BAD_CONFIG, scope, ANY, age)
+
+
+def test_what_a_receipt_complained_of_no_answer_closes() -> None:
+    """The provider takes every message and says afterwards that it did not go out."""
+    time = Time()
+    it = reservation(time)
+    complained(it)
+    assert it.take(ANY) == pytest.approx(300)
+    time.now += 300
+    assert it.take(ANY) == 0.0  # the one that tries
+    it.succeeded(ANY)
+    assert it.take(ANY) == pytest.approx(300)
+    time.now += 200
+    complained(it, age=199)
+    time.now += 100
+    assert it.take(ANY) == pytest.approx(200)
+
+
+def test_it_closes_when_nobody_has_complained_of_the_one_that_tried() -> None:
+    time = Time()
+    it = reservation(time)
+    complained(it)
+    for _ in range(2):
+        time.now += 300
+        assert it.take(ANY) == 0.0
+    assert [it.take(ANY) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert it.circuits.states()[FailureScope.SENDER] is CircuitState.CLOSED
+
+
+def test_a_complaint_of_what_was_sent_before_it_opened_says_nothing_of_the_one_that_tries() -> None:
+    time = Time()
+    it = reservation(time)
+    complained(it)
+    time.now += 300
+    assert it.take(ANY) == 0.0
+    complained(it, age=301)
+    time.now += 300
+    assert it.take(ANY) == 0.0
+    assert it.take(ANY) == 0.0
+
+
+def test_a_receipt_of_a_template_stops_that_template_and_one_of_a_recipient_nothing() -> None:
+    it = reservation(Time())
+    complained(it, scope=FailureScope.TEMPLATE)
+    complained(it, scope=FailureScope.RECIPIENT)
+    assert it.take(ANY) > 0
+    assert it.take("another") == 0.0
+
+
 Step = st.one_of(
     st.tuples(st.just("wait"), st.floats(0.1, 40)),
     st.tuples(st.just("take"), st.sampled_from(["a", "b"])),
     st.tuples(st.just("fail"), st.tuples(st.sampled_from(list(Failure)), st.sampled_from(list(FailureScope)))),
+    st.tuples(st.just("complain"), st.sampled_from(list(FailureScope))),
     st.tuples(st.just("done"), st.none()),
     st.tuples(st.just("succeed"), st.sampled_from(["a", "b"])),
 )
@@ -264,6 +316,8 @@ def test_no_history_closes_the_provider_for_ever(steps: list[tuple[str, object]]
         elif what == "fail":
             assert isinstance(value, tuple)
             it.failed(value[0], value[1], "a", None, time.now)
+        elif what == "complain":
+            it.failed_by_receipt(Failure.BAD_CONFIG, FailureScope(str(value)), "a", 1.0)
         elif what == "done":
             if it.free < 3:
                 it.done()

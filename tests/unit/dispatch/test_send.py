@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -340,10 +341,10 @@ async def test_a_token_endpoint_in_trouble_means_not_sent(answer: Wired) -> None
 
 
 class SlowToken(Line):
-    async def post(self, request: HttpRequest) -> Wired:
+    async def post(self, request: HttpRequest, may_start: Callable[[], bool] = lambda: True) -> Wired:
         if request.url.endswith("/token"):
             await asyncio.sleep(60)
-        return await super().post(request)
+        return await super().post(request, may_start)
 
 
 async def test_cut_off_while_it_waits_for_a_token_it_was_not_sent() -> None:

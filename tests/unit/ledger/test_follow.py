@@ -113,6 +113,16 @@ def test_what_follows_a_failure(failure: Failure, state: A) -> None:
     assert (move.state, move.reason, move.rung) == TABLE[failure]
 
 
+def test_a_phone_rings_for_our_mistake_twice_at_most() -> None:
+    """The provider takes each call and says afterwards that it cannot be made with our settings."""
+    first, again = (attempt(A.UNDELIVERED, 0, "vs", n, Failure.BAD_CONFIG) for n in (1, 2))
+    once = follow.after_attempt(situation(R.AWAITING, first, ladder="vs"), first, NOW, RULES)
+    twice = follow.after_attempt(situation(R.AWAITING, first, again, ladder="vs", tries=1), again, NOW, RULES)
+    assert once is not None
+    assert twice is not None
+    assert [(each.state, each.reason, each.rung) for each in (once, twice)] == [LATER, NEXT]
+
+
 @pytest.mark.parametrize("provider_resends", [False, True])
 def test_ambiguous_blocks_every_other_channel(provider_resends: bool) -> None:
     move = after(A.UNKNOWN, Failure.AMBIGUOUS, ladder="psv" if provider_resends else "spv")
