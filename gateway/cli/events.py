@@ -7,6 +7,8 @@ debt.state_as_of as `now`, `+6h`, `-30m`; debt.due_date as `today`, `+3d`, `-10d
 A row without an `id` gets one made from what it says once its times are resolved.  So the same request has the same id
 and is answered as a duplicate; a row that means other times by now is another request, never a changed one, which would
 be a conflict.  The same moment (`--now`) makes the same request again of a row with relative times.
+
+Every event of a row is one that the gateway can read: it is read here as the gateway reads it.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gateway.intake import fields
+from gateway.intake.cloudevents import Record, Unread, read_event
 from gateway.intake.faults import Fault
 from schemas.messages import REQUESTED, ReminderRequested
 
 _RELATIVE: Final = re.compile(r"([+-][0-9]{1,5})([smhd])", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MOMENTS: Final = (("not_after",), ("send_at",), ("debt", "state_as_of"))
 
@@ -50,17 +54,20 @@ def event(row: Mapping[str, Any], source: str, now: dt.datetime, *, validate_onl
         return _as_it_is(dict(row), validate_only)
     data = dict(row)
     identifier, source = data.pop("id", None), data.pop("source", source)
-    resolved = absolute(data, now)
+    try:
+        resolved = absolute(data, now)
+    except OverflowError:
+        raise BadRow("a relative time is beyond every calendar") from None
     relative, data = resolved != data, _typed(resolved)
     if validate_only:
         data["validate_only"] = True
+    text = _json(data)  # first: what is no text could not be named either
     checked = fields.convert(data, ReminderRequested)
     if isinstance(checked, Fault):
-        raise BadRow(f"{checked.reason} ({checked.field})" if checked.field else str(checked.reason))
-    identifier = identifier or "file-" + hashlib.sha256(_json(data)).hexdigest()[:24]
-    if not isinstance(identifier, str) or not isinstance(source, str):
-        raise BadRow("wrong_field (id, source)")
-    return replace(made(REQUESTED, source, identifier, data, now), relative=relative)
+        raise _bad(checked)
+    if identifier is None:
+        identifier = "file-" + hashlib.sha256(text).hexdigest()[:24]
+    return replace(_readable(made(REQUESTED, source, identifier, data, now)), relative=relative)
 
 
 def made(kind: str, source: str, identifier: str, data: dict[str, Any], now: dt.datetime) -> Event:
@@ -74,7 +81,8 @@ def made(kind: str, source: str, identifier: str, data: dict[str, Any], now: dt.
         "datacontenttype": "application/json",
         "data": data,
     }
-    return Event(source, identifier, _key(data), _json(envelope))
+    value = _json(envelope)
+    return Event(source, identifier, _key(data), value)
 
 
 def _as_it_is(envelope: dict[str, Any], validate_only: bool) -> Event:
@@ -83,7 +91,20 @@ def _as_it_is(envelope: dict[str, Any], validate_only: bool) -> Event:
         if envelope.get("type") != REQUESTED or not isinstance(data, dict):
             raise BadRow(f"only a {REQUESTED} can be validated")
         envelope["data"] = data = {**data, "validate_only": True}
-    return Event(str(envelope.get("source")), str(envelope.get("id")), _key(data), _json(envelope))
+    value = _json(envelope)
+    return _readable(Event(str(envelope.get("source")), str(envelope.get("id")), _key(data), value))
+
+
+def _readable(event: Event) -> Event:
+    """The event, if it is one to the gateway too.  Raises BadRow with the gateway's reason where it is none."""
+    read = read_event(Record("", 0, 0, event.key, event.value))
+    if isinstance(read, Unread):
+        raise _bad(read.fault)
+    return event
+
+
+def _bad(fault: Fault) -> BadRow:
+    return BadRow(f"{fault.reason} ({fault.field})" if fault.field else str(fault.reason))
 
 
 def _key(data: Any) -> bytes | None:
@@ -129,7 +150,7 @@ def _zone(name: Any) -> dt.tzinfo:
 def _typed(data: dict[str, Any]) -> dict[str, Any]:
     """The two fields of a request that are no text, from the cells of a table."""
     debt, only = data.get("debt"), data.get("validate_only")
-    if isinstance(debt, dict) and isinstance(number := debt.get("instalment"), str) and number.isdecimal():
+    if isinstance(debt, dict) and isinstance(number := debt.get("instalment"), str) and _NUMBER.fullmatch(number):
         debt["instalment"] = int(number)
     if only in ("true", "false"):
         data["validate_only"] = only == "true"
@@ -137,4 +158,12 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """JSON text that any reader takes.  Raises BadRow for what Python can hold and JSON cannot."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise BadRow("is not JSON: half a surrogate pair") from None
+    except ValueError:
+        raise BadRow("is not JSON: a number beyond a double's range, or none") from None
+    except RecursionError:
+        raise BadRow("is nested too deeply") from None

@@ -1,12 +1,14 @@
 """Reading files of requests: JSON (one object or an array of them), JSON lines, CSV with dotted column names.
 
-Every row keeps its file and line, so that a problem can be found.  Nothing here knows what a request is.
+Every row keeps its file and line, so that a problem can be found, and no content of a file raises: what cannot be read
+is a problem.  Nothing here knows what a request is.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from typing import Any, Final
 
 LINES: Final = frozenset({".jsonl", ".ndjson"})
 _BLANK: Final = " \t\r\n"
+_MOST_DOTS: Final = 31  # in a column's name
+_TOO_DEEP: Final = "is nested too deeply"
+_INDEX: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def _lines(file: Path) -> Iterator[Row]:
 def _row(file: Path, line: int, text: str) -> Row:
     try:
         return _object(file, line, _JSON.decode(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Row(file, line, problem=_why(error))
 
 
@@ -75,7 +80,7 @@ def _document(file: Path) -> Iterator[Row]:
         line, counted = line + text.count("\n", counted, at), at
         try:
             value, at = _JSON.raw_decode(text, at)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             wrong = error.lineno if isinstance(error, json.JSONDecodeError) else line
             yield Row(file, wrong, problem=_why(error))
             return
@@ -96,6 +101,9 @@ def _table(file: Path) -> Iterator[Row]:
             names = next(reader, [])
             if len(set(names)) < len(names) or not all(names):
                 yield Row(file, 1, problem="every column needs a name of its own")
+                return
+            if any(name.count(".") > _MOST_DOTS for name in names):
+                yield Row(file, 1, problem=_TOO_DEEP)
                 return
             for cells in reader:
                 if not cells:
@@ -127,7 +135,7 @@ def _arrays(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     made = {name: _arrays(item) for name, item in value.items()}
-    if made and all(name.isdigit() for name in made):
+    if made and all(_INDEX.fullmatch(name) for name in made):
         return [made[name] for name in sorted(made, key=int)]
     return made
 
@@ -144,7 +152,9 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def _why(error: ValueError) -> str:
+def _why(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return _TOO_DEEP
     return f"is not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
@@ -155,4 +165,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-_JSON: Final = json.JSONDecoder(object_pairs_hook=_once)
+def _no_number(name: str) -> Any:
+    """Python would take NaN and Infinity, which no other reader does."""
+    raise ValueError(f"is not JSON: {name}")
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)

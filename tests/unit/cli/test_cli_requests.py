@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.cli import kafka as cli_kafka
 from gateway.cli import request as command
-from gateway.cli.events import event
+from gateway.cli.events import BadRow, event
 
 NOW = dt.datetime(2026, 11, 18, 15, 59, 30, 123000, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(minutes=2)  # the next day in Shanghai
@@ -36,6 +36,13 @@ ROW: dict[str, Any] = {
     "contacts": [{"channel": "sms", "address": "+8613900001234"}],
     "template": "repayment",
     "not_after": "2026-11-19T12:00:00+00:00",
+}
+WHOLE: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "e",
+    "source": "x",
+    "type": "reminder.requested.v1",
+    "data": ROW,
 }
 
 
@@ -72,10 +79,17 @@ def test_it_is_the_same_request_as_the_row_that_says_the_same_times() -> None:
 
 def test_an_id_of_its_own_stays_and_a_whole_event_goes_as_it_is() -> None:
     assert event(row(id="mine", not_after="+6h"), "s", NOW).id == "mine"
-    whole = {"specversion": "1.0", "id": "e", "source": "x", "type": "reminder.requested.v1", "data": ROW}
-    made = event(whole, "s", NOW)
+    made = event(WHOLE, "s", NOW)
     assert (made.id, made.source, made.relative) == ("e", "x", False)
-    assert json.loads(made.value) == whole
+    assert json.loads(made.value) == WHOLE
+
+
+@pytest.mark.parametrize("wrong", ["\n", "a\nb", "", "x" * 257, "\ud800", "\0", 7])
+@pytest.mark.parametrize("name", ["id", "source"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_id_or_source_that_no_gateway_reads_is_a_bad_row(wrong: Any, name: str, whole: bool) -> None:
+    with pytest.raises(BadRow):
+        event({**(WHOLE if whole else ROW), name: wrong}, "s", NOW)
 
 
 class Producer:
@@ -135,3 +149,58 @@ def test_a_moment_without_an_offset_is_none(broker: Producer, tmp_path: Path, mo
     assert ran.exit_code == 2
     assert "--now needs a time with an offset" in ran.stderr
     assert broker.left == 1000
+
+
+def nested(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "\n".join(json.dumps(each) for each in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.jsonl", lines(ROW) + "\n" + nested(100_000), "2: is nested too deeply"),
+        ("b.json", f"[\n{nested(100_000)}]", "2: is nested too deeply"),
+        ("c.csv", "a" + ".a" * 2000 + "\n1\n", "1: is nested too deeply"),
+        ("d.jsonl", lines({**WHOLE, "data": json.loads(nested(40))}), "1: too_deep"),
+        (
+            "e.jsonl",
+            lines(ROW, row(borrower={**ROW["borrower"], "name": "\ud800"})),
+            "2: is not JSON: half a surrogate",
+        ),
+        ("f.jsonl", lines(ROW, row(id="\ud800")), "2: is not JSON: half a surrogate"),
+        ("g.jsonl", lines(row(borrower={**ROW["borrower"], "ref": "\ud800"})), "1: is not JSON: half a surrogate"),
+        ("h.jsonl", lines({**WHOLE, "data": {"borrower": {"ref": "\ud800"}}}), "1: is not JSON: half a surrogate"),
+        ("i.jsonl", lines({**ROW, "\ud800": 1}), "1: is not JSON: half a surrogate"),
+        ("j.csv", "contacts.\u00b2.channel,lender\nsms,acme\n", "2: wrong_field (data.contacts)"),
+        ("k.jsonl", lines({**WHOLE, "data": float("nan")}), "1: is not JSON: NaN"),
+        ("l.json", lines({**WHOLE, "data": float("-inf")}), "1: is not JSON: -Infinity"),
+        ("m.jsonl", lines({**WHOLE, "data": 1}).replace("1}", "1e999}"), "1: is not JSON: a number beyond"),
+        ("n.jsonl", lines(row(id="\n")), "1: not_a_cloudevent (id)"),
+        ("o.jsonl", lines({**WHOLE, "source": "x" * 257}), "1: not_a_cloudevent (source)"),
+        ("p.jsonl", lines(row(debt={"instalment": "\u0661"})), "1: wrong_field (data.debt.instalment)"),
+        ("q.jsonl", lines(row(debt={"instalment": "1" * 5000})), "1: wrong_field (data.debt.instalment)"),
+        ("r.csv", f"contacts.{'1' * 5000}.channel\nsms\n", "2: wrong_field (data.contacts)"),
+        ("s.jsonl", lines(row(params={"a": "\0"})), "1: nul_character"),
+    ],
+)
+def test_whatever_is_wrong_is_named_and_nothing_is_sent(
+    broker: Producer, tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / name
+    good.write_text(lines(ROW))
+    bad.write_text(text)
+    ran = CliRunner().invoke(app, ["request", str(good), str(bad)])
+    assert ran.exit_code == 2
+    assert f"{bad}:{problem}" in ran.stderr
+    assert "nothing was sent" in ran.stderr
+    assert broker.left == 1000
+
+
+def test_a_moment_at_the_end_of_the_calendar_is_told_by_row(broker: Producer, tmp_path: Path) -> None:
+    ran = sent(tmp_path, "--now", "9999-12-31T23:00:00+00:00", not_after="+6h")
+    assert ran.exit_code == 2
+    assert "rows.jsonl:1: a relative time is beyond every calendar" in ran.stderr
