@@ -14,8 +14,9 @@ import msgspec
 from gateway.dev.host import free_port
 from gateway.dev.process import Child
 from gateway.dev.settings import development
-from tests.bench.stage import Stage, Topics, listens
-from tests.bench.task import VARIABLE, Task
+from tests.bench.events import EventCount
+from tests.bench.stage import EVENTS_PARTITIONS, Stage, Topics, listens
+from tests.bench.task import IN_FLIGHT, VARIABLE, Task
 
 _numbers = itertools.count(1)
 
@@ -26,8 +27,10 @@ class Contestant(ABC):
     letter: str
     title: str
     gets_receipts = True
-    # Both count whole lives; `_handed_over` selects request_id and at.
-    _done: str
+    events_per_message: int
+    _done: str  # counts whole lives
+    # Selects request_id and at.  For all three `at` is when the transaction committed that inserted the row by which
+    # the hand-over is known: no clock of a contestant's own, read before or after its wait for a connection.
     _handed_over: str
 
     def __init__(self, stage: Stage) -> None:
@@ -36,6 +39,7 @@ class Contestant(ABC):
         self.child: Child
         self._database: str
         self._connection: asyncpg.Connection
+        self._events: EventCount
 
     async def __aenter__(self) -> Self:
         stage = self.stage
@@ -43,11 +47,13 @@ class Contestant(ABC):
         self._database = await self._create_database()
         await stage.assert_durable(self._database)
         self._connection = await asyncpg.connect(stage.postgres.dsn(self._database))
+        self._events = await EventCount(stage.kafka.bootstrap, self.topics.events, EVENTS_PARTITIONS).start()
         await self._start(stage.postgres.dsn(self._database))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.child.stop(within=20)
+        await self._events.stop()
         await self._connection.close()
         await self.stage.postgres.drop_database(self._database)
 
@@ -63,8 +69,12 @@ class Contestant(ABC):
         """Have `n` messages lived their whole life, with nothing left to do?"""
         return bool(await self._connection.fetchval(self._done, n))
 
+    async def events(self) -> int:
+        """How many events are on the events topic by now."""
+        return await self._events.now()
+
     async def handed_over(self) -> dict[str, dt.datetime]:
-        """Request id -> the time the contestant itself wrote down with the hand-over."""
+        """Request id -> when Postgres committed the record of the hand-over, stamped just before the flush to disk."""
         return {row["request_id"]: row["at"] for row in await self._connection.fetch(self._handed_over)}
 
     async def commits(self) -> int:
@@ -100,18 +110,22 @@ class PlainLoop(_Own):
     letter = "a"
     title = "plain loop"
     gets_receipts = False
+    events_per_message = 0
     module = "tests.bench.plain_loop"
     _done = "select count(*) = $1 from result"
-    _handed_over = "select request_id, at from result"
+    _handed_over = "select request_id, pg_xact_commit_timestamp(xmin) as at from result"
 
 
 class Reference(_Own):
     letter = "b"
     title = "durable reference"
+    events_per_message = 1
     module = "tests.bench.reference"
     # A receipt is answered after its event has been acknowledged.
     _done = "select (select count(*) from receipt) = $1 and (select count(*) from result) = $1"
-    _handed_over = "select i.request_id, r.at from result r join intent i using (id)"
+    _handed_over = """
+        select i.request_id, pg_xact_commit_timestamp(r.xmin) as at from result r join intent i using (id)
+    """
 
 
 class Gateway(Contestant):
@@ -119,12 +133,16 @@ class Gateway(Contestant):
 
     letter = "c"
     title = "gateway"
+    events_per_message = 3
     _done = """
         select not exists (select 1 from live) and not exists (select 1 from outbox)
             and (select count(*) from ending where state = 'delivered') = $1
     """
+    # The attempt's row is written again by the receipt; the provider's id is inserted with the outcome and stays.  Only
+    # a receipt that overtakes the outcome brings the id first, and that is no sooner than the sender's DELAY_SECONDS.
     _handed_over = """
-        select r.request_id, a.outcome_at as at from attempt a join reminder r on r.id = a.reminder
+        select r.request_id, pg_xact_commit_timestamp(p.xmin) as at
+        from provider_ref p join attempt a on a.id = p.attempt join reminder r on r.id = a.reminder
     """
     _awaiting: Final = "select count(*) = $1 from live where state = 'awaiting'"
 
@@ -152,7 +170,7 @@ class Gateway(Contestant):
                     "deadletters_topic": topics.deadletters,
                     "group": topics.group,
                 },
-                "providers": {"twilio": {"receipt_window_hours": 1}},
+                "providers": {"twilio": {"concurrency": IN_FLIGHT, "receipt_window_hours": 1}},
             },
         )
         run = ["run", "--config", str(settings.write(stage.home / "gateway.yaml"))]

@@ -29,8 +29,9 @@ _TICK: Final = 0.01
 class Round(msgspec.Struct):
     """One contestant's figures.  Costs are of whole lives, CPU microseconds for each message.
 
-    `per_second` counts from the start on the backlog to the last receipt answered (a: the last message accepted), less
-    the moment for which the receipt sender holds each receipt.
+    `per_second` counts from the start on the backlog until every receipt is answered and every event of these messages
+    is on the events topic, less the moment for which the receipt sender holds each receipt.  a has neither: it counts
+    to the last message accepted.
     """
 
     contestant: str
@@ -89,18 +90,27 @@ def peak_rss_mib(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-async def rate(read: Callable[[], int], n: int, child: Child, less: float = 0) -> float:
-    """How many a second from now until the `n`-th is there; `less` seconds are not counted."""
-    start = moved = time.monotonic()
-    last = -1
-    while (count := read()) < n:
+async def rate(read: Callable[[], int], n: int, child: Child) -> float:
+    """How many a second from now until the `n`-th is there."""
+
+    async def count() -> int:
+        return read()
+
+    start = time.monotonic()
+    await reached(count, n, child)
+    return n / (time.monotonic() - start)
+
+
+async def reached(count: Callable[[], Awaitable[int]], n: int, child: Child, every: float = 0.01) -> None:
+    """Returns when the `n`-th is there; StackError when the child dies or nothing moves."""
+    moved, last = time.monotonic(), -1
+    while (found := await count()) < n:
         now = time.monotonic()
-        if count != last:
-            moved, last = now, count
+        if found != last:
+            moved, last = now, found
         if not child.alive or now - moved > 30:
-            raise StackError(f"{child.name} stopped at {count} of {n}\n{child.tail()}")
-        await asyncio.sleep(0.01)
-    return n / (time.monotonic() - start - less)
+            raise StackError(f"{child.name} stopped at {found} of {n}\n{child.tail()}")
+        await asyncio.sleep(every)
 
 
 async def settled(condition: Callable[[], Awaitable[bool]], child: Child) -> None:
@@ -123,10 +133,19 @@ async def measure(contestant: Contestant, messages: int, trickle_seconds: float)
     base, accepted, refused = counters[visible], counters[ACCEPTED], counters[REFUSED]
     told = 0
 
+    async def seen() -> int:
+        return counters[visible] - base
+
     async def live(numbers: range) -> float:
+        """Messages a second, with these as the last ones told; returns when nothing of them is left to do."""
         nonlocal told
-        before, told = told, told + len(numbers)
-        found = await rate(lambda: counters[visible] - base - before, len(numbers), child, less)
+        told += len(numbers)
+        start = time.monotonic()
+        await reached(seen, told, child)
+        if contestant.events_per_message:
+            # Asked only now, and not often: a broker that answers us does not work for the contestant.
+            await reached(contestant.events, told * contestant.events_per_message, child, every=0.02)
+        found = len(numbers) / (time.monotonic() - start - less)
         await settled(lambda: contestant.done(told), child)
         return found
 
@@ -150,9 +169,11 @@ async def measure(contestant: Contestant, messages: int, trickle_seconds: float)
     p50, p99 = await _latency(
         contestant, range(backlog.stop, backlog.stop + int(TRICKLE_PER_SECOND * trickle_seconds)), live
     )
-    # Each message once, however it was counted.
+    # Each message once, however it was counted, and each event: one too many would have stopped the clock too early.
     if counters[ACCEPTED] - accepted != told or counters[REFUSED] != refused:
         raise StackError(f"{child.name}: {counters[ACCEPTED] - accepted} accepted of {told}\n{child.tail()}")
+    if (events := await contestant.events()) != told * contestant.events_per_message:
+        raise StackError(f"{child.name}: {events} events of {told} messages\n{child.tail()}")
     # Linux tells CPU time in ticks: less than one is one.
     python, postgres = max(end.process - start.process, _TICK), max(end.postgres - start.postgres, _TICK)
     return Round(

@@ -1,4 +1,4 @@
-"""Contestant a, the plain loop: read, POST with 64 in flight, one insert, commit.
+"""Contestant a, the plain loop: read, POST with IN_FLIGHT at a time, one insert, commit.
 
 A crash half way sends a batch again.
 """
@@ -14,9 +14,8 @@ import uvloop
 from aiokafka import AIOKafkaConsumer
 from yarl import URL
 
-from tests.bench.task import Request, Task, assert_durable, decode_created, decode_request, form
+from tests.bench.task import IN_FLIGHT, Request, Task, assert_durable, decode_created, decode_request, form
 
-IN_FLIGHT = 64
 _TABLE = "create table result (request_id text primary key, sid text not null, at timestamptz not null)"
 _INSERT = "insert into result select *, clock_timestamp() from unnest($1::text[], $2::text[])"
 

@@ -24,7 +24,11 @@ from tests.stack.gateway import key_of
 from tests.stack.kafka import KafkaServer
 from tests.stack.postgres import PostgresServer
 
+EVENTS_PARTITIONS: Final = 4
+
 _ROOT: Final = Path(__file__).parents[2]
+# Every contestant's hand-overs are dated by this, and every one pays for it.
+_POSTGRES: Final = {"track_commit_timestamp": "on"}
 
 # Runs at the start of every session, whoever opens it: not durable, no session.  The sequence proves that it ran.
 _ASSERT_DURABLE: Final = """
@@ -62,7 +66,7 @@ class Stage:
     async def topics(self) -> Topics:
         mark = secrets.token_hex(4)
         names = Topics(f"requests-{mark}", f"events-{mark}", f"deadletters-{mark}", f"group-{mark}")
-        await self.kafka.create_topics({names.requests: 4, names.events: 4, names.deadletters: 1})
+        await self.kafka.create_topics({names.requests: 4, names.events: EVENTS_PARTITIONS, names.deadletters: 1})
         return names
 
     async def assert_durable(self, database: str) -> None:
@@ -102,7 +106,7 @@ async def stage() -> AsyncIterator[Stage]:
     home = Home("bench")
     children: list[Child] = []
     try:
-        async with KafkaServer(hot=True) as kafka, PostgresServer(durable=True) as postgres:
+        async with KafkaServer(hot=True) as kafka, PostgresServer(durable=True, settings=_POSTGRES) as postgres:
             producer = AIOKafkaProducer(
                 bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=True, linger_ms=1
             )
