@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from gateway import policy
 from gateway.clock import Clock
 from gateway.dispatch.pipeline import Job, inputs_of
+from gateway.ids import to_reference
 from gateway.ledger import intend, outcomes
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
@@ -93,7 +94,7 @@ class Commits:
         try:
             done = await self._database.transaction(lambda c: intend.again(c, job.lease.id, [intent], now))
         except Exception as error:
-            log.warning("intend_again_failed", attempt=job.attempt, exc_info=error)
+            log.warning("intend_again_failed", attempt=to_reference(job.attempt), exc_info=error)
             return False
         return job.attempt in done.sendable
 
@@ -136,7 +137,8 @@ class Commits:
             return
         one = done[0]
         if one.code == _UNRECORDABLE:
-            log.error("outcome_lost", attempt=one.attempt)  # recovery finds the attempt intended and makes it unknown
+            # Recovery finds the attempt intended and makes it unknown.
+            log.error("outcome_lost", attempt=to_reference(one.attempt))
             return
         await self.record(
             [

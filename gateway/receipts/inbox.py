@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 from gateway.batcher import Batcher
 from gateway.clock import Clock
 from gateway.crashpoints import CrashPoint, reached
-from gateway.ids import bucket_of, from_reference
+from gateway.ids import bucket_of, from_reference, to_reference
 from gateway.ledger import receipts
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
@@ -263,7 +263,7 @@ class ReceiptInbox:
         except Exception as error:
             if len(parked) == 1:
                 # It keeps its place; the others must not wait behind it.
-                log.error("receipt_not_applied", receipt=parked[0].id, exc_info=error)
+                log.error("receipt_not_applied", receipt=to_reference(parked[0].id), exc_info=error)
                 await self._database.transaction(lambda c: receipts.postpone(c, parked, now))
                 return
             for half in (parked[: len(parked) // 2], parked[len(parked) // 2 :]):
