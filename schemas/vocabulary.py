@@ -190,7 +190,6 @@ class Rejection(StrEnum):
     CONFLICT = "conflict"  # a known key with another payload
     REFUSED_BY_LEDGER = "refused_by_ledger"  # a constraint blamed this record
     UNREADABLE_STOP = "unreadable_stop"  # a cancel we could not read; what it names is held
-    SOURCE_FROZEN = "source_frozen"
 
 
 class Disposition(StrEnum):
