@@ -17,10 +17,10 @@ SLACK = 1.0  # of a machine that does other things as well
 @pytest.mark.parametrize("n", [20, 300])
 async def test_a_frozen_postgres_keeps_nobody_waiting(n: int, database: str, postgres: Any) -> None:
     """`keep` raises within the time a group may take and those behind it may wait; a repeat after it is kept."""
-    async with bench(database, answer_seconds=ANSWER_SECONDS) as it:
+    async with bench(database, sweeps=False, answer_seconds=ANSWER_SECONDS) as it:
         sendings = await it.accepted(n)
         [another] = await it.accepted(1)
-        assert await it.keep(receipt(another), replay="before")  # a connection is open
+        assert await it.keep(receipt(another), replay="before")  # a connection is open, and idle
         postgres.pause()
         began = time.monotonic()
         calls = [asyncio.create_task(it.keep(receipt(each), replay=str(each.attempt))) for each in sendings]
@@ -34,6 +34,7 @@ async def test_a_frozen_postgres_keeps_nobody_waiting(n: int, database: str, pos
         assert took < 2 * ANSWER_SECONDS + SLACK
 
         await asyncio.gather(*[kept_in_the_end(it, each) for each in sendings])
+        await it.inbox.start()
         await it.swept()
         assert await it.hand.value("select count(*) from ending where state = 'delivered'") == n + 1
         assert await it.counts() == (n + 1, 0)
