@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from gateway.ledger.gauges import Conservation, Counted, Partition
 
 _SECONDS: Final = 30.0
+_OF_REMINDERS: Final = {
+    "reminders_born": ("state",),
+    "reminder_moves": ("state",),
+    "reminder_corrections": ("was", "state"),
+}
 
 
 def sums(
@@ -28,7 +33,10 @@ def sums(
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Count the ledger and compare it with Kafka's offsets and the counters.  Exits with 1 if something is missing."""
+    """Count the ledger and compare it with Kafka's offsets and the counters.  Exits with 1 if something is missing.
+
+    The counters are compared by what became of the records, by all reminders made, and by each state they end in.
+    """
     from rich.table import Table
 
     found = asyncio.run(_count(read(config), metrics or []))
@@ -106,19 +114,21 @@ def counted(texts: list[str]) -> Counted:
     """The counters' side of the sums, from metrics in Prometheus' text format."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    from gateway.ledger.gauges import Counted, ReadOutcome
+    from gateway.ledger import gauges
     from gateway.observability.metrics import NAMESPACE
-    from schemas.vocabulary import FINAL_REMINDER_STATES
 
-    total: Counter[tuple[str, str]] = Counter()
+    names = {f"{NAMESPACE}_{name}_total": name for name in ("records_read", *_OF_REMINDERS)}
+    total: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in names.values()}
     for text in texts:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                label = sample.labels.get("outcome") or sample.labels.get("state", "")
-                total[sample.name.removeprefix(f"{NAMESPACE}_"), label] += int(sample.value)
-    born = "reminders_born_total"
-    return Counted(
-        read={outcome: total["records_read_total", outcome] for outcome in ReadOutcome},
-        born=sum(n for (name, _), n in total.items() if name == born),
-        ended=sum(total[name, state] for name in (born, "reminder_moves_total") for state in FINAL_REMINDER_STATES),
+                if (name := names.get(sample.name)) is not None:
+                    key = tuple(sample.labels.get(each, "") for each in _OF_REMINDERS.get(name, ("outcome",)))
+                    total[name][key] += int(sample.value)
+    born, moved, corrected = (total[name] for name in _OF_REMINDERS)
+    return gauges.counted(
+        {outcome: total["records_read"][outcome,] for outcome in gauges.ReadOutcome},
+        born=[(state, n) for (state,), n in born.items()],
+        moved=[(state, n) for (state,), n in moved.items()],
+        corrected=[(was, state, n) for (was, state), n in corrected.items()],
     )

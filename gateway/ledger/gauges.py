@@ -7,14 +7,15 @@ waits in the queue.  Beyond the cap a depth reads `CAP` and an age is that of th
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from gateway.ledger.database import Connection
-from gateway.ledger.situations import LANE
-from schemas.vocabulary import Lane
+from gateway.ledger.situations import LANE, REMINDER_STATE
+from schemas.vocabulary import Lane, ReminderState
 
 CAP: Final = 10_001
 
@@ -131,22 +132,46 @@ _LIMIT: Final = "select set_config('statement_timeout', $1, true)"
 _POSITIONS: Final = "select topic, partition, first, next from intake_offset"
 _OUTCOMES: Final = "select topic, partition, outcome, n from intake_count"
 _ROWS: Final = """
-select (select count(*) from reminder), (select count(*) from live), (select count(*) from ending),
+select (select count(*) from reminder), (select count(*) from live),
        (select count(*) from due) + (select count(*) from claim) + (select count(*) from timer),
        (select count(*) from deadletter)
 """
+_ENDINGS: Final = "select state, count(*) from ending group by state"
+_FINAL: Final = tuple(state for state in ReminderState if state.final)  # in one order
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
     """What the counters say.  Comparable only where they cover the ledger's whole life and no process was killed.
 
-    `born` is every reminder made, `ended` every one that reached a final state, at birth or later.
+    `born` is every reminder made.  `ended` is how many stand in each final state: those that came into it, at birth or
+    later, and those that a last word brought there, less those that one took away.
     """
 
     read: Mapping[ReadOutcome, int]
     born: int
-    ended: int
+    ended: Mapping[ReminderState, int]
+
+
+def counted(
+    read: Mapping[ReadOutcome, int],
+    born: Iterable[tuple[str | None, int]],
+    moved: Iterable[tuple[str | None, int]],
+    corrected: Iterable[tuple[str | None, str | None, int]],
+) -> Counted:
+    """From the counters: births and moves by the state they lead to, corrections by the states they lead from and to.
+
+    Into a final state a reminder moves once, and only a correction changes it then, so that their sums are exact.  Of a
+    living state there is none: a reminder can move within it, and where it leaves it for is all that a move counts.
+    """
+    born = list(born)
+    stand: Counter[str | None] = Counter()
+    for state, n in (*born, *moved):
+        stand[state] += n
+    for was, state, n in corrected:
+        stand[was] -= n
+        stand[state] += n
+    return Counted(read, sum(n for _, n in born), {state: stand[state] for state in _FINAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +179,12 @@ class Conservation:
     """The terms, each from its own source, and what does not add up.
 
     `passed` is `next - first` of the stored offsets, `outcomes` what intake counted, by partition.  The others are full
-    counts of rows; `queued` are those in due, claim and timer.  `log` is the broker's word: (start, end) by partition.
-    To compare with a gateway at work, ask the broker after the ledger and put its answer in with `replace`.
+    counts of rows; `endings` are by state, `queued` those in due, claim and timer.  `log` is the broker's word: (start,
+    end) by partition.  To compare with a gateway at work, ask the broker after the ledger and put its answer in with
+    `replace`.
+
+    The counters, if given, are compared by what became of the records, by all reminders made, and by each final state.
+    With these agrees the sum of the living states: what was made and has not ended.
     """
 
     passed: Mapping[Partition, int]
@@ -163,7 +192,7 @@ class Conservation:
     outcomes: Mapping[Partition, Mapping[ReadOutcome, int]]
     reminders: int
     live: int
-    ended: int
+    endings: Mapping[ReminderState, int]
     queued: int
     letters: int
     log: Mapping[Partition, tuple[int, int]] = field(default_factory=dict)
@@ -180,6 +209,11 @@ class Conservation:
         return sum(max(end - self.following.get(each, start), 0) for each, (start, end) in self.log.items())
 
     @property
+    def ended(self) -> int:
+        """Reminders in whichever final state."""
+        return sum(self.endings.values())
+
+    @property
     def terms(self) -> dict[str, int]:
         """Every term by name, for people."""
         terms = {"records read, by stored offsets": self.read, "records not read yet, by the broker": self.unread}
@@ -188,12 +222,15 @@ class Conservation:
             "reminders": self.reminders,
             "reminders live": self.live,
             "reminders ended": self.ended,
+        }
+        terms |= {f"reminders {state}": self.endings.get(state, 0) for state in _FINAL}
+        terms |= {
             "rows in due, claim and timer": self.queued,
             "dead letters kept": self.letters,
         }
         if self.counted is not None:
             terms["reminders born, by the counters"] = self.counted.born
-            terms["reminders ended, by the counters"] = self.counted.ended
+            terms |= {f"reminders {state}, by the counters": self.counted.ended.get(state, 0) for state in _FINAL}
         return terms
 
     def outcome(self, outcome: ReadOutcome) -> int:
@@ -241,7 +278,13 @@ class Conservation:
                 f"{outcome} by the counters", self.counted.read.get(outcome, 0), "by the ledger", self.outcome(outcome)
             )
         gaps += _unless_equal("born by the counters", self.counted.born, "reminders", self.reminders)
-        gaps += _unless_equal("ended by the counters", self.counted.ended, "by the ledger", self.ended)
+        for state in _FINAL:
+            gaps += _unless_equal(
+                f"{state} by the counters",
+                self.counted.ended.get(state, 0),
+                "by the ledger",
+                self.endings.get(state, 0),
+            )
         return gaps
 
 
@@ -265,17 +308,18 @@ async def conservation(
         positions = await connection.fetch(_POSITIONS)
         counts = await connection.fetch(_OUTCOMES)
         rows: Any = await connection.fetchrow(_ROWS, timeout=within)
+        endings = await connection.fetch(_ENDINGS, timeout=within)
     outcomes: dict[Partition, dict[ReadOutcome, int]] = {}
     for topic, partition, outcome, n in counts:
         outcomes.setdefault((topic, partition), {})[ReadOutcome(outcome)] = n
-    reminders, live, ended, queued, letters = rows
+    reminders, live, queued, letters = rows
     return Conservation(
         passed={(row[0], row[1]): row[3] - row[2] for row in positions},
         following={(row[0], row[1]): row[3] for row in positions},
         outcomes=outcomes,
         reminders=reminders,
         live=live,
-        ended=ended,
+        endings={REMINDER_STATE[state]: n for state, n in endings},
         queued=queued,
         letters=letters,
         log=log or {},

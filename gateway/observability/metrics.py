@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.dispatch.circuit import CircuitState
 from gateway.ledger.follow import Move, Queue
-from gateway.ledger.gauges import Counted, ReadOutcome
+from gateway.ledger.gauges import Counted, ReadOutcome, counted
 from gateway.observability.counts import Counts, Durations, Key
 from gateway.observability.labels import (
     BIRTHS,
@@ -29,7 +29,6 @@ from gateway.observability.labels import (
 )
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
 from schemas.vocabulary import (
-    FINAL_REMINDER_STATES,
     AttemptState,
     Channel,
     Disposition,
@@ -216,11 +215,11 @@ class Metrics:
 
     def counted(self) -> Counted:
         """What this process has counted since it started, for the conservation sums."""
-        born_or_moved = (*self._born.items(), *self._moves.items())
-        return Counted(
-            read={outcome: self._read[(outcome,)] for outcome in ReadOutcome},
-            born=self._born.total(),
-            ended=sum(n for (state, _), n in born_or_moved if state in FINAL_REMINDER_STATES),
+        return counted(
+            {outcome: self._read[(outcome,)] for outcome in ReadOutcome},
+            born=[(state, n) for (state, _), n in self._born.items()],
+            moved=[(state, n) for (state, _), n in self._moves.items()],
+            corrected=[(was, state, n) for (was, state), n in self._corrections.items()],
         )
 
     def _name(self, provider: str) -> str:

@@ -22,11 +22,13 @@ from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.metrics import Metrics
-from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Rejection
+from schemas.vocabulary import FINAL_REMINDER_STATES, AttemptState, Channel, Failure, Lane, Rejection, ReminderState
+from tests.integration.by_hand import HOUR, hand
 
 TOPIC = "reminders.requests"
 NOW = dt.datetime.now(dt.UTC)
 RULES = Rules()
+NOBODY = dict.fromkeys(FINAL_REMINDER_STATES, 0)
 SECOND = dt.timedelta(seconds=1)
 IDS = ids.IdSource(0)
 
@@ -363,7 +365,8 @@ async def test_everything_adds_up(ledger: Database, metrics: Metrics) -> None:
         ReadOutcome.SKIPPED: 0,
     }
     assert (found.reminders, found.live, found.ended, found.queued, found.letters) == (6, 5, 1, 5, 2)
-    assert metrics.counted().ended == 1
+    assert found.endings == {ReminderState.CANCELLED: 1}
+    assert metrics.counted().ended == NOBODY | {ReminderState.CANCELLED: 1}
 
 
 async def test_the_same_batch_again_changes_no_sum(ledger: Database) -> None:
@@ -397,7 +400,9 @@ async def test_offsets_without_a_record_are_counted_apart(ledger: Database) -> N
         ("delete from live where id = (select min(id) from live)", "reminders: 6, live and ended: 5"),
         ("delete from due where id = (select min(id) from due)", "live reminders: 5, their queue rows: 4"),
         ("insert into timer select now(), min(id) from live", "live reminders: 5, their queue rows: 6"),
-        ("delete from ending", "ended by the counters: 1, by the ledger: 0"),
+        ("delete from ending", "cancelled by the counters: 1, by the ledger: 0"),
+        ("update ending set state = 'expired'", "cancelled by the counters: 1, by the ledger: 0"),
+        ("update ending set state = 'expired'", "expired by the counters: 0, by the ledger: 1"),
         ("delete from deadletter where partition = 0", "dead letters: 2, rows kept of them: 1"),
         ("delete from reminder where id = (select min(id) from reminder)", "accepted: 6, reminders: 5"),
         ("update intake_count set n = n + 1 where outcome = 'accepted' and partition = 0", "accepted: 7, reminders: 6"),
@@ -419,8 +424,49 @@ async def test_what_the_counters_miss_shows(ledger: Database, metrics: Metrics) 
     for wrong, gap in [
         (replace(counted, born=7), "born by the counters: 7, reminders: 6"),
         (replace(counted, read={}), "command by the counters: 0, by the ledger: 2"),
+        (replace(counted, ended={}), "cancelled by the counters: 0, by the ledger: 1"),
     ]:
         assert gap in (await sums(ledger, counted=wrong)).gaps
+
+
+async def test_each_final_state_adds_up_after_its_last_words(database: str, metrics: Metrics) -> None:
+    """Four end as unconfirmed; of one nothing more is heard, two fail after all, and then one of these arrives."""
+    async with hand(database) as it:
+        sendings = []
+        for _ in range(4):
+            request = it.request()
+            result = await it.read(request)
+            for (_, outcome), n in result.outcomes.items():
+                metrics.read(outcome, n)
+            for each in result.accepted:
+                metrics.born(each.state, each.reason)
+            sending = await it.sent(request)
+            metrics.attempt("p", AttemptState.INTENDED, None)
+            metrics.moved((await it.record(sending, AttemptState.ACCEPTED)).moves)
+            sendings.append(sending)
+        metrics.moved(await it.fire(HOUR))
+        _, fails, arrives, changes = sendings
+        told = [
+            (fails, AttemptState.UNDELIVERED),
+            (arrives, AttemptState.DELIVERED),
+            (arrives, AttemptState.DELIVERED),
+            (changes, AttemptState.UNDELIVERED),
+            (changes, AttemptState.DELIVERED),
+        ]
+        for n, (sending, state) in enumerate(told):
+            word = receipts.Stored(
+                id=it.id(), provider="p", kind="receipt", code="c", received_at=it.now, replay=b"%d" % n,
+                attempt=sending.attempt, state=state,
+            )  # fmt: skip
+            taken = await it.tx(lambda c, word=word: receipts.take(c, [word], it.now, it.rules, lambda: 1.0))  # type: ignore[misc]
+            metrics.moved(taken.moves)
+        found = await gauges.conservation(it.connection, counted=metrics.counted())
+    assert found.gaps == []
+    assert found.endings == {
+        ReminderState.UNCONFIRMED: 1, ReminderState.UNDELIVERED: 1, ReminderState.DELIVERED: 2,
+    }  # fmt: skip
+    [gap] = replace(found, counted=replace(metrics.counted(), ended=found.endings | {ReminderState.DELIVERED: 1})).gaps
+    assert gap == "delivered by the counters: 1, by the ledger: 2"
 
 
 async def test_one_snapshot_while_intake_writes(ledger: Database) -> None:

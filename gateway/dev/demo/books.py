@@ -9,13 +9,11 @@ from typing import Final
 
 import aiohttp
 import asyncpg
-from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.cli.sums import counted
 from gateway.dev.demo.stage import Stage
 from gateway.ledger import gauges, receipts
-from gateway.ledger.gauges import Conservation, Counted, ReadOutcome
-from gateway.observability.metrics import NAMESPACE
-from schemas.vocabulary import FINAL_REMINDER_STATES
+from gateway.ledger.gauges import Conservation
 
 _EVER: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
@@ -64,12 +62,12 @@ class Books:
 async def read(stage: Stage, acknowledged: Mapping[int, int]) -> Books:
     """Reads the books.  `acknowledged` are the records that the broker took of the requests topic, by partition."""
     topic = stage.config.kafka.requests_topic
-    counted = _counted(await _exposition(stage.metrics_url))
+    by_counters = counted([await _exposition(stage.metrics_url)])
     connection = await asyncpg.connect(stage.config.database.dsn.get_secret_value(), timeout=10)
     try:
         # The topic is of this demo's own making, so that its log begins at 0.
         log = {(topic, partition): (0, n) for partition, n in acknowledged.items()}
-        sums = await gauges.conservation(connection, log, counted)
+        sums = await gauges.conservation(connection, log, by_counters)
         reading = await gauges.read(connection, _EVER)
         parked = len(await receipts.ripe(connection, _EVER))
     finally:
@@ -88,18 +86,3 @@ async def read(stage: Stage, acknowledged: Mapping[int, int]) -> Books:
 async def _exposition(url: str) -> str:
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return await response.text()
-
-
-def _counted(exposition: str) -> Counted:
-    """The terms that the gateway has counted, from what anybody can scrape."""
-    read: dict[ReadOutcome, int] = {}
-    born = ended = 0
-    for family in text_string_to_metric_families(exposition):
-        for sample in family.samples:
-            n = int(sample.value)
-            if sample.name == f"{NAMESPACE}_records_read_total":
-                read[ReadOutcome(sample.labels["outcome"])] = n
-            elif sample.name in (f"{NAMESPACE}_reminders_born_total", f"{NAMESPACE}_reminder_moves_total"):
-                born += n if sample.name.endswith("_born_total") else 0
-                ended += n if sample.labels["state"] in FINAL_REMINDER_STATES else 0
-    return Counted(read, born, ended)

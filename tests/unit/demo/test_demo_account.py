@@ -18,6 +18,7 @@ from gateway.dev.demo.books import Books
 from gateway.dev.demo.cast import SOURCE, Expectation, Item
 from gateway.dev.demo.watch import Fate, Watch
 from gateway.ledger.gauges import Conservation, Counted, ReadOutcome
+from schemas.vocabulary import ReminderState
 
 TOPIC = "reminders.requests"
 AT = dt.datetime(2026, 3, 2, 9, 0, tzinfo=dt.UTC).isoformat()
@@ -69,6 +70,9 @@ def listener(*news: dict[str, Any]) -> Listener:
     return cast("Listener", Said(*news))
 
 
+ENDED = {ReminderState.DELIVERED: 1, ReminderState.CANCELLED: 1}
+
+
 def books(**changes: Any) -> Books:
     outcomes = {
         ReadOutcome.ACCEPTED: 2, ReadOutcome.DUPLICATE: 1, ReadOutcome.DEADLETTER: 1, ReadOutcome.COMMAND: 1
@@ -79,11 +83,11 @@ def books(**changes: Any) -> Books:
         outcomes={(TOPIC, 0): outcomes},
         reminders=2,
         live=0,
-        ended=2,
+        endings=ENDED,
         queued=0,
         letters=1,
         log={(TOPIC, 0): (0, 5)},
-        counted=Counted(outcomes, 2, 2),
+        counted=Counted(outcomes, 2, ENDED),
     )
     whole = {"sums": sums, "published": 5, "waiting": 0, "parked": 0, "pending": 0, "log_size": 100}
     of_sums = {name: changes.pop(name) for name in list(changes) if name not in whole}
@@ -127,8 +131,9 @@ async def test_what_adds_up_has_no_problem(whole: Watch) -> None:
         ({"published": 6}, "6 records published, but 5 read by the stored offsets"),
         ({"log": {(TOPIC, 0): (0, 4)}}, "reminders.requests/0: the next offset 5 is outside the log, 0 to 4"),
         ({"passed": {(TOPIC, 0): 4}}, "reminders.requests/0: offsets passed: 4, outcomes: 5"),
-        ({"counted": Counted({ReadOutcome.ACCEPTED: 3}, 2, 2)}, "accepted by the counters: 3, by the ledger: 2"),
-        ({"counted": Counted({}, 3, 2)}, "born by the counters: 3, reminders: 2"),
+        ({"counted": Counted({ReadOutcome.ACCEPTED: 3}, 2, ENDED)}, "accepted by the counters: 3, by the ledger: 2"),
+        ({"counted": Counted({}, 3, ENDED)}, "born by the counters: 3, reminders: 2"),
+        ({"counted": Counted({}, 2, {ReminderState.DELIVERED: 2})}, "delivered by the counters: 2, by the ledger: 1"),
         ({"letters": 2}, "dead letters: 1, rows kept of them: 2"),
         ({"live": 1}, "reminders: 2, live and ended: 3"),
     ],
@@ -228,7 +233,7 @@ async def test_nothing_is_counted_while_something_is_under_way(whole: Watch) -> 
 @pytest.mark.parametrize(
     ("never", "still"),
     [
-        ({"live": 1, "ended": 1}, "reminders live: 1"),
+        ({"live": 1, "endings": {ReminderState.DELIVERED: 1}}, "reminders live: 1"),
         ({"waiting": 2}, "events in the outbox: 2"),
         ({"parked": 1}, "receipts not applied: 1"),
         ({"pending": 3}, "receipts not delivered: 3"),

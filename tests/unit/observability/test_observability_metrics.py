@@ -17,6 +17,7 @@ from gateway.ledger.gauges import Counted, ReadOutcome
 from gateway.observability.metrics import CallbackResult, Metrics, Rescue
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
 from schemas.vocabulary import (
+    FINAL_REMINDER_STATES,
     AttemptState,
     Channel,
     Disposition,
@@ -32,6 +33,7 @@ NOW = dt.datetime(2026, 11, 2, 9, tzinfo=dt.UTC)
 PROVIDERS = {"one_sms": Channel.SMS, "one_push": Channel.PUSH}
 NAMES = (*PROVIDERS, "other")
 P = "reminder_gateway_"
+NOBODY = dict.fromkeys(FINAL_REMINDER_STATES, 0)
 
 
 @pytest.fixture
@@ -212,9 +214,16 @@ def test_the_command_line_reads_the_same_sums_as_the_process_counts() -> None:
         metrics.born(ReminderState.SCHEDULED, None, 3 + n)
         metrics.born(ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE)
         metrics.moved([follow.cancel(replace(SCHEDULED, reason=None), Reason.CANCELLED_DEBT, NOW, RULES)[0]])
+        metrics.moved([follow.window_closed(SCHEDULED, NOW), late_word(ReminderState.UNCONFIRMED)][: n + 1])
     texts = [prometheus_client.generate_latest(registry).decode() for registry in registries]
     nothing = dict.fromkeys(ReadOutcome, 0)
-    assert counted(texts) == Counted(nothing | {ReadOutcome.ACCEPTED: 7, ReadOutcome.COMMAND: 2}, born=9, ended=4)
+    ended = {
+        ReminderState.SUPPRESSED: 2, ReminderState.CANCELLED: 2, ReminderState.UNCONFIRMED: 1,
+        ReminderState.DELIVERED: 1,
+    }  # fmt: skip
+    assert counted(texts) == Counted(
+        nothing | {ReadOutcome.ACCEPTED: 7, ReadOutcome.COMMAND: 2}, born=9, ended=NOBODY | ended
+    )
 
 
 # --- moves --------------------------------------------------------------------------------------------------------
@@ -320,13 +329,16 @@ def test_a_move_counts_where_it_goes(metrics: Metrics, registry: CollectorRegist
     }
 
 
-def test_corrections_are_counted_apart(metrics: Metrics, registry: CollectorRegistry) -> None:
+def late_word(state: ReminderState) -> Move:
+    """Of a reminder that ended so it is told that it arrived."""
     late = attempt(AttemptState.DELIVERED)
-    ended = replace(SCHEDULED, queue=None, attempts=(late,))
-    for state in (ReminderState.UNCONFIRMED, ReminderState.CANCELLED):
-        move = follow.after_attempt(replace(ended, state=state), late, NOW, RULES)
-        assert move is not None
-        metrics.moved([move])
+    move = follow.after_attempt(replace(SCHEDULED, state=state, queue=None, attempts=(late,)), late, NOW, RULES)
+    assert move is not None
+    return move
+
+
+def test_corrections_are_counted_apart(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.moved([late_word(state) for state in (ReminderState.UNCONFIRMED, ReminderState.CANCELLED)])
     assert value(registry, "reminder_corrections_total", was="unconfirmed", state="delivered") == 1
     assert value(registry, "reminder_corrections_total", was="cancelled", state="cancelled") == 1
     assert value(registry, "reminder_moves_total", state="delivered", reason="none") == 0
@@ -345,4 +357,16 @@ def test_counted_adds_up_what_ended_at_birth_or_later(metrics: Metrics) -> None:
         ReadOutcome.COMMAND: 2,
         ReadOutcome.SKIPPED: 0,
     }
-    assert metrics.counted() == Counted(read=read, born=5, ended=3)
+    ended = {ReminderState.SUPPRESSED: 2, ReminderState.EXPIRED: 1}
+    assert metrics.counted() == Counted(read=read, born=5, ended=NOBODY | ended)
+
+
+def test_counted_follows_a_reminder_from_one_ending_to_the_next(metrics: Metrics) -> None:
+    """A last word takes it out of the state it was in; one that changes no state changes no sum."""
+    metrics.born(ReminderState.SCHEDULED, None, 3)
+    metrics.moved([follow.window_closed(SCHEDULED, NOW)] * 3)
+    assert metrics.counted().ended == NOBODY | {ReminderState.UNCONFIRMED: 3}
+    metrics.moved([late_word(ReminderState.UNCONFIRMED)])
+    assert metrics.counted().ended == NOBODY | {ReminderState.UNCONFIRMED: 2, ReminderState.DELIVERED: 1}
+    metrics.moved([late_word(ReminderState.CANCELLED)])
+    assert metrics.counted().ended == NOBODY | {ReminderState.UNCONFIRMED: 2, ReminderState.DELIVERED: 1}
