@@ -96,7 +96,7 @@ class Dispatch(Section):
 
 class Intake(Section):
     """A source is frozen when more than `freeze_share` of its records in the window, and at least
-    `freeze_min_records`, are dead letters.  Above `backlog_limit` due reminders no more are read.  A client that makes
+    `freeze_min_records`, are dead letters.  Above `backlog_limit` due reminders little more is read.  A client that makes
     no progress for `watchdog_seconds` is rebuilt.
     """
 

@@ -188,6 +188,10 @@ class _Connection(asyncio.Protocol):
 
     # --- httptools ------------------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._answer is None:
+            self._fail(Wire.GARBLED)  # behind the answer in the same piece: it must not answer the next request
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
@@ -208,7 +212,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def _complete(self) -> None:
-        self._finish(HttpResponse(self._parser.get_status_code(), self._headers, bytes(self._body)))
+        headers, self._headers = self._headers, {}
+        self._finish(HttpResponse(self._parser.get_status_code(), headers, bytes(self._body)))
 
 
 class Transport:

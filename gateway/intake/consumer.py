@@ -2,8 +2,8 @@
 
 The truth about progress is `intake_offset`, moved in the transaction that wrote the records.  The group's committed
 offsets are only for lag tools.  aiokafka's traps are avoided here: `getmany` is never cancelled while running, polling
-never stops, not even under back-pressure or without partitions, and nothing essential happens in the rebalance
-listener, whose exceptions are swallowed.
+never stops, not even under back-pressure or without partitions, nothing essential happens in the rebalance listener,
+whose exceptions are swallowed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from gateway.crashpoints import CrashPoint, reached
+from gateway.intake import lenient
 from gateway.intake.decode import Record
 from gateway.intake.positions import Positions
 from gateway.observability.logs import get_logger
@@ -28,6 +29,9 @@ log = get_logger(__name__)
 _BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _LAG_EVERY_SECONDS: Final = 2.0
 _ASK_SECONDS: Final = 5.0
+# Under back-pressure a little is read all the same: among it may be a stop.
+_SIP_SECONDS: Final = 2.0
+_SIP_RECORDS: Final = 100
 
 
 @dataclass(slots=True)
@@ -36,13 +40,15 @@ class Progress:
 
     `polled_at` is the end of the last round, `heard_at` when records last came from Kafka, or none were missing by the
     broker's own word; what the ledger then made of them is not the client's fault.  `written_at` is the last batch;
-    since `failing_since` none could be written, or no position found.
+    since `failing_since` none could be written, or no position found; since `unanswered_since` the broker has not said
+    where the log ends, so that nobody can know whether anything is missing.
     """
 
     polled_at: float = field(default_factory=time.monotonic)
     heard_at: float = field(default_factory=time.monotonic)
     written_at: float | None = None
     failing_since: float | None = None
+    unanswered_since: float | None = None
     behind: bool = False
 
 
@@ -75,6 +81,7 @@ class Consumer:
         self._on_pause = on_pause
         self._positioned: set[TopicPartition] = set()
         self._paused = False
+        self._sipped_at = 0.0
         self._failures = 0
         self._stopping = False
         self._lag_at = 0.0
@@ -90,8 +97,14 @@ class Consumer:
     async def stop(self, seconds: float = 5.0) -> None:
         """Leaves the group if it can in time; being killed instead is just as safe."""
         self._stopping = True
-        with contextlib.suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(self._client.stop(), seconds)
+        # In a task of its own: what the client cancels in itself while it stops is no cancellation of ours.
+        stopping = asyncio.ensure_future(self._client.stop())
+        await asyncio.wait([stopping], timeout=seconds)
+        if not stopping.done():
+            stopping.cancel()
+            await asyncio.wait([stopping], timeout=1.0)
+        if stopping.done() and not stopping.cancelled() and (error := stopping.exception()) is not None:
+            log.info("client_not_stopped", exc_info=error)
 
     def ask_to_stop(self) -> None:
         self._stopping = True
@@ -113,8 +126,15 @@ class Consumer:
     async def _round(self) -> None:
         if not await self._position():
             await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)])
-        self._pressure()
-        fetched = await self._client.getmany(timeout_ms=200, max_records=await self._room())
+        most = self._pressure()
+        try:
+            fetched = await self._client.getmany(timeout_ms=200, max_records=most or await self._room())
+        except UnicodeDecodeError as error:
+            if not lenient.install():
+                raise
+            log.warning("header_names_unreadable", exc_info=error)
+            self._positioned.clear()  # the client has dropped what it had in hand
+            return
         batch = {tp: records for tp, records in fetched.items() if tp in self._positioned and records}
         if batch:
             await self._take(batch)
@@ -149,11 +169,17 @@ class Consumer:
         self._failures = 0
         self.progress.failing_since = None
 
-    def _pressure(self) -> None:
-        """Pauses fetching while the ledger has enough to do; polling goes on, so the group keeps us."""
+    def _pressure(self) -> int | None:
+        """Pauses fetching while the ledger has enough to do; polling goes on, so the group keeps us.
+
+        How many records may be read now, where that is not for the dispatcher to say.
+        """
         wanted = self._overloaded()
         assignment = self._client.assignment()
-        if wanted:
+        sip = wanted and time.monotonic() - self._sipped_at > _SIP_SECONDS
+        if sip:
+            self._sipped_at = time.monotonic()
+        if wanted and not sip:
             running = assignment - self._client.paused()
             if running:
                 self._client.pause(*running)
@@ -163,6 +189,7 @@ class Consumer:
             self._paused = wanted
             self._on_pause(wanted)
             log.info("intake_paused" if wanted else "intake_resumed")
+        return _SIP_RECORDS if wanted else None
 
     async def _take(self, batch: Mapping[TopicPartition, Sequence[Any]]) -> None:
         reached(CrashPoint.AFTER_FETCH)
@@ -196,7 +223,10 @@ class Consumer:
         mine = self._client.assignment() & self._positioned
         ends = await self._ends(mine)
         if ends is None:
+            self.progress.behind = False  # nobody knows: to wait for a broker is no silence of the client
+            self.progress.unanswered_since = self.progress.unanswered_since or now
             return
+        self.progress.unanswered_since = None
         behind = False
         for partition, end in ends.items():
             if partition not in self._client.assignment():

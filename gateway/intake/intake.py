@@ -101,14 +101,24 @@ class Intake:
         self._consumer: Consumer | None = None
         self._loop: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep(), name="intake")
+        self._keeper.add_done_callback(self._kept)
+
+    def _kept(self, keeper: asyncio.Task[None]) -> None:
+        """Nobody else would notice: a keeper that ends by itself takes the process with it."""
+        if self._stopping or (not keeper.cancelled() and keeper.exception() is None):
+            return
+        log.error("intake_ended", exc_info=None if keeper.cancelled() else keeper.exception())
+        self._fatal("intake_ended")
 
     async def stop(self, seconds: float) -> None:
         """Finishes the batch in hand if it can in time."""
+        self._stopping = True
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -187,6 +197,9 @@ class Intake:
             silent = progress.behind and now - progress.heard_at > self._watchdog_seconds
             if stuck or silent:
                 return "silent"
+            asked_since = progress.unanswered_since
+            if asked_since is not None and now - asked_since > _LONG_AGO * self._watchdog_seconds:
+                return "unreachable"  # that is for the broker to mend, but perhaps not with this client
 
     async def _end(self, seconds: float) -> None:
         consumer, loop = self._consumer, self._loop

@@ -131,6 +131,8 @@ async def _lock_subjects(connection: Connection, commands: Sequence[Command]) ->
     if named:
         await subjects.create(connection, list(named))
     owners = await subjects.of_requests(connection, sorted(requests)) if requests else {}
+    # A stop may come in one batch with the request it names.
+    owners = {each.request_key: each.subject for each in commands if isinstance(each, Request)} | owners
     await subjects.lock(connection, {each[0] for each in named} | set(owners.values()))
     return owners
 

@@ -11,13 +11,13 @@ import contextlib
 import datetime as dt
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from gateway.batcher import Batcher
 from gateway.clock import Clock
 from gateway.crashpoints import CrashPoint, reached
-from gateway.ids import bucket_of, from_reference, to_reference
+from gateway.ids import bucket_of, from_reference, milliseconds_of, to_reference
 from gateway.ledger import receipts
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
@@ -91,6 +91,7 @@ class ReceiptInbox:
         self._burst_at = 0.0
         self._parked = asyncio.Event()  # something waits for a sweep
         self._sweeper: asyncio.Task[None] | None = None
+        self._storing: set[asyncio.Task[frozenset[int]]] = set()
 
     async def start(self) -> None:
         self._sweeper = asyncio.create_task(self._sweep_loop(), name="receipt-sweep")
@@ -159,10 +160,9 @@ class ReceiptInbox:
         if not group:
             return
         try:
-            async with asyncio.timeout(self._answer_seconds):
-                kept = await self._take_or_store([event for each in group for event in each.events])
+            kept = await self._in_time(self._take_or_store([event for each in group for event in each.events]))
         except Exception as error:
-            if len(group) == 1 or worth_repeating(error):
+            if len(group) == 1 or isinstance(error, NotStored) or worth_repeating(error):
                 log.error("receipts_not_stored", n=len(group), exc_info=error)
                 _answer_all(group, error)
                 return
@@ -175,6 +175,19 @@ class ReceiptInbox:
             reached(CrashPoint.AFTER_STORE)
             _answer(each, each.events[0].id in kept)
 
+    async def _in_time(self, work: Coroutine[None, None, frozenset[int]]) -> frozenset[int]:
+        """The work's result.  Raises NotStored when it takes too long, and does not wait for its end: a client that is
+        cancelled while its server hangs tells the server first.
+        """
+        task = asyncio.create_task(work)
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
+        await asyncio.wait([task], timeout=self._answer_seconds)
+        if task.done():
+            return task.result()
+        task.cancel()
+        raise NotStored("the ledger does not answer")
+
     async def _take_or_store(self, stored: Sequence[Stored]) -> frozenset[int]:
         now = self._clock.now()
         if len(stored) >= _BURST:
@@ -186,6 +199,8 @@ class ReceiptInbox:
                 lambda c: receipts.take(c, stored, now, self._rules, random.random), attempts=1
             )
         except Exception as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # nobody waits for it any more
             # A lock that does not come free, a claim that was first: no reason to keep a provider waiting.
             log.info("receipts_only_stored", n=len(stored), exc_info=error)
             return await self._only_store(stored, now)
@@ -199,7 +214,7 @@ class ReceiptInbox:
         )
         for each in stored:
             if each.id in kept:
-                self._tell(each, "", now)
+                self._tell(each, "", _sent_at(each))
         self._parked.set()
         return kept
 
@@ -213,6 +228,8 @@ class ReceiptInbox:
         for each in disposed:
             receipt = each.receipt
             self._metrics.disposed(receipt.provider, each.disposition)
+            if each.disposition is Disposition.UNMATCHED:
+                self._tell(receipt, "", _sent_at(receipt))  # how much it speaks of is not kept
             if receipt.state is not None and each.disposition in _MOVED:
                 self._metrics.attempt(receipt.provider, receipt.state, receipt.failure)
                 self._tell(receipt, each.template, each.handed_over_at or receipt.received_at)
@@ -294,6 +311,13 @@ def _meaning(
             return "inbound", "inbound", None, None, Disposition.UNMATCHED
         case Invalid():
             return "invalid", event.code[:64], None, None, Disposition.INVALID
+
+
+def _sent_at(receipt: Stored) -> dt.datetime:
+    """As far as a receipt itself tells: ids are made when a message is, but not every receipt has ours."""
+    if receipt.attempt is None:
+        return receipt.received_at
+    return min(dt.datetime.fromtimestamp(milliseconds_of(receipt.attempt) / 1000, dt.UTC), receipt.received_at)
 
 
 def _answer_all(group: Sequence[_Kept], error: Exception) -> None:

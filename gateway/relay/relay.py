@@ -188,7 +188,8 @@ class Relay:
     def _message(self, event: Event, time_: str) -> Message:
         """The CloudEvent around a payload.  The row's own column is the only source of `seq`."""
         key = to_reference(event.reminder)
-        unique = f"{key}.{event.seq}" if event.seq else to_reference(event.id)
+        # Of the answers to one cancel each reminder has its own.
+        unique = f"{key}.{event.seq or to_reference(event.id)}" if event.id != event.reminder else key
         envelope = (
             f'{{"specversion":"1.0","id":"{unique}","source":"{_SOURCE}","type":"{_TYPES[event.topic]}",'
             f'"time":"{time_}","datacontenttype":"application/json","subject":"{key}","data":'

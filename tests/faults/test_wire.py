@@ -335,6 +335,18 @@ async def test_an_answer_that_is_too_large_may_have_been_sent() -> None:
     assert result == MaybeSent(Wire.TOO_LARGE)
 
 
+async def test_what_comes_behind_an_answer_in_the_same_piece_answers_nothing() -> None:
+    """Half of another answer: the first stays as it was, and its connection is not used again."""
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-First: yes\r\n\r\nONE"
+    more = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Evil: yes\r\n\r\nEV"
+    async with provider(says(first + more), keep_alive=True) as server, transport() as wire:
+        for _ in range(2):
+            answer = await wire.post(request(server.url()))
+            assert isinstance(answer, HttpResponse)
+            assert (answer.body, answer.headers) == (b"ONE", {"content-length": "3", "x-first": "yes"})
+        assert server.connections == 2
+
+
 async def test_the_largest_answer_that_is_read_is_read_whole() -> None:
     size = 256 * 1024
     result, _ = await ask(says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size))

@@ -42,6 +42,7 @@ def at(example: dict[str, Any], then: str, now: dt.datetime) -> dict[str, Any]:
 _FORMS = (
     (r"[0-7][0-9a-hjkmnp-tv-z]{12}", "<reference>"),
     (r"[0-7][0-9a-hjkmnp-tv-z]{12}\.\d+", "<reference.seq>"),
+    (r"[0-7][0-9a-hjkmnp-tv-z]{12}\.[0-7][0-9a-hjkmnp-tv-z]{12}", "<reference.reference>"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<milliseconds>"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", "<microseconds>"),
 )

@@ -256,7 +256,7 @@ async def test_two_relays_share_the_shards_and_every_event_arrives_in_order(offi
         assert desk.post.buckets == {shard * 16 + each for shard in shares[desk.id] for each in range(16)}
     told = await office.told()
     (answer,) = [each for each in told[to_reference(said)] if "seq" not in each["data"]]
-    assert answer["id"] == to_reference(identifier)
+    assert answer["id"] == f"{to_reference(said)}.{to_reference(identifier)}"
     told[to_reference(said)].remove(answer)
     assert {subject: [each["data"]["seq"] for each in events] for subject, events in told.items()} == {
         to_reference(each): [1, 2, 3, 4, 5] for each in reminders

@@ -355,3 +355,38 @@ def test_a_stop_ends_a_pause_between_two_clients(play: Play) -> None:
         assert stage.reasons == []
 
     play(body())
+
+
+def test_a_broker_that_does_not_say_is_waited_for_and_asked_by_another_client_in_the_end(play: Play) -> None:
+    """Whether anything is missing nobody knows: that is no silence of the client."""
+
+    async def unanswered(client: Client) -> None:
+        client.progress.unanswered_since = now()
+        await polls().run(client)
+
+    async def body() -> None:
+        stage = Stage([Script(unanswered)])
+        await stage.intake.start()
+        await asyncio.sleep(9 * WATCHDOG)
+        assert stage.story == ["made", "started"]
+        await asyncio.sleep(100 * WATCHDOG)
+        assert stage.rebuilt > 2
+        assert stage.reasons == []
+        await stage.intake.stop(5)
+
+    play(body())
+
+
+def test_a_keeper_that_ends_by_itself_gives_the_process_up(play: Play) -> None:
+    """Nobody would build another: what looks like a cancellation of its own is none."""
+
+    class Torn(Client):
+        async def stop(self, seconds: float = 5.0) -> None:
+            raise asyncio.CancelledError
+
+    class TornStage(Stage):
+        def _make(self, write: Any) -> Any:
+            made = super()._make(write)
+            return Torn(made.number, made.script, made.diary)
+
+    assert play(TornStage([FAILS]).fatal()) == "intake_ended"
