@@ -96,8 +96,8 @@ class Dispatch(Section):
 
 class Intake(Section):
     """A source is frozen when more than `freeze_share` of its records in the window, and at least
-    `freeze_min_records`, are dead letters.  Above `backlog_limit` due reminders little more is read.  A client that makes
-    no progress for `watchdog_seconds` is rebuilt.
+    `freeze_min_records`, are dead letters.  Above `backlog_limit` due reminders little more is read.  A client that
+    makes no progress for `watchdog_seconds` is rebuilt.
     """
 
     freeze_share: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -19,6 +19,8 @@ from schemas.vocabulary import Failure, FailureScope, Lane
 Tell = Callable[[float], None]
 Later = Callable[[float, Callable[[], None]], object]
 
+# Who is sent back comes when there may be a token for it, but not much later than others may have gone.
+_FURTHEST_SECONDS: Final = 60.0
 _LANES: Final = (Lane.URGENT, Lane.BULK)
 
 
@@ -53,6 +55,7 @@ class Reservation:
         self._burst = float(burst or max(rate or 1, 1))
         self._tokens = self._burst
         self._filled_at = clock()
+        self._promised_at = 0.0  # when the last of those who were sent back may find a token
         self.clock = clock
         self._patience = patience
         self._later = later
@@ -138,7 +141,17 @@ class Reservation:
                     self._look_again()
                     return
                 line.popleft()
-                first.tell(wait)
+                first.tell(self._back_in(wait) if wait > 0 and self.circuits.wait(first.template) == 0 else wait)
+
+    def _back_in(self, wait: float) -> float:
+        """Seconds after which it is worth coming back, behind those who were sent back before: if all came for the next
+        token, the queue would be written over and over for one message.
+        """
+        if self._rate is None:
+            return wait
+        now = self.clock()
+        self._promised_at = min(max(self._promised_at, now) + 1 / self._rate, now + _FURTHEST_SECONDS)
+        return max(wait, self._promised_at - now)
 
     def _look_again(self) -> None:
         """A timer for the next token or the end of somebody's patience, whichever is first."""

@@ -1,6 +1,7 @@
 """Reserve: slots, the token bucket and the lines of those who wait for them, under a clock turned by hand."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -160,6 +161,20 @@ def test_who_waits_too_long_is_sent_back_and_holds_nothing() -> None:
     assert wait > 0
     line.it.done()
     assert line.it.free == 1
+
+
+def test_those_who_are_sent_back_are_told_of_different_tokens() -> None:
+    """A hundred for one message a second: if all came for the next token, they would be written over and over."""
+    time = Time()
+    it = reservation(time, rate=1.0, burst=1)
+    told: list[float] = []
+    for _ in range(100):
+        it.ask(ANY, Lane.BULK, told.append)
+    time.passes(2)
+    waits = sorted(each for each in told if each > 0)
+    assert len(waits) >= 97
+    assert all(later - sooner >= 0.99 for sooner, later in pairwise(waits[:50]))
+    assert waits[-1] <= 61
 
 
 def test_a_circuit_that_opens_sends_the_line_back() -> None:
