@@ -194,8 +194,7 @@ async def test_back_pressure_pauses_reading_and_keeps_the_group(postgres: Any, k
         await until(paused, "pause", 30)
         began, lasted = time.monotonic(), 0.0
         await scene.world.publish([requested(each) for each in late])
-        read = await scene.value("select sum(next) from intake_offset")
-        assert len(numbers) <= read <= len(numbers) + len(late)
+        assert await scene.value("select sum(next) from intake_offset") >= len(numbers)
         while True:
             group = await members(scene.world.bootstrap, topics.group)
             if not await paused():

@@ -16,7 +16,7 @@ from gateway.ledger.receipts import Stored
 from gateway.ledger.timeline import Timeline
 from schemas.vocabulary import AttemptState
 from tests.stack.gateway import address, cancelled, requested
-from tests.stack.scene import SOURCE, Scene, rule
+from tests.stack.scene import SOURCE, Scene, rule, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -224,9 +224,12 @@ async def test_the_other_one_of_the_same_stage(scene: Scene) -> None:
 
 
 async def test_events_that_are_not_on_kafka_yet(scene: Scene, kafka: Any) -> None:
+    async def all_told() -> bool:
+        return bool(await scene.value("select count(*) from outbox") == 0)
+
+    await until(all_told, "empty outbox")
     await kafka.kill()
     try:
-        assert await scene.value("select count(*) from outbox") == 0
         id_ = (await scene.state(60))["id"]  # type: ignore[index]
         await scene.sql("insert into outbox (bucket, reminder, seq, id, topic, payload) "
                         f"values ({id_ & 255}, {id_}, 4, 0, 'reminders.events', '{{}}')")  # fmt: skip
