@@ -102,6 +102,9 @@ def _table(file: Path) -> Iterator[Row]:
             if len(set(names)) < len(names) or not all(names):
                 yield Row(file, 1, problem="every column needs a name of its own")
                 return
+            if below := next((name for name in names if any(name.startswith(f"{each}.") for each in names)), None):
+                yield Row(file, 1, problem=f"column {below} is part of another column")
+                return
             if any(name.count(".") > _MOST_DOTS for name in names):
                 yield Row(file, 1, problem=_TOO_DEEP)
                 return
@@ -123,10 +126,7 @@ def _table(file: Path) -> Iterator[Row]:
 def _put(tree: dict[str, Any], path: list[str], cell: str) -> None:
     *parents, last = path
     for part in parents:
-        below = tree.setdefault(part, {})
-        if not isinstance(below, dict):
-            return
-        tree = below
+        tree = tree.setdefault(part, {})
     tree[last] = cell
 
 

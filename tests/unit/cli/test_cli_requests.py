@@ -164,6 +164,7 @@ def lines(*rows: dict[str, Any]) -> str:
     [
         ("a.jsonl", lines(ROW) + "\n" + nested(100_000), "2: is nested too deeply"),
         ("b.json", f"[\n{nested(100_000)}]", "2: is nested too deeply"),
+        ("b.csv", "debt,lender,debt.ref\n1,acme,2\n", "1: column debt.ref is part of another column"),
         ("c.csv", "a" + ".a" * 2000 + "\n1\n", "1: is nested too deeply"),
         ("d.jsonl", lines({**WHOLE, "data": json.loads(nested(40))}), "1: too_deep"),
         (
