@@ -81,7 +81,7 @@ class EmbeddedPostgres(Server):
         where = ("--username=postgres", f"--pwfile={secret}", f"--pgdata={self._data}")
         initdb = Child("initdb", home / "initdb.log", user=account)
         initdb.spawn([self._bin / "initdb", *how.split(), *where], env={**os.environ, **self._environment()})
-        if await initdb.wait(within=60):
+        if await initdb.finished(within=60):
             raise StackError(f"initdb failed\n{initdb.tail()}")
         secret.unlink()
 

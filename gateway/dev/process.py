@@ -80,6 +80,13 @@ class Child:
             await asyncio.sleep(0.005)
         return 0 if self._process is None else self._process.returncode
 
+    async def finished(self, *, within: float) -> int:
+        """As `wait`, for a tool that must not outlive whoever waits for it: its files may be removed next."""
+        try:
+            return await self.wait(within=within)
+        finally:
+            await self.kill()
+
     async def stop(self, *, within: float = 10, how: signal.Signals = signal.SIGTERM) -> int | None:
         """Ask it to end and wait; after `within` seconds kill it. The exit code, or None if it never ran."""
         if not self.alive:

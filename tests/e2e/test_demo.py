@@ -148,7 +148,7 @@ async def test_an_interrupt_stops_everything_and_leaves_nothing(when: str) -> No
     process = await start(TMPDIR=str(public))
     assert process.stdout is not None
     if when == "starting":
-        while not list(public.glob("reminder-gateway-postgres-*/*")):
+        while not list(public.glob("reminder-gateway-postgres-*")):
             assert process.returncode is None, (await process.stdout.read()).decode()[-3000:]
             await asyncio.sleep(0.02)
     else:

@@ -222,3 +222,27 @@ def test_a_living_owners_home_is_left_alone() -> None:
     first.close()
     second.close()
     assert not first.path.exists()
+
+
+@pytest.mark.parametrize("attempt", range(4))
+async def test_a_start_that_is_called_off_leaves_no_file_and_no_process(
+    attempt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While initdb writes: it must not go on writing into what is being removed."""
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents[:2]:
+        above.chmod(0o755)  # Postgres may run as another account
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server = PostgresServer()
+    start = asyncio.create_task(server.start())
+    while not list(tmp_path.glob("reminder-gateway-postgres-*/data/*")):
+        assert not start.done(), await start
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01 * attempt)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert list(tmp_path.iterdir()) == []
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(each.info["cmdline"] or ())
+    ]

@@ -94,7 +94,7 @@ class KafkaServer(Server):
         tool = Child("kafka format", home / "format.log")
         cluster = "reminder-gateway-tests"[:22]  # 22 characters, as a base64 UUID has
         tool.spawn([*self._java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._properties])
-        if await tool.wait(within=60):
+        if await tool.finished(within=60):
             raise StackError(f"formatting failed\n{tool.tail()}")
 
     def _command(self) -> Sequence[str | Path]:
