@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,6 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.ledger.database import Connection
 
 # Exit codes: 1 the work failed, 2 what was asked for is wrong and nothing was done.
 FAILED: Final = 1
@@ -43,6 +46,26 @@ def fail(message: str, code: int = FAILED) -> typer.Exit:
     """Says why on standard error; raise what it returns."""
     typer.echo(message, err=True)
     return typer.Exit(code)
+
+
+@asynccontextmanager
+async def ledger(config: Config) -> AsyncIterator[Connection]:
+    """A connection to the ledger, of the schema this version knows; else says why there is none and exits with 1."""
+    import asyncpg
+
+    from gateway.ledger import schema
+
+    try:
+        connection = await asyncpg.connect(config.database.dsn.get_secret_value(), timeout=10)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise fail(f"the database cannot be reached: {type(error).__name__}") from None
+    try:
+        await schema.check(connection)
+        yield connection
+    except schema.UnknownSchema as error:
+        raise fail(str(error)) from None
+    finally:
+        await connection.close()
 
 
 def console(*, err: bool = False) -> Console:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, read
+from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, ledger, read
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,16 +39,9 @@ def show(
 
 
 async def _read(config: Config, reference: str | None, source: str | None, request_id: str | None) -> Timeline | None:
-    import asyncpg
+    from gateway.ledger import timeline
 
-    from gateway.ledger import schema, timeline
-
-    try:
-        connection = await asyncpg.connect(config.database.dsn.get_secret_value(), timeout=10)
-    except (OSError, asyncpg.PostgresError) as error:
-        raise fail(f"the database cannot be reached: {type(error).__name__}") from None
-    try:
-        await schema.check(connection)
+    async with ledger(config) as connection:
         found = await timeline.find(connection, reference, source, request_id)
         if found is None:
             return None
@@ -56,10 +49,6 @@ async def _read(config: Config, reference: str | None, source: str | None, reque
             name: {str(channel): to for channel, to in lender.routes.items()} for name, lender in config.lenders.items()
         }
         return await timeline.read(connection, found, dt.datetime.now(dt.UTC), routes)
-    except schema.UnknownSchema as error:
-        raise fail(str(error)) from None
-    finally:
-        await connection.close()
 
 
 def pictures(story: Timeline) -> list[RenderableType]:

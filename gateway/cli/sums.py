@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, read
+from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, ledger, read
 
 if TYPE_CHECKING:
     from gateway.config import Config, Kafka
@@ -52,25 +52,13 @@ def sums(
 
 
 async def _count(config: Config, urls: list[str]) -> Conservation:
-    import asyncpg
-
-    from gateway.ledger import schema
     from gateway.ledger.gauges import conservation
 
     # First the counters, then the ledger, then the broker: of a gateway at work each is ahead of the one before, so
     # only a quiet one adds up to the last record.
     counted = await _counters(urls) if urls else None
-    try:
-        connection = await asyncpg.connect(config.database.dsn.get_secret_value(), timeout=10)
-    except (OSError, asyncpg.PostgresError) as error:
-        raise fail(f"the database cannot be reached: {type(error).__name__}") from None
-    try:
-        await schema.check(connection)
+    async with ledger(config) as connection:
         found = await conservation(connection, counted=counted)
-    except schema.UnknownSchema as error:
-        raise fail(str(error)) from None
-    finally:
-        await connection.close()
     return replace(found, log=await _log(config.kafka))
 
 
