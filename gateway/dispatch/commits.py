@@ -104,7 +104,7 @@ class Commits:
         for lease in {job.lease.id for job, _ in verdicts}:
             mine = [_verdict(job, verdict) for job, verdict in verdicts if job.lease.id == lease]
             moves = await self._database.transaction(
-                lambda c, lease=lease, mine=mine: outcomes.settle(c, lease, mine, now, self._rules)  # type: ignore[misc]
+                partial(outcomes.settle, worker=lease, verdicts=mine, now=now, rules=self._rules)
             )
             self._metrics.moved(moves)
         self._on_events()

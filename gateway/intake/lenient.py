@@ -49,7 +49,7 @@ class _Batch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka ships no 
         return super()._read_msg(decode_varint_py)
 
 
-class Records(_MemoryRecordsPy):  # type: ignore[misc]
+class Records(_MemoryRecordsPy):  # type: ignore[misc]  # the same
     """In the place of aiokafka's own."""
 
     def next_batch(self) -> Any:
