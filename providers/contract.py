@@ -64,8 +64,26 @@ class ProviderTemplate(Value, frozen=True):
     params: Mapping[str, str] = {}
 
 
+class Prompt(Value, frozen=True):
+    """What a call says next.  With `keys` it waits for one of them, or for silence, and tells `url` which it was.
+
+    Without any it hangs up when it has said it.
+    """
+
+    shown = ("locale", "keys", "wait_seconds")
+
+    text: str
+    locale: str
+    keys: str = ""
+    url: str = ""
+    wait_seconds: int = 6
+
+
 class Message(Value, frozen=True):
-    """One attempt's message.  `reference` is the attempt id as 13 base32 characters."""
+    """One attempt's message.  `reference` is the attempt id as 13 base32 characters.
+
+    `prompt` opens the dialogue of an interactive adapter; `text` is then what is said to whoever does not press a key.
+    """
 
     shown = ("reference", "channel", "locale", "template", "ttl_seconds", "collapse_key")
 
@@ -78,6 +96,7 @@ class Message(Value, frozen=True):
     template: ProviderTemplate | None = None
     ttl_seconds: int | None = None
     collapse_key: str | None = None
+    prompt: Prompt | None = None
 
 
 class Context(Value, frozen=True):
@@ -153,11 +172,14 @@ class Callback(Value, frozen=True):
         return found
 
 
-class Receipt(Struct, frozen=True):
+class Receipt(Value, frozen=True):
     """The provider's word on one attempt, found by our `attempt` reference, else by its own `ref`.
 
-    `scope` is how much more than this recipient the failure speaks of: what is wider, the circuits hear of.
+    `scope` is how much more than this recipient the failure speaks of: what is wider, the circuits hear of.  `address`
+    is whom it speaks of, as E.164, where the provider signs nothing: a receipt for somebody else moves nothing.
     """
+
+    shown = ("state", "code", "attempt", "ref", "failure", "occurred_at", "scope")
 
     state: AttemptState
     code: str
@@ -166,6 +188,7 @@ class Receipt(Struct, frozen=True):
     failure: Failure | None = None
     occurred_at: dt.datetime | None = None
     scope: FailureScope = FailureScope.RECIPIENT
+    address: str | None = None
 
 
 class Inbound(Value, frozen=True):
@@ -181,12 +204,16 @@ class Inbound(Value, frozen=True):
 
 
 class KeyPress(Struct, frozen=True):
-    """The listener pressed keys during a call."""
+    """The listener pressed keys during a call, or none when asked to: `digits` is empty.
+
+    `step` is the one that the prompt's URL named.
+    """
 
     digits: str
     attempt: str | None = None
     ref: str | None = None
     occurred_at: dt.datetime | None = None
+    step: str | None = None
 
 
 class Engaged(Struct, frozen=True):
@@ -261,7 +288,8 @@ class Adapter:
     signs_callbacks: ClassVar[bool] = False
     # A repeat replaces the first on the screen, so `on_unknown: resend` is allowed.
     replaces: ClassVar[bool] = False
-    # Can ask for a key press before it speaks; otherwise its text must be safe for whoever picks up.
+    # Asks for a key press before it speaks, and answers one with a `Prompt`; otherwise its text must be safe for
+    # whoever picks up.
     interactive: ClassVar[bool] = False
     # The text is the provider's own approved template: `Message.template` is required.
     needs_template: ClassVar[bool] = False
@@ -297,6 +325,6 @@ class Adapter:
         """Every event in a verified callback; an unreadable item becomes Invalid.  Never raises."""
         return [Invalid("no_callbacks")]
 
-    def reply(self, outcome: CallbackOutcome, dialogue: str | None = None) -> HttpResponse:
+    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
         """The acknowledgement in the provider's own words, or the next step of a voice dialogue."""
         return HttpResponse(204 if outcome is CallbackOutcome.STORED else 503)

@@ -33,6 +33,7 @@ from providers.contract import (
     KeyPress,
     Message,
     Outcome,
+    Prompt,
     ProviderEvent,
     ProviderSettings,
     Receipt,
@@ -230,7 +231,7 @@ class AliyunVoice(Adapter):
         items = read_json(_ITEMS, callback.body)
         return [Invalid("not_an_array")] if items is None else [_event(read_json(_REPORT, item)) for item in items]
 
-    def reply(self, outcome: CallbackOutcome, dialogue: str | None = None) -> HttpResponse:
+    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
         return _REPLIES[outcome]
 
 

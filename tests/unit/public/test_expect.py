@@ -13,7 +13,7 @@ import pytest
 from gateway.observability.metrics import CallbackResult
 from gateway.public.http import CallbackRoute, PublicApi
 from gateway.public.listener import Listener, PublicLimits
-from providers.contract import Adapter, Callback, CallbackOutcome, HttpResponse, ProviderEvent, Receipt
+from providers.contract import Adapter, Callback, CallbackOutcome, HttpResponse, Prompt, ProviderEvent, Receipt
 from schemas.vocabulary import AttemptState, Channel
 
 NOW: Final = dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC)
@@ -33,7 +33,7 @@ class Vendor(Adapter):
     def parse_callback(self, callback: Callback) -> list[ProviderEvent]:
         return [Receipt(AttemptState.DELIVERED, "ok")]
 
-    def reply(self, outcome: CallbackOutcome, dialogue: str | None = None) -> HttpResponse:
+    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
         return HttpResponse(200, {"content-type": "text/xml"}, b"<Response/>")
 
 

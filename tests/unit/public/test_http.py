@@ -27,6 +27,7 @@ from providers.contract import (
     Engaged,
     HttpResponse,
     Invalid,
+    Prompt,
     ProviderEvent,
     Receipt,
     Unauthenticated,
@@ -59,7 +60,7 @@ class Vendor(Adapter):
         assert callback.headers["x-signature"] == "good", "parsed before it was verified"
         return [Receipt(AttemptState.DELIVERED, "ok", attempt=callback.attempt), Invalid("odd")]
 
-    def reply(self, outcome: CallbackOutcome, dialogue: str | None = None) -> HttpResponse:
+    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
         status = 200 if outcome is CallbackOutcome.STORED else 503
         return HttpResponse(status, {"content-type": "text/xml"}, b"<Response/>")
 
