@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from gateway import internal, parameters
+from gateway.calls import Calls
 from gateway.clock import AnchoredClock
 from gateway.config import Config, Role
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
@@ -297,6 +298,7 @@ class Application:
         api = PublicApi(
             parameters.callback_routes(self._config, discover()),
             push_provider,
+            Calls(ground.database, ground.sealer).answer,
             [each.get_secret_value() for each in http.app_tokens],
             http.public_url,
             limits,

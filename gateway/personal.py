@@ -1,4 +1,4 @@
-"""The personal part of a reminder: what is sealed at intake and opened again only to make a message."""
+"""What is personal and kept sealed: a reminder's facts, the words that were made of them, and what was written back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway.content import Dialogue
+from providers.contract import ProviderTemplate
 from schemas.messages import ReminderRequested
 from schemas.vocabulary import Channel, Role, Stage
 
-SEALED_FIELD: Final = "reminder"  # the field a reminder's sealed part is bound to, beside its id
+# The fields that sealed parts are bound to, beside the id of their row.
+SEALED_FIELD: Final = "reminder"
+WORDS_FIELD: Final = "attempt"
+REPLY_FIELD: Final = "reply"
 
 
 class Sealed(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -54,3 +59,30 @@ def personal_part(event: ReminderRequested) -> Sealed:
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Sealed).decode
+
+
+class Words(Struct, frozen=True, gc=False):
+    """The exact words of an attempt and whom they went to: the evidence.  Of a call everything it may have said."""
+
+    address: str
+    text: str
+    title: str | None = None
+    template: ProviderTemplate | None = None
+    dialogue: Dialogue | None = None
+
+    def __repr__(self) -> str:
+        return "Words(...)"
+
+
+class Reply(Struct, frozen=True, gc=False):
+    """What a borrower wrote, from where to where."""
+
+    sender: str
+    recipient: str
+    text: str
+
+    def __repr__(self) -> str:
+        return "Reply(...)"
+
+
+decode_words = msgspec.json.Decoder(Words).decode

@@ -68,6 +68,10 @@ class Sealer:
         """16 bytes that are equal for equal values; `use` keeps fingerprints of different kinds apart."""
         return hashlib.blake2b(value, digest_size=16, key=self._index_key, person=use.encode()[:16]).digest()
 
+    def address(self, value: str) -> bytes:
+        """The blind index of an address: who it is can be asked, and not read."""
+        return self.fingerprint(value.encode(errors="surrogatepass"), "address")
+
 
 def same(one: str, other: str) -> bool:
     """Constant-time comparison of secrets; text from the wire may hold lone surrogates."""

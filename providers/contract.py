@@ -325,6 +325,6 @@ class Adapter:
         """Every event in a verified callback; an unreadable item becomes Invalid.  Never raises."""
         return [Invalid("no_callbacks")]
 
-    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
+    def reply(self, outcome: CallbackOutcome, settings: Any, prompt: Prompt | None = None) -> HttpResponse:
         """The acknowledgement in the provider's own words, or the next step of a voice dialogue."""
         return HttpResponse(204 if outcome is CallbackOutcome.STORED else 503)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from schemas.messages import (
+    CALLBACK_REQUESTED,
     CANCELLED,
     DATA_TYPES,
     DEADLETTER,
     DEADLETTERS_TOPIC,
     EVENTS_TOPIC,
+    OPTED_OUT,
+    REPLIED,
     REQUESTED,
     REQUESTS_TOPIC,
     STATUS,
@@ -20,6 +23,11 @@ STRUCTURED: Final = "application/cloudevents+json"
 BINARY: Final = "application/json"
 REF: Final = "#/components/schemas/{name}"
 
+_CONTACTS: Final = {
+    REPLIED: "A borrower wrote back.",
+    CALLBACK_REQUESTED: "A borrower asks to be called back by a person.",
+    OPTED_OUT: "A borrower asks for no more reminders.",
+}
 _REQUEST_KEY: Final = {
     "type": "string",
     "description": "The borrower's reference.  It keeps one borrower's records in order; correctness never depends on "
@@ -29,6 +37,10 @@ _EVENT_KEY: Final = {
     "type": "string",
     "description": "The reminder's id, so that one reminder's events arrive in the order of `seq`.  The key of an "
     "answer that names no reminder means nothing.",
+}
+_CONTACT_KEY: Final = {
+    "type": "string",
+    "description": "The id of the reminder it belongs to, else of the reply itself.",
 }
 _ANY_KEY: Final = {"type": "string", "description": "Means nothing; dead letters are independent of each other."}
 
@@ -48,12 +60,17 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
         "defaultContentType": STRUCTURED,
         "channels": {
             "requests": _channel(REQUESTS_TOPIC, "What upstream services hand over.", *_modes(REQUESTED, CANCELLED)),
-            "events": _channel(EVENTS_TOPIC, "What became of each request.", _message_name(STATUS)),
+            "events": _channel(
+                EVENTS_TOPIC,
+                "What became of each request, and what borrowers say back.",
+                *map(_message_name, (STATUS, *_CONTACTS)),
+            ),
             "deadletters": _channel(DEADLETTERS_TOPIC, "Records that became no command.", _message_name(DEADLETTER)),
         },
         "operations": {
             "takeRequests": _operation("receive", "requests", "The gateway reads requests and cancels."),
             "tellStatus": _operation("send", "events", "The gateway tells every request's way and end."),
+            "tellContact": _operation("send", "events", "The gateway tells what a borrower said back."),
             "tellDeadLetter": _operation("send", "deadletters", "The gateway tells why a record was refused."),
         },
         "components": {
@@ -61,6 +78,10 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
                 **_both_modes(REQUESTED, "A reminder to be made.", examples),
                 **_both_modes(CANCELLED, "A stop; it beats every send that comes after it.", examples),
                 _message_name(STATUS): _structured(STATUS, "A reminder's state, or an answer.", _EVENT_KEY, examples),
+                **{
+                    _message_name(name): _structured(name, summary, _CONTACT_KEY, examples)
+                    for name, summary in _CONTACTS.items()
+                },
                 _message_name(DEADLETTER): _structured(DEADLETTER, "A refused record.", _ANY_KEY, examples),
             },
             "schemas": {

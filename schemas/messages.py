@@ -33,6 +33,9 @@ REQUESTED: Final = "reminder.requested.v1"
 CANCELLED: Final = "reminder.cancelled.v1"
 STATUS: Final = "reminder.status.v1"
 DEADLETTER: Final = "reminder.deadletter.v1"
+REPLIED: Final = "contact.replied.v1"
+CALLBACK_REQUESTED: Final = "contact.callback_requested.v1"
+OPTED_OUT: Final = "contact.opted_out.v1"
 
 # Python's `$` also matches before a final newline; JSON Schema's does not.  This end means the same to both.
 _END: Final = r"$(?!\n)"
@@ -166,6 +169,53 @@ class DeadLetter(Struct, frozen=True, omit_defaults=True):
     field: Annotated[str, Meta(description="Where, for example data.contacts[0].address")] | None = None
 
 
+class ContactReplied(Struct, frozen=True, omit_defaults=True):
+    """A borrower wrote back.  The words and the address stay sealed in the ledger under `reply`.
+
+    What names a reminder is of the last message this provider took for that address; without it nothing was found that
+    this could be an answer to.
+    """
+
+    reply: Annotated[str, Meta(description="13 base32 characters")]
+    provider: str
+    at: Moment
+    channel: Channel | None = None
+    lender: str | None = None
+    source: str | None = None
+    request_id: str | None = None
+    reminder: Annotated[str, Meta(description="13 base32 characters")] | None = None
+    attempt: Annotated[str, Meta(description="13 base32 characters")] | None = None
+
+
+class CallbackRequested(Struct, frozen=True):
+    """A borrower asked, in a call, to be called back by a person."""
+
+    lender: str
+    source: str
+    request_id: str
+    reminder: Annotated[str, Meta(description="13 base32 characters")]
+    attempt: Annotated[str, Meta(description="13 base32 characters")]
+    channel: Channel
+    provider: str
+    at: Moment
+
+
+class OptedOut(Struct, frozen=True):
+    """A borrower asked, in a call, for no more reminders of this lender.
+
+    Effective for every intend after its commit, also for requests that arrive after it.
+    """
+
+    lender: str
+    source: str
+    request_id: str
+    reminder: Annotated[str, Meta(description="13 base32 characters")]
+    attempt: Annotated[str, Meta(description="13 base32 characters")]
+    channel: Channel
+    provider: str
+    at: Moment
+
+
 class PushEvent(Struct, frozen=True, forbid_unknown_fields=True):
     """The lender's app tells what became of a push on the device."""
 
@@ -194,6 +244,9 @@ DATA_TYPES: Final[dict[str, type[Struct]]] = {
     CANCELLED: ReminderCancelled,
     STATUS: ReminderStatus,
     DEADLETTER: DeadLetter,
+    REPLIED: ContactReplied,
+    CALLBACK_REQUESTED: CallbackRequested,
+    OPTED_OUT: OptedOut,
 }
 
 encode = msgspec.json.Encoder().encode

@@ -211,3 +211,15 @@ class Engagement(StrEnum):
     CLICKED = "clicked"
     REPLIED = "replied"
     KEY_PRESSED = "key_pressed"
+
+
+class Choice(StrEnum):
+    """What a listener chose in a call.  Before `confirmed` nothing is told of a debt."""
+
+    CONFIRMED = "confirmed"  # it is the borrower who listens
+    NOT_ME = "not_me"
+    WAYS_TO_PAY = "ways_to_pay"
+    CALL_BACK = "call_back"  # by a person
+    STOP = "stop"  # no more reminders of this lender
+    SILENT = "silent"  # no key was pressed
+    OTHER = "other"  # a key that nobody had offered

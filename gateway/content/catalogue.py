@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.content import segments, text
+from gateway.content.dialogue import Dialogue
 from gateway.content.entry import Entry
 from gateway.content.formats import Locale
 from gateway.content.loading import load_entries
@@ -125,7 +126,7 @@ class Catalogue:
             return found
         entry, written = found
         part = entry.parts[stage, written, channel]
-        values = _values(entry, entry.locales[written], channel, facts)
+        values = _values(entry, entry.locales[written], channel, facts, discreet=channel in DISCREET_CHANNELS)
         if isinstance(values, Problem):
             return values
         if not part.slots <= values.keys():
@@ -142,6 +143,34 @@ class Catalogue:
             template_version=entry.version,
             locale=written,
             slots=values,
+        )
+
+    def dialogue(self, template: str, stage: Stage, rendered: Rendered, facts: Facts) -> Dialogue | None:
+        """What a call may say beside `rendered`, a voice text, to whom it belongs; None where it cannot be asked.
+
+        It cannot where the template has no dialogue, where there is no name to ask for, and where what would be told is
+        no longer so: the discreet text is always true.
+        """
+        entry = self._entries[template]
+        told, locale = entry.told.get((stage, rendered.locale)), entry.locales[rendered.locale]
+        name = _shown_name(entry, Channel.VOICE, facts)
+        if told is None or locale.call is None or name is None:
+            return None
+        values = _values(entry, locale, Channel.VOICE, facts, discreet=False)
+        if isinstance(values, Problem) or not (told.debt.slots | told.ways.slots) <= values.keys():
+            return None
+        call = locale.call
+        return Dialogue(
+            locale=rendered.locale,
+            identity=call.ask(facts.lender, name),
+            discreet=rendered.text,
+            debt=told.debt.text.render(values),
+            ways=told.ways.text.render(values),
+            menu=call.menu,
+            not_me=call.not_me,
+            call_back=call.call_back,
+            stopped=call.stopped,
+            goodbye=call.goodbye,
         )
 
     def _find(
@@ -169,12 +198,16 @@ class Catalogue:
         return entry, written
 
 
-def _values(entry: Entry, locale: Locale, channel: Channel, facts: Facts) -> dict[str, str | int] | Problem:
-    discreet = channel in DISCREET_CHANNELS
-    # A name that cannot be shown safely is left out: the person is still addressed, politely.
+def _shown_name(entry: Entry, channel: Channel, facts: Facts) -> str | None:
+    """A name that cannot be shown safely is left out: the person is still addressed, politely."""
     name = text.name(facts.name, NAME_LENGTH) if facts.name else None
-    if name is not None and entry.words[channel].find(name):
-        name = None
+    return None if name is None or entry.words[channel].find(name) else name
+
+
+def _values(
+    entry: Entry, locale: Locale, channel: Channel, facts: Facts, *, discreet: bool
+) -> dict[str, str | int] | Problem:
+    name = _shown_name(entry, channel, facts)
     values: dict[str, str | int] = {
         "lender": facts.lender,
         "name": name or "",

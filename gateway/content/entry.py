@@ -22,8 +22,18 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a call of one stage and locale tells once the listener has said who he is."""
+
+    debt: Part
+    ways: Part
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One template.  `parts` holds every combination of its stages, locales and channels."""
+    """One template.  `parts` holds every combination of its stages, locales and channels; `told` of its stages and
+    locales, where it has a dialogue.
+    """
 
     version: str
     stages: frozenset[Stage]
@@ -34,6 +44,7 @@ class Entry:
     locales: Mapping[str, Locale]
     names: Mapping[str, str]  # the lower-case name of a locale, its other names included, to its name
     parts: Mapping[tuple[Stage, str, Channel], Part]
+    told: Mapping[tuple[Stage, str], Told]
     words: Mapping[Channel, Words]  # that no text of the channel may hold
 
     def resolve(self, locale: str, default: str | None) -> str | None:

@@ -38,6 +38,24 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 Phrase = Annotated[str, Meta(min_length=1)]
 
 
+class CallLines(Struct, frozen=True, forbid_unknown_fields=True):
+    """What every call says around its own texts.
+
+    `identity` uses {lender} and {name} and names the keys 1 (yes) and 2 (no); `menu` names 1 (ways to pay), 2 (be
+    called back by a person) and 9 (no more reminders).
+    """
+
+    identity: Phrase
+    menu: Phrase
+    not_me: Phrase
+    call_back: Phrase
+    stopped: Phrase
+    goodbye: Phrase
+
+    def ask(self, lender: str, name: str) -> str:
+        return self.identity.format(lender=lender, name=name)
+
+
 class Locale(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of locales.yaml.  Patterns use {year} {month} {day} {hour} {minute}, {number} {currency}, {name}."""
 
@@ -50,6 +68,7 @@ class Locale(Struct, frozen=True, forbid_unknown_fields=True):
     also: tuple[str, ...] = ()  # other names of exactly this locale
     amounts: dict[str, Phrase] = {}  # by currency, instead of `amount`
     months: Annotated[tuple[str, ...], Meta(min_length=12, max_length=12)] | None = None  # instead of numbers
+    call: CallLines | None = None  # for templates with a dialogue
     group: str = ","
     decimal: str = "."
 

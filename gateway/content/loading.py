@@ -4,6 +4,8 @@ locales.yaml                                     how each locale writes dates an
 wording.yaml                                     more words that may not be used (optional)
 <template>/template.yaml                         version, stages, channels, locales, slots
 <template>/<stage>/<locale>/<channel>.j2         one line; a push has its title above it and `---` between them
+<template>/<stage>/<locale>/voice.debt.j2        with `dialogue: true`: what a call tells who has said that it is him,
+<template>/<stage>/<locale>/voice.ways.j2        and the ways to pay
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.content.entry import Entry, Part
+from gateway.content.entry import Entry, Part, Told
 from gateway.content.formats import Locale
 from gateway.content.grammar import Text, compile_text
-from gateway.content.proof import faults_of, faults_of_locale
+from gateway.content.proof import faults_of, faults_of_locale, faults_of_told
 from gateway.content.slots import BUILT_IN, Slot, SlotSpec
 from gateway.content.wording import SEED, WordLists, Words, compile_words
 from schemas.vocabulary import Channel, Stage
@@ -36,13 +38,17 @@ class TemplateError(Exception):
 
 
 class TemplateSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """template.yaml.  `max_segments` bounds every SMS of the template, whatever its slots hold."""
+    """template.yaml.  `max_segments` bounds every SMS of the template, whatever its slots hold.
+
+    With `dialogue` a call may ask who listens, by a provider that can, and tell him more than the channel's own text.
+    """
 
     version: Annotated[int, Meta(ge=1)]
     stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]
     channels: Annotated[tuple[Channel, ...], Meta(min_length=1)]
     locales: Annotated[tuple[str, ...], Meta(min_length=1)]
     max_segments: Annotated[int, Meta(ge=1, le=10)]
+    dialogue: bool = False
     slots: dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$")], SlotSpec] = {}
 
 
@@ -93,6 +99,17 @@ class _Loader:
                 self._report(path, fault)
             parts[stage, locale, channel] = part
             used |= part.slots
+        told = {}
+        for stage, locale in product(spec.stages, known) if spec.dialogue else ():
+            pieces = [
+                self._told(folder / stage / locale / name, stage, known[locale], slots, expected, used)
+                for name in ("voice.debt.j2", "voice.ways.j2")
+            ]
+            debt, ways = pieces
+            if debt is not None and ways is not None:
+                told[stage, locale] = Told(debt, ways)
+        if spec.dialogue and Channel.VOICE not in spec.channels:
+            self._report(folder / "template.yaml", "has a dialogue and no channel voice")
         for path in sorted(set(folder.rglob("*.j2")) - expected):
             self._report(path, "is for a stage, locale or channel that template.yaml does not list")
         if len(self.problems) == before:  # else the text that uses it may be the one with a fault
@@ -109,6 +126,7 @@ class _Loader:
             locales=known,
             names=names,
             parts=parts,
+            told=told,
             words={channel: self._words(channel) for channel in spec.channels},
         )
 
@@ -118,7 +136,7 @@ class _Loader:
             locale = self.locales.get(name)
             if locale is None:
                 self._report(folder / "template.yaml", f"locale {name} is not in locales.yaml")
-            elif faults := faults_of_locale(locale, spec.channels):
+            elif faults := faults_of_locale(locale, spec.channels, self.telling if spec.dialogue else None):
                 for fault in faults:
                     self._report(self.root / "locales.yaml", f"{name}: {fault}")
             else:
@@ -149,6 +167,18 @@ class _Loader:
             texts.append(compiled)
         title = texts[0] if len(texts) == 2 else None
         return Part(texts[-1], title, frozenset().union(*(text.slots for text in texts)))
+
+    def _told(
+        self, path: Path, stage: Stage, locale: Locale, slots: dict[str, Slot], expected: set[Path], used: set[str]
+    ) -> Part | None:
+        """A text for the borrower's own ears: it may tell of the debt."""
+        expected.add(path)
+        part = self._part(path, Channel.VOICE)
+        if part is not None:
+            used |= part.slots
+            for fault in faults_of_told(part, stage, locale, slots, self.forbidden):
+                self._report(path, fault)
+        return part
 
     def _words(self, channel: Channel) -> Words:
         return self.forbidden if channel is Channel.SMS else self.telling

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from gateway.content import segments
 from gateway.content.entry import Part
-from gateway.content.formats import Locale
+from gateway.content.formats import CallLines, Locale
+from gateway.content.grammar import Text
 from gateway.content.slots import (
     BUILT_IN,
     DISCREET_BUILT_IN,
@@ -34,8 +37,11 @@ _LONGEST_AMOUNT: Final = "9" * 24  # as long as a request can write it
 _MOMENTS: Final = [dt.datetime(2028, month, 28, 23, 59, tzinfo=dt.UTC) for month in range(1, 13)]
 
 
-def faults_of_locale(locale: Locale, channels: Iterable[Channel]) -> list[str]:
-    """What is wrong with an entry of locales.yaml: words are missing, or a pattern names what it is not given."""
+def faults_of_locale(locale: Locale, channels: Iterable[Channel], telling: Words | None = None) -> list[str]:
+    """What is wrong with an entry of locales.yaml: words are missing, or a pattern names what it is not given.
+
+    With `telling`, the words that a call may not say before it knows who listens, its lines are looked at too.
+    """
     trials: list[tuple[str, Callable[[], object]]] = [
         ("date", partial(locale.show_date, _MOMENTS[0])),
         ("moment", partial(locale.show_moment, _MOMENTS[0])),
@@ -43,12 +49,28 @@ def faults_of_locale(locale: Locale, channels: Iterable[Channel]) -> list[str]:
         ("amount", partial(locale.show_amount, "1", "XXX")),
         *((f"amounts.{currency}", partial(locale.show_amount, "1", currency)) for currency in locale.amounts),
     ]
+    call = locale.call
+    if telling is not None and call is not None:
+        trials.append(("call.identity", partial(call.ask, _FILLER, _FILLER)))
     faults = [f"opt_out has no words for {channel}" for channel in channels if channel not in locale.opt_out]
     for field, trial in trials:
         try:
             trial()
         except (LookupError, ValueError, AttributeError):
             faults.append(f"{field} is not a pattern of its own placeholders")
+    if telling is not None:
+        faults += ["call has no lines for a dialogue"] if call is None else _faults_of_call(call, telling)
+    return faults
+
+
+def _faults_of_call(call: CallLines, telling: Words) -> list[str]:
+    faults = [f"call.identity must say {{{name}}}" for name in ("lender", "name") if f"{{{name}}}" not in call.identity]
+    for field, line in msgspec.structs.asdict(call).items():
+        if label := telling.find(line):
+            faults.append(f"call.{field} uses words that are not allowed ({label})")
+    for field, keys in (("identity", "12"), ("menu", "129")):
+        missing = [key for key in keys if key not in getattr(call, field)]
+        faults += [f"call.{field} does not name key {key}" for key in missing]
     return faults
 
 
@@ -72,19 +94,41 @@ def faults_of(
         if channel in DISCREET_CHANNELS and not _is_discreet(name, slots):
             faults.append(f"{name} tells of a debt and may not stand in a {channel}")
     texts = [text for text in (part.title, part.text) if text]
+    found, shown = _faults_of_shown(texts, part, channel, locale, slots, words)
+    pieces = max((segments.count(line)[1] for line in shown), default=0) if channel is Channel.SMS else 0
+    if pieces > max_segments:
+        found.append(f"can take {pieces} segments, more than max_segments {max_segments}")
+    return faults + found
+
+
+def _faults_of_shown(
+    texts: Iterable[Text], part: Part, channel: Channel, locale: Locale, slots: Mapping[str, Slot], words: Words
+) -> tuple[list[str], list[str]]:
+    """What the trials find, and the texts as they are then shown."""
     try:
         shown = [text.render(values) for values in _trials(part, channel, locale, slots) for text in texts]
     except TypeError:
-        return [*faults, "compares what cannot be compared; only days are numbers"]
-    if not all(map(str.strip, shown)):
-        faults.append("is empty when optional slots are")
+        return ["compares what cannot be compared; only days are numbers"], []
+    faults = [] if all(map(str.strip, shown)) else ["is empty when optional slots are"]
     literals = [literal for text in texts for literal in text.literals]
     labels = sorted({label for line in (*literals, *shown) if (label := words.find(line))})
-    faults += [f"uses words that are not allowed ({label})" for label in labels]
-    pieces = max(segments.count(line)[1] for line in shown) if channel is Channel.SMS else 0
-    if pieces > max_segments:
-        faults.append(f"can take {pieces} segments, more than max_segments {max_segments}")
-    return faults
+    return faults + [f"uses words that are not allowed ({label})" for label in labels], shown
+
+
+def faults_of_told(part: Part, stage: Stage, locale: Locale, slots: Mapping[str, Slot], words: Words) -> list[str]:
+    """Everything wrong with a text that is said to the borrower himself, once he has said that it is him."""
+    unknown = sorted(part.slots - slots.keys() - BUILT_IN)
+    if unknown:
+        return [f"no slot is called {name}" for name in unknown]
+    faults = [
+        f"{name} is never known at {stage}" for name in sorted(part.slots) if stage not in COUNTS.get(name, Stage)
+    ]
+    faults += [
+        f"{name} is a link and cannot be said"
+        for name in sorted(part.slots & slots.keys())
+        if slots[name].spec.type is SlotType.URL
+    ]
+    return faults + _faults_of_shown((part.text,), part, Channel.VOICE, locale, slots, words)[0]
 
 
 def _is_discreet(name: str, slots: Mapping[str, Slot]) -> bool:

@@ -21,19 +21,21 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway import policy
+from gateway.calls import prompt_of
 from gateway.content import Catalogue, Problem, Rendered
 from gateway.content import Facts as TextFacts
+from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
 from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
 from gateway.ledger.freezes import Freezes
 from gateway.ledger.intend import Intent
-from gateway.personal import SEALED_FIELD, Sealed
+from gateway.personal import SEALED_FIELD, WORDS_FIELD, Sealed, Words
 from gateway.personal import decode as decode_personal
 from gateway.sealing import SealBroken, Sealer
 from gateway.worker import Lease
 from gateway.zones import in_zone
-from providers.contract import Message, ProviderTemplate
+from providers.contract import Message
 from schemas.vocabulary import Channel, Reason, Rejection, Stage
 
 
@@ -150,23 +152,31 @@ class Steps:
                 return policy.Hold(Reason.BUG, "no_provider_template")
         job.rendered = rendered
         job.attempt = ids.next(bucket_of(claimed.id))
+        reference, address = to_reference(job.attempt), personal.contacts[claimed.rung][1]
+        dialogue = prompt = None
+        if provider.adapter.interactive and (url := provider.callback_url(reference)) is not None:
+            dialogue = self.catalogue.dialogue(claimed.template, Stage(claimed.stage), rendered, facts)
+            prompt = None if dialogue is None else prompt_of(opening(dialogue), url)
         job.message = Message(
-            reference=to_reference(job.attempt),
+            reference=reference,
             channel=channel,
-            address=personal.contacts[claimed.rung][1],
+            address=address,
             text=rendered.text,
             locale=rendered.locale,
             title=rendered.title,
             template=mapped,
             ttl_seconds=_ttl(provider, claimed.not_after, now),
             collapse_key=to_reference(claimed.id),
+            prompt=prompt,
         )
+        words = Words(address, rendered.text, rendered.title, mapped, dialogue)
         job.intent = Intent(
             claimed=claimed,
             attempt=job.attempt,
             provider=provider.name,
-            sealed=self.sealer.seal(_evidence(job.message), job.attempt, "attempt"),
+            sealed=self.sealer.seal(_encode(words), job.attempt, WORDS_FIELD),
             inputs=inputs_of(job),
+            address=self.sealer.address(address),
         )
         return None
 
@@ -175,15 +185,6 @@ def _ttl(provider: Provider, not_after: dt.datetime, now: dt.datetime) -> int:
     """How long the provider may try, in seconds: never past `not_after`."""
     left = max(int((not_after - now).total_seconds()), 1)
     return left if provider.ttl_seconds is None else min(left, provider.ttl_seconds)
-
-
-class _Evidence(msgspec.Struct, gc=False):
-    """The exact text, kept sealed with its attempt."""
-
-    address: str
-    text: str
-    title: str | None
-    template: ProviderTemplate | None
 
 
 class _Inputs(msgspec.Struct, gc=False, omit_defaults=True):
@@ -201,10 +202,6 @@ class _Inputs(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-
-
-def _evidence(message: Message) -> bytes:
-    return _encode(_Evidence(message.address, message.text, message.title, message.template))
 
 
 def inputs_of(job: Job) -> str:

@@ -98,12 +98,15 @@ class Provider:
         if self._tokens is not None:
             self._tokens.reject(token)
 
+    def callback_url(self, reference: str) -> str | None:
+        """Where the provider calls back about one attempt; None where it does not."""
+        return None if self.callback_base is None else f"{self.callback_base}/{reference}"
+
     async def post(
         self, message: Message, token: Token | None, may_start: Callable[[], bool]
     ) -> HttpResponse | NotSent | MaybeSent:
         """Builds the request and makes it, once, unless `may_start` says no when the first byte would leave."""
-        callback_url = None if self.callback_base is None else f"{self.callback_base}/{message.reference}"
-        context = self._context(token, callback_url)
+        context = self._context(token, self.callback_url(message.reference))
         try:
             request = self.adapter.build_request(message, self.settings, context)
         except Exception as error:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.ids import to_reference
+from gateway.ledger import outbox
 from gateway.ledger.commands import Letter, Request, Validation
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL, Rules
@@ -66,13 +67,6 @@ with i as (
     insert into claim (id, worker, lane, due_at, token) select id, $2, lane, at, $3 from i where queue = 'claim'
 )
 insert into outbox (bucket, reminder, seq, id, topic, payload) select id & 255, id, 1, 0, $4, event from i
-"""
-
-_ANSWERS: Final = """
-insert into outbox (bucket, reminder, seq, id, topic, payload)
-select i.id & 255, i.reminder, 0, i.id, $4, i.payload
-from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as i(reminder, id, payload)
-on conflict do nothing
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -165,7 +159,7 @@ async def _answer_duplicates(
         original = known[each.request_key][2]
         payload = _answer(each.lender, each.source, each.request_id, now, Answer.DUPLICATE, original)
         rows.append((original, each.id, payload))
-    await answer(connection, rows)
+    await outbox.add(connection, rows)
 
 
 async def known(connection: Connection, letters: Sequence[Letter], now: dt.datetime) -> list[Letter]:
@@ -187,18 +181,12 @@ async def known(connection: Connection, letters: Sequence[Letter], now: dt.datet
             _, lender, source, request_id = names[original]
             payload = _answer(lender, source, request_id, now, Answer.DUPLICATE, original)
             answers.append((original, each.id, payload))
-        await answer(connection, answers)
+        await outbox.add(connection, answers)
     return found
 
 
-async def answer(connection: Connection, rows: Sequence[tuple[int, int, bytes]]) -> None:
-    """Queues answers of (reminder they are keyed by, unique id, payload)."""
-    if rows:
-        await connection.execute(_ANSWERS, *_columns(rows), EVENTS_TOPIC)
-
-
 async def answer_validations(connection: Connection, validations: Sequence[Validation], now: dt.datetime) -> None:
-    await answer(
+    await outbox.add(
         connection,
         [
             (each.id, each.id, _answer(each.lender, each.source, each.request_id, now, Answer.VALIDATED, None))
@@ -235,7 +223,9 @@ async def _births(
     births = []
     for each in fresh:
         if reason := cancelled.get(each.id):
-            births.append(_Birth(each, ReminderState.CANCELLED, reason, now, "none"))
+            own = reason is Reason.OPTED_OUT
+            state = ReminderState.SUPPRESSED if own else ReminderState.CANCELLED
+            births.append(_Birth(each, state, reason, now, "none"))
         elif (owner := owners[each.stage_key]) != each.id:
             births.append(
                 _Birth(each, ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, now, "none", duplicate_of=owner)
@@ -252,7 +242,10 @@ async def _births(
 
 
 def _stopped(request: Request, stones: Sequence[tuple[str, str, dt.datetime]]) -> Reason | None:
+    """What stops it from the start; that the borrower wants no reminders outlasts whatever the lender knows later."""
     for kind, value, as_of in stones:
+        if kind == "opted_out":
+            return Reason.OPTED_OUT
         if kind == "request":
             if value == request.request_key.hex():
                 return Reason.CANCELLED_REQUEST
@@ -329,7 +322,3 @@ def _row(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:
         each.not_after, each.state_as_of, each.origin.topic, each.origin.partition, each.origin.offset, each.sealed,
         birth.state, birth.reason, birth.at, birth.resume_at, birth.queue, event,
     )  # fmt: skip
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -241,7 +241,7 @@ def _after_failure(
         return _await(was, reason, now, rules.window(attempt.provider))
     if was.closed is not None:
         if all(each.state in NO_CONTACT for each in was.attempts):
-            return _end(was, ReminderState.CANCELLED, was.closed, now)
+            return _stopped(was, was.closed, now)
         return _end(was, ReminderState.UNDELIVERED, Reason.LADDER_CLOSED, now)
     if failure is Failure.OPTED_OUT:
         return _end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
@@ -319,13 +319,19 @@ def cancel(was: Situation, by: Reason, now: dt.datetime, rules: Rules) -> tuple[
         left = any(each.state not in NO_CONTACT for each in was.attempts)
         return None, left and was.state is not ReminderState.CANCELLED
     if all(each.state in NO_CONTACT or each.state in FAILED for each in was.attempts):
-        return _end(was, ReminderState.CANCELLED, by, now), False
+        return _stopped(was, by, now), False
     closed = was.closed or by
     if was.state in (ReminderState.SENDING, ReminderState.AWAITING):
         return replace(_stay(was), closed=closed), True
     # Scheduled or held for a resend while the first attempt is unknown: the resend must not happen any more.
     window = rules.window(was.attempts[-1].provider)
     return replace(_await(was, Reason.OUTCOME_UNKNOWN, now, window), closed=closed), True
+
+
+def _stopped(was: Situation, by: Reason, now: dt.datetime) -> Move:
+    """What the borrower himself has stopped is suppressed, what the lender has stopped is cancelled."""
+    state = ReminderState.SUPPRESSED if by is Reason.OPTED_OUT else ReminderState.CANCELLED
+    return _end(was, state, by, now)
 
 
 def rescue(was: Situation, now: dt.datetime, rules: Rules) -> Move:

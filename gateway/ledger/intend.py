@@ -19,7 +19,7 @@ from gateway.ledger.database import Connection
 
 _INTEND: Final = """
 with i as (
-    select * from unnest($3::intent_row[])
+    select * from unnest($3::intended_row[])
 ), ok as (
     select i.*, l.subject, l.row from i
     cross join lateral (
@@ -35,8 +35,8 @@ with i as (
         attempts = l.attempts + 1, rescues = 0
     from ok where l.ctid = ok.row
 ), attempts as (
-    insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at)
-    select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $2 from ok
+    insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at, address)
+    select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $2, ok.address from ok
 ), evidence as (
     insert into decision (reminder, attempt, at, verdict, rule, inputs, sealed)
     select ok.reminder, ok.attempt, $2, 'send', 'none', ok.inputs, ok.sealed from ok
@@ -71,13 +71,17 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 
 
 class Intent(Struct, frozen=True, gc=False):
-    """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON)."""
+    """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON).
+
+    `address` is the blind index of whom it goes to.
+    """
 
     claimed: Claimed
     attempt: int
     provider: str
     sealed: bytes
     inputs: str
+    address: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Intent({self.claimed!r}, {self.attempt}, {self.provider})"
@@ -155,5 +159,5 @@ def _row(intent: Intent) -> tuple[Any, ...]:
     claimed = intent.claimed
     return (
         claimed.id, claimed.token, intent.attempt, claimed.rung, claimed.channel, intent.provider, intent.sealed,
-        intent.inputs,
+        intent.inputs, intent.address,
     )  # fmt: skip

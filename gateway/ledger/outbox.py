@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.ledger.database import Connection
+from schemas.messages import EVENTS_TOPIC
 
 SHARDS: Final = 16
 _BUCKETS_PER_SHARD: Final = 256 // SHARDS
@@ -27,8 +28,14 @@ _RELEASE: Final = """
 update relay_shard set owner = null, lease_until = '-infinity' where owner = $1 and not shard = any($2::smallint[])
 """
 _FETCH: Final = """
-select bucket, reminder, seq, id, topic, payload from outbox
+select bucket, reminder, seq, id, topic, payload, type from outbox
 where bucket between $1 and $2 and not topic = any($4::text[]) order by bucket, reminder, seq, id limit $3
+"""
+_ADD: Final = """
+insert into outbox (bucket, reminder, seq, id, topic, type, payload)
+select i.reminder & 255, i.reminder, 0, i.id, $4, $5, i.payload
+from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as i(reminder, id, payload)
+on conflict do nothing
 """
 # One index probe per event, whatever the statistics of this mostly empty table say.
 _DELETE: Final = """
@@ -42,7 +49,10 @@ delete from outbox where ctid = any (array(
 
 
 class Event(NamedTuple):
-    """One event waiting to be published.  `payload` is its JSON without `seq`; answers have seq 0."""
+    """One event waiting to be published.  `payload` is its JSON without `seq`; what is no state has seq 0.
+
+    `type` is its CloudEvents type where that is not the one its topic is for.
+    """
 
     bucket: int
     reminder: int
@@ -50,6 +60,15 @@ class Event(NamedTuple):
     id: int
     topic: str
     payload: bytes
+    type: str | None = None
+
+
+async def add(connection: Connection, rows: Sequence[tuple[int, int, bytes]], type_: str | None = None) -> None:
+    """Queues events without a `seq` of (reminder they are keyed by, unique id, payload), each id once."""
+    if rows:
+        await connection.execute(
+            _ADD, [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], EVENTS_TOPIC, type_
+        )
 
 
 async def acquire(

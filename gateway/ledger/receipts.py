@@ -8,43 +8,40 @@ with what matches nothing yet, since a receipt can arrive before our own record 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from msgspec import Struct
-
-from gateway.ledger import follow, moves, situations, subjects
+from gateway.ledger import contacts, follow, matching, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Attempt, Move, Rules, Situation
 from gateway.ledger.outcomes import Jitter
+from gateway.ledger.received import Disposed, Stored
 from gateway.ledger.situations import ATTEMPT_STATE, FAILURE
 from gateway.ledger.states import receipt_disposition
-from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
+from schemas.vocabulary import AttemptState, Choice, Disposition, Engagement
 
 # A callback waits no longer than this for a borrower's lock; then it is only stored.
 _PATIENCE: Final = "set local lock_timeout = '250ms'"
 # What cannot be applied now is parked in the same statement.
 _STORE: Final = """
 with i as (
-    select * from unnest($1::receipt_row[])
+    select * from unnest($1::kept_row[])
 ), kept as (
     insert into receipt (id, replay, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at,
-                         sealed, disposition)
+                         sealed, disposition, address)
     select id, replay, provider, attempt, ref, kind, state, failure, code, occurred_at, received_at, sealed,
-           disposition from i
+           disposition, address from i
     on conflict (replay) do nothing returning id
+), replies as (
+    insert into reply (id, address, sealed)
+    select i.id, i.address, i.reply from i join kept using (id) where i.reply is not null
 ), parked as (
     insert into parked (sweep_at, receipt)
     select i.sweep_at, i.id from i join kept using (id) where i.sweep_at is not null
 )
 select id from kept
 """
-_BY_REF: Final = """
-select r.provider, r.ref, r.attempt from unnest($1::text[], $2::text[]) as i(provider, ref)
-join provider_ref r on r.provider = i.provider and r.ref = i.ref
-"""
-_ATTEMPTS: Final = "select id, reminder, subject, provider from attempt where id = any($1::bigint[])"
 # Parked anew only where it was parked: of two sweepers that hold the same receipt one finds nothing.
 _SWEPT: Final = """
 with i as (
@@ -65,11 +62,12 @@ with i as (
 )
 select receipt from unparked
 """
-_TEMPLATES: Final = "select id, template from reminder where id = any($1::bigint[])"
 # As if they had not come.
 _UNSTORE: Final = """
 with unparked as (
     delete from parked where (sweep_at, receipt) in (select * from unnest($1::timestamptz[], $2::bigint[]))
+), unsaid as (
+    delete from reply where id = any($2::bigint[])
 )
 delete from receipt where id = any($2::bigint[])
 """
@@ -79,51 +77,11 @@ select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[])
 on conflict on constraint engagement_once do nothing
 """
 _RIPE: Final = """
-select p.sweep_at, r.id, r.provider, r.attempt, r.ref, r.kind, r.state, r.failure, r.code, r.occurred_at, r.received_at
+select p.sweep_at, r.id, r.provider, r.attempt, r.ref, r.kind, r.state, r.failure, r.code, r.occurred_at, r.received_at,
+       r.address
 from parked p join receipt r on r.id = p.receipt
 where p.sweep_at <= $1 order by p.sweep_at, p.receipt limit $2
 """
-
-
-class Stored(Struct, frozen=True, kw_only=True, gc=False):
-    """One event of a callback as it is kept.
-
-    `replay` is None where the provider gives nothing to know a copy by; `sealed` holds the raw bytes, with a callback's
-    first event.  `disposition` is set from the start where nothing is to be applied.  `parked_at` is where the parked
-    row of a receipt stands that is read again.
-    """
-
-    id: int
-    provider: str
-    kind: str
-    code: str
-    received_at: dt.datetime
-    replay: bytes | None = None
-    attempt: int | None = None
-    ref: str | None = None
-    state: AttemptState | None = None
-    failure: Failure | None = None
-    occurred_at: dt.datetime | None = None
-    sealed: bytes | None = None
-    disposition: Disposition | None = None
-    parked_at: dt.datetime | None = None
-    scope: FailureScope = FailureScope.RECIPIENT  # not kept: it speaks of the provider now
-
-    def __repr__(self) -> str:
-        return f"Stored({self.id}, {self.provider}, {self.kind}, {self.code})"
-
-
-class Disposed(Struct, frozen=True, gc=False):
-    """What became of one receipt; `handed_over_at` is when the attempt it settles was intended.
-
-    `template` is that of the reminder where the receipt complains of a template.
-    """
-
-    receipt: Stored
-    disposition: Disposition
-    attempt: int | None = None
-    handed_over_at: dt.datetime | None = None
-    template: str = ""
 
 
 @dataclass(slots=True)
@@ -153,8 +111,7 @@ async def take(
         await connection.execute(_UNSTORE, [row[_SWEEP_AT] for row in mine], [row[_ID] for row in mine])
         plan = await _plan(connection, [each for each in receipts if each.id in kept], now, rules, jitter)
         kept = await _store(connection, plan.rows(now))
-    await plan.write(connection)
-    return Taken(kept, plan.disposed, list(plan.planned.values()))
+    return Taken(kept, plan.disposed, await plan.write(connection, now, rules))
 
 
 async def store(connection: Connection, receipts: Sequence[Stored], sweep_at: dt.datetime) -> frozenset[int]:
@@ -180,6 +137,7 @@ async def ripe(connection: Connection, now: dt.datetime, limit: int = 500) -> li
             state=None if row[6] is None else ATTEMPT_STATE[row[6]],
             failure=FAILURE[row[7]],
             occurred_at=row[9],
+            address=row[11],
         )
         for row in await connection.fetch(_RIPE, now, limit)
     ]
@@ -195,8 +153,10 @@ async def sweep(
         for each in plan.disposed
     ]
     swept = frozenset(row[0] for row in await connection.fetch(_SWEPT, rows))
-    await plan.write(connection)
-    return Taken(swept, [each for each in plan.disposed if each.receipt.id in swept], list(plan.planned.values()))
+    # Another sweeper was first with the others, and has told of them.
+    plan.heard = [each for each in plan.heard if each.id in swept]
+    made = await plan.write(connection, now, rules)
+    return Taken(swept, [each for each in plan.disposed if each.receipt.id in swept], made)
 
 
 async def postpone(connection: Connection, receipts: Sequence[Stored], now: dt.datetime) -> None:
@@ -213,6 +173,8 @@ def _again(each: Disposed, now: dt.datetime) -> dt.datetime | None:
     """When to look again for what a receipt belongs to: after as long as it has waited already, None to give up."""
     if each.disposition is not Disposition.UNMATCHED or each.receipt.disposition is not None:
         return None
+    if each.receipt.kind == "inbound":
+        return None  # told already; to whom it was an answer will not be known better later
     return _later(each.receipt.received_at, now)
 
 
@@ -229,14 +191,17 @@ class _Plan:
     engaged: list[tuple[Any, ...]]
     refs: list[moves.Ref]
     changed: list[Situation]
+    heard: list[contacts.Heard]
 
     def rows(self, now: dt.datetime) -> list[tuple[Any, ...]]:
         return [_row(each.receipt, each.disposition, each.attempt, _again(each, now)) for each in self.disposed]
 
-    async def write(self, connection: Connection) -> None:
+    async def write(self, connection: Connection, now: dt.datetime, rules: Rules) -> list[Move]:
+        """Everything that was planned, and then what borrowers ask for; returns the moves made."""
         await moves.apply(connection, self.planned.values(), self.changes, self.refs, self.changed)
         if self.engaged:
             await connection.execute(_ENGAGE, *_columns(self.engaged))
+        return [*self.planned.values(), *await contacts.write(connection, self.heard, now, rules)]
 
 
 async def _plan(
@@ -246,16 +211,20 @@ async def _plan(
 
     Several of one reminder move it once, by where its attempts stand in the end: their order in the group is chance.
     """
-    owners = await _owners(connection, [each for each in receipts if each.disposition is None])
-    await subjects.lock(connection, {owner[1] for owner in owners.values()})
-    found = await situations.read(connection, {owner[0] for owner in owners.values()})
-    templates = await _templates(connection, receipts, owners)
-    plan = _Plan([], [], {}, [], [], [])
+    owners = await matching.owners(connection, [each for each in receipts if each.disposition is None])
+    known = [owner for owner in owners.values() if owner is not matching.SOMEBODY_ELSE]
+    await subjects.lock(connection, {owner[1] for owner in known})
+    found = await situations.read(connection, {owner[0] for owner in known})
+    templates = await matching.templates(connection, receipts, owners)
+    plan = _Plan([], [], {}, [], [], [], [])
     changed: dict[int, dict[int, Attempt]] = {}
     for receipt in receipts:
         owner = owners.get(receipt.id)
-        if owner is None:
-            plan.disposed.append(Disposed(receipt, receipt.disposition or Disposition.UNMATCHED))
+        if owner is None or owner is matching.SOMEBODY_ELSE:
+            unmatched = Disposition.UNMATCHED if owner is None else Disposition.CONFLICT
+            plan.disposed.append(Disposed(receipt, receipt.disposition or unmatched))
+            if receipt.kind == "inbound":
+                plan.heard.append(contacts.Heard(receipt.id, receipt.provider, receipt.received_at))
             continue
         was = found[owner[0]]
         attempt = was.find(owner[2])
@@ -263,8 +232,14 @@ async def _plan(
         if receipt.ref is not None and attempt.state in _BEFORE_RECORD:
             plan.refs.append((receipt.provider, receipt.ref, attempt.id))
         disposition, since = Disposition.APPLIED, None
-        if receipt.kind == "engaged":
-            plan.engaged.append((receipt.id, attempt.id, receipt.code, receipt.occurred_at))
+        if (engagement := _ENGAGED.get(receipt.kind)) is not None:
+            if receipt.code != Choice.SILENT:
+                plan.engaged.append((receipt.id, attempt.id, engagement or receipt.code, receipt.occurred_at))
+            if receipt.kind != "engaged":
+                choice = receipt.code if receipt.kind == "key" else None
+                plan.heard.append(
+                    contacts.Heard(receipt.id, receipt.provider, receipt.received_at, choice, was, attempt)
+                )
         elif receipt.state is not None:
             disposition = receipt_disposition(attempt.state, receipt.state)
             if disposition is Disposition.APPLIED:
@@ -298,36 +273,6 @@ def _moves(
     return planned
 
 
-async def _owners(connection: Connection, receipts: Sequence[Stored]) -> dict[int, tuple[int, bytes, int]]:
-    """(reminder, subject, attempt) by receipt, for those that match an attempt made through the same provider."""
-    by_ref = {(each.provider, each.ref) for each in receipts if each.attempt is None and each.ref is not None}
-    refs: dict[tuple[str, str], int] = {}
-    if by_ref:
-        refs = {(row[0], row[1]): row[2] for row in await connection.fetch(_BY_REF, *_columns(sorted(by_ref)))}
-    wanted = {}
-    for each in receipts:
-        attempt = each.attempt if each.attempt is not None else refs.get((each.provider, each.ref or ""))
-        if attempt is not None:
-            wanted[each.id] = attempt
-    if not wanted:
-        return {}
-    attempts = {row[0]: row for row in await connection.fetch(_ATTEMPTS, list(set(wanted.values())))}
-    owners = {}
-    for each in receipts:
-        row = attempts.get(wanted.get(each.id, -1))
-        if row is not None and row[3] == each.provider:
-            owners[each.id] = (row[1], row[2], row[0])
-    return owners
-
-
-async def _templates(
-    connection: Connection, receipts: Sequence[Stored], owners: Mapping[int, tuple[int, bytes, int]]
-) -> dict[int, str]:
-    """The templates of the reminders whose receipts complain of one: seldom any."""
-    of = {owners[each.id][0] for each in receipts if each.scope is FailureScope.TEMPLATE and each.id in owners}
-    return {row[0]: row[1] for row in await connection.fetch(_TEMPLATES, list(of))} if of else {}
-
-
 async def _store(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> frozenset[int]:
     """Inserts in the order of the replay keys, so that two transactions with the same copies wait one way only."""
     ordered = sorted(rows, key=_by_replay)
@@ -338,6 +283,8 @@ def _by_replay(row: tuple[Any, ...]) -> bytes:
     return row[1] or b""
 
 
+# What a borrower did, by the kind of receipt that tells; "" where the receipt says it itself.
+_ENGAGED: Final = {"engaged": "", "key": Engagement.KEY_PRESSED.value, "inbound": Engagement.REPLIED.value}
 _ID: Final = 0
 _SWEEP_AT: Final = 12
 
@@ -347,7 +294,7 @@ def _row(
 ) -> tuple[Any, ...]:
     return (
         each.id, each.replay, each.provider, attempt or each.attempt, each.ref, each.kind, each.state, each.failure,
-        each.code, each.occurred_at, each.received_at, each.sealed, sweep_at, disposition,
+        each.code, each.occurred_at, each.received_at, each.sealed, sweep_at, disposition, each.address, each.reply,
     )  # fmt: skip
 
 

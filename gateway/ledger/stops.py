@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import accept, follow, moves, situations, subjects
+from gateway.ledger import follow, moves, outbox, situations, subjects
 from gateway.ledger.commands import Stop
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
@@ -71,7 +71,7 @@ async def _cancel(
         if too_late:
             late.append(was)
     await moves.apply(connection, planned)
-    await accept.answer(
+    await outbox.add(
         connection,
         [
             # One answer per stop and reminder, also when the stop is read twice.
@@ -94,6 +94,23 @@ def _too_late(was: follow.Situation, now: dt.datetime) -> bytes:
             attempts=tuple(map(moves.summary_of, was.attempts)),
         )
     )
+
+
+async def opt_out(connection: Connection, keys: Collection[bytes], now: dt.datetime, rules: Rules) -> list[Move]:
+    """These borrowers want no more reminders of their lender: what is here is stopped, what comes is born suppressed.
+
+    The caller holds their locks.
+    """
+    wanted = sorted(keys)
+    if not wanted:
+        return []
+    n = len(wanted)
+    await connection.execute(_BURY, wanted, ["opted_out"] * n, [""] * n, [now] * n)
+    rows = await connection.fetch(_LIVE_OF, wanted)
+    found = (await situations.read(connection, [row[0] for row in rows])).values()
+    planned = [move for was in found if (move := follow.cancel(was, Reason.OPTED_OUT, now, rules)[0]) is not None]
+    await moves.apply(connection, planned)
+    return planned
 
 
 async def hold_unreadable(

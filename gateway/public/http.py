@@ -18,18 +18,32 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import HttpVersion11, web
 
-from gateway.ids import from_reference
+from gateway.calls import prompt_of
+from gateway.content.dialogue import Said
+from gateway.ids import from_reference, to_reference
 from gateway.observability.labels import OTHER, CallbackResult
 from gateway.observability.logs import get_logger
 from gateway.public.listener import PublicLimits
 from gateway.sealing import same
-from providers.contract import Adapter, Callback, CallbackOutcome, Engaged, HttpResponse, ProviderEvent, Receipt
+from providers.contract import (
+    Adapter,
+    Callback,
+    CallbackOutcome,
+    Engaged,
+    HttpResponse,
+    KeyPress,
+    Prompt,
+    ProviderEvent,
+    Receipt,
+)
 from providers.contract import Unauthenticated as NotAuthentic
 from schemas.messages import PushEvent
 from schemas.vocabulary import AttemptState, Engagement
 
 log = get_logger(__name__)
 
+# Provider, attempt, step, digits: what a call says next.
+AnswerKey = Callable[[str, int, str | None, str], Awaitable[Said | None]]
 Keep = Callable[[str, bytes, str | None, Sequence[ProviderEvent]], Awaitable[bool]]
 
 _PUSH_CODE: Final = "app_event"
@@ -58,6 +72,7 @@ class PublicApi:
         self,
         routes: Mapping[str, CallbackRoute],
         push_provider_of: Callable[[int], Awaitable[str | None]],
+        answer_key: AnswerKey,
         app_tokens: Sequence[str],
         public_url: str,
         limits: PublicLimits,
@@ -67,6 +82,7 @@ class PublicApi:
     ) -> None:
         self._routes = routes
         self._push_provider_of = push_provider_of
+        self._answer_key = answer_key
         self._app_tokens = tuple(app_tokens)
         self._public_url = public_url.rstrip("/")
         self._limits = limits
@@ -116,7 +132,27 @@ class PublicApi:
             return web.Response(status=401)
         events = route.adapter.parse_callback(callback)
         outcome = await self._store(name, body, replay_key, events)
-        return _answer(route.adapter.reply(outcome))
+        prompt = None
+        if route.adapter.interactive and outcome is CallbackOutcome.STORED:
+            prompt = await self._prompt(name, callback, events)
+        return _answer(route.adapter.reply(outcome, route.settings, prompt))
+
+    async def _prompt(self, name: str, callback: Callback, events: Sequence[ProviderEvent]) -> Prompt | None:
+        """What the call says to the key that was pressed, once the key is stored."""
+        for event in events:
+            if isinstance(event, KeyPress) and event.attempt is not None:
+                attempt = from_reference(event.attempt)
+                said = None if attempt is None else await self._answered(name, attempt, event)
+                return None if said is None else prompt_of(said, callback.url.partition("?")[0])
+        return None
+
+    async def _answered(self, name: str, attempt: int, event: KeyPress) -> Said | None:
+        """A call that cannot be answered ends; what was pressed is stored all the same."""
+        try:
+            return await self._answer_key(name, attempt, event.step, event.digits)
+        except Exception as error:
+            log.error("key_not_answered", provider=name, attempt=to_reference(attempt), exc_info=error)
+            return None
 
     async def _push_event(self, request: web.BaseRequest) -> web.Response:
         """`POST /events/push`: the lender's app tells what became of a push.  204 stored, 401, 400, 404, 503."""

@@ -14,15 +14,20 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from gateway.batcher import Batcher
 from gateway.clock import Clock
+from gateway.content.dialogue import choice
 from gateway.crashpoints import CrashPoint, reached
 from gateway.ids import bucket_of, from_reference, milliseconds_of, to_reference
 from gateway.ledger import receipts
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
-from gateway.ledger.receipts import Disposed, Stored, Taken
+from gateway.ledger.receipts import Taken
+from gateway.ledger.received import Disposed, Stored
 from gateway.observability.logs import get_logger
+from gateway.personal import REPLY_FIELD, Reply
 from gateway.sealing import Sealer
 from gateway.worker import Worker
 from providers.contract import Engaged, Inbound, Invalid, KeyPress, ProviderEvent, Receipt
@@ -36,6 +41,7 @@ _EBB_TURNS: Final = 20
 # A vendor gives up on us after some seconds and calls again: what waits for longer only keeps others waiting.
 _ANSWER_SECONDS: Final = 5.0
 _MOST_WAITING: Final = 5000
+_encode: Final = msgspec.json.Encoder().encode
 _MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})
 
 
@@ -131,6 +137,12 @@ class ReceiptInbox:
         if replay_key is not None:
             replay = self._sealer.fingerprint(f"{provider}\0{replay_key}\0{position}".encode(), "replay")
         kind, code, state, failure, disposition = _meaning(event)
+        address = reply = None
+        if isinstance(event, Inbound):
+            address = self._sealer.address(event.sender)
+            reply = self._sealer.seal(_encode(Reply(event.sender, event.recipient, event.text)), id_, REPLY_FIELD)
+        elif isinstance(event, Receipt) and event.address is not None:
+            address = self._sealer.address(event.address)
         return Stored(
             id=id_,
             provider=provider,
@@ -145,6 +157,8 @@ class ReceiptInbox:
             occurred_at=None if isinstance(event, Invalid) else _sane(event.occurred_at),
             sealed=self._sealer.seal(raw, id_, "receipt") if position == 0 else None,
             disposition=disposition,
+            address=address,
+            reply=reply,
             scope=event.scope if isinstance(event, Receipt) else FailureScope.RECIPIENT,
         )
 
@@ -306,9 +320,9 @@ def _meaning(
         case Engaged():
             return "engaged", event.kind, None, None, None
         case KeyPress():
-            return "engaged", "key_pressed", None, None, None
+            return "key", choice(event.step, event.digits), None, None, None
         case Inbound():
-            return "inbound", "inbound", None, None, Disposition.UNMATCHED
+            return "inbound", "inbound", None, None, None
         case Invalid():
             return "invalid", event.code[:64], None, None, Disposition.INVALID
 

@@ -191,7 +191,7 @@ class Relay:
         # Of the answers to one cancel each reminder has its own.
         unique = f"{key}.{event.seq or to_reference(event.id)}" if event.id != event.reminder else key
         envelope = (
-            f'{{"specversion":"1.0","id":"{unique}","source":"{_SOURCE}","type":"{_TYPES[event.topic]}",'
+            f'{{"specversion":"1.0","id":"{unique}","source":"{_SOURCE}","type":"{event.type or _TYPES[event.topic]}",'
             f'"time":"{time_}","datacontenttype":"application/json","subject":"{key}","data":'
         ).encode()
         data = event.payload  # an object, so it starts with a brace

@@ -1,6 +1,8 @@
-"""Twilio's webhook signature.  Source: https://www.twilio.com/docs/usage/webhooks/webhooks-security
+"""What Twilio's products share: the account, the answer to a creation, the signature of its webhooks.
 
-Signed are the URL and every form parameter, or the URL and, through `bodySHA256` in its query, any other body.
+Sources: https://www.twilio.com/docs/usage/requests-to-twilio (authorisation, answers),
+https://www.twilio.com/docs/usage/webhooks/webhooks-security (signature): signed are the URL and every form parameter,
+or the URL and, through `bodySHA256` in its query, any other body.
 """
 
 from __future__ import annotations
@@ -8,14 +10,108 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Annotated, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from providers import forms
-from providers.contract import Callback, Unauthenticated
+import msgspec
+from pydantic import Field, model_validator
+
+from providers import defaults, forms
+from providers.contract import (
+    Accepted,
+    Ambiguous,
+    Callback,
+    HttpResponse,
+    Outcome,
+    ProviderSettings,
+    Secret,
+    Unauthenticated,
+    Url,
+)
+from providers.defaults import Verdict
+from providers.reading import clean_reference, read_json
 
 FORM = "application/x-www-form-urlencoded"
 _USUAL = f"{FORM}; charset=utf-8"
+
+
+class AccountSettings(ProviderSettings):
+    """One account.
+
+    Requests are authorised by the API key, else by the first auth token.  Callbacks are signed with an auth token, or
+    with a shared key where the account uses them; every one listed is good.
+    """
+
+    base_url: Url = "https://api.twilio.com"
+    account_sid: Annotated[str, Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")]
+    auth_tokens: tuple[Secret, ...] = ()
+    api_key_sid: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = None
+    api_key_secret: Secret | None = None
+    shared_keys: tuple[Secret, ...] = ()
+    # How often and why Twilio calls back again; by its default an answer of 503 is final.
+    callback_overrides: Annotated[str, Field(pattern=r"^[0-9a-z=&,]*$")] = "rc=5&rp=5xx,ct,rt"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.api_key_sid is None) != (self.api_key_secret is None):
+            raise ValueError("api_key_sid and api_key_secret come together")
+        if not self.auth_tokens and (self.api_key_sid is None or not self.shared_keys):
+            raise ValueError("auth_tokens are needed, unless there is an API key to send and a shared key to verify")
+        return self
+
+    def url_of(self, resource: str) -> str:
+        """Where a resource of the account is created."""
+        return f"{self.base_url}/2010-04-01/Accounts/{self.account_sid}/{resource}.json"
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """Shared by all requests."""
+        user, secret = self.api_key_sid or self.account_sid, self.api_key_secret or self.auth_tokens[0]
+        basic = base64.b64encode(f"{user}:{secret.get_secret_value()}".encode()).decode()
+        return MappingProxyType({"authorization": f"Basic {basic}", "content-type": FORM})
+
+    @cached_property
+    def signing_secrets(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """Auth tokens and shared keys, any of which may have signed a callback."""
+        tokens = tuple(secret.get_secret_value().encode() for secret in self.auth_tokens)
+        return tokens, tuple(secret.get_secret_value().encode() for secret in self.shared_keys)
+
+    @cached_property
+    def overrides(self) -> str:
+        """The end of every callback URL."""
+        return f"#{self.callback_overrides}" if self.callback_overrides else ""
+
+    @cached_property
+    def overrides_tail(self) -> bytes:
+        return forms.quote(self.overrides)
+
+
+class _Created(msgspec.Struct):
+    sid: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: int | None = None
+
+
+_CREATED = msgspec.json.Decoder(_Created)
+_ERROR = msgspec.json.Decoder(_Error)
+
+
+def classify(codes: Mapping[str, Verdict], response: HttpResponse) -> Outcome:
+    """What the answer to a creation means, by the product's table of codes."""
+    if 200 <= response.status < 300:
+        created = read_json(_CREATED, response.body)
+        ref = clean_reference(created.sid) if created is not None else None
+        return Accepted(ref) if ref is not None else Ambiguous(f"http_{response.status}")
+    if 400 <= response.status < 500:
+        error = read_json(_ERROR, response.body)
+        if error is not None and error.code is not None:
+            return defaults.classify_code(codes, str(error.code), response)
+    return defaults.classify(response)
 
 
 def form_params(callback: Callback) -> forms.Fields:

@@ -7,22 +7,18 @@ https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides (retrie
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 from collections.abc import Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Annotated, Self
 
 import msgspec
 from pydantic import Field, model_validator
 
-from providers import defaults, forms
+from providers import forms
 from providers.auth import twilio
 from providers.contract import (
-    Accepted,
     Adapter,
-    Ambiguous,
     Callback,
     Context,
     Engaged,
@@ -33,10 +29,7 @@ from providers.contract import (
     Message,
     Outcome,
     ProviderEvent,
-    ProviderSettings,
     Receipt,
-    Secret,
-    Url,
 )
 from providers.defaults import Verdict
 from providers.reading import clean_code, clean_reference, read_json
@@ -108,68 +101,27 @@ _INBOUND = ("receiving", "received")
 _VALIDITY = (1, 36_000)  # seconds
 
 
-class TwilioSmsSettings(ProviderSettings):
-    """One account and one sender: either a number (`sender`) or a Messaging Service.
+class TwilioSmsSettings(twilio.AccountSettings):
+    """One account and one sender: either a number (`sender`) or a Messaging Service."""
 
-    Requests are authorised by the API key, else by the first auth token.  Callbacks are signed with an auth token, or
-    with a shared key where the account uses them; every one listed is good.
-    """
-
-    base_url: Url = "https://api.twilio.com"
-    account_sid: Annotated[str, Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")]
-    auth_tokens: tuple[Secret, ...] = ()
-    api_key_sid: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = None
-    api_key_secret: Secret | None = None
-    shared_keys: tuple[Secret, ...] = ()
     sender: Annotated[str, Field(min_length=1, max_length=20)] | None = None
     messaging_service_sid: Annotated[str, Field(pattern=r"^MG[0-9A-Za-z]{1,62}$")] | None = None
-    # How often and why Twilio calls back again; by its default an answer of 503 is final.
-    callback_overrides: Annotated[str, Field(pattern=r"^[0-9a-z=&,]*$")] = "rc=5&rp=5xx,ct,rt"
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _one_sender(self) -> Self:
         if (self.sender is None) == (self.messaging_service_sid is None):
             raise ValueError("exactly one of sender and messaging_service_sid is needed")
-        if (self.api_key_sid is None) != (self.api_key_secret is None):
-            raise ValueError("api_key_sid and api_key_secret come together")
-        if not self.auth_tokens and (self.api_key_sid is None or not self.shared_keys):
-            raise ValueError("auth_tokens are needed, unless there is an API key to send and a shared key to verify")
         return self
 
     @cached_property
     def request_head(self) -> tuple[str, Mapping[str, str], bytes]:
         """What does not depend on the message: URL, headers, the encoded sender."""
-        user, secret = self.api_key_sid or self.account_sid, self.api_key_secret or self.auth_tokens[0]
-        basic = base64.b64encode(f"{user}:{secret.get_secret_value()}".encode()).decode()
-        url = f"{self.base_url}/2010-04-01/Accounts/{self.account_sid}/Messages.json"
         name, value = "From", self.sender or ""
         if self.messaging_service_sid is not None:
             name, value = "MessagingServiceSid", self.messaging_service_sid
-        headers = {"authorization": f"Basic {basic}", "content-type": twilio.FORM}
-        return url, MappingProxyType(headers), forms.encode([(name, value)])  # shared by all requests
-
-    @cached_property
-    def signing_secrets(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        """Auth tokens and shared keys, any of which may have signed a callback."""
-        tokens = tuple(secret.get_secret_value().encode() for secret in self.auth_tokens)
-        return tokens, tuple(secret.get_secret_value().encode() for secret in self.shared_keys)
-
-    @cached_property
-    def overrides_tail(self) -> bytes:
-        """The encoded end of every callback URL."""
-        return forms.quote(f"#{self.callback_overrides}") if self.callback_overrides else b""
+        return self.url_of("Messages"), self.headers, forms.encode([(name, value)])
 
 
-class _Created(msgspec.Struct):
-    sid: str = ""
-
-
-class _Error(msgspec.Struct):
-    code: int | None = None
-
-
-_CREATED = msgspec.json.Decoder(_Created)
-_ERROR = msgspec.json.Decoder(_Error)
 _FIELDS = msgspec.json.Decoder(dict[str, str])
 
 
@@ -191,15 +143,7 @@ class TwilioSms(Adapter):
         return HttpRequest(url, headers, form)
 
     def classify_response(self, response: HttpResponse) -> Outcome:
-        if 200 <= response.status < 300:
-            created = read_json(_CREATED, response.body)
-            ref = clean_reference(created.sid) if created is not None else None
-            return Accepted(ref) if ref is not None else Ambiguous(f"http_{response.status}")
-        if 400 <= response.status < 500:
-            error = read_json(_ERROR, response.body)
-            if error is not None and error.code is not None:
-                return defaults.classify_code(_CODES, str(error.code), response)
-        return defaults.classify(response)
+        return twilio.classify(_CODES, response)
 
     def verify_callback(self, callback: Callback, settings: TwilioSmsSettings, now: dt.datetime) -> str:
         tokens, shared = settings.signing_secrets

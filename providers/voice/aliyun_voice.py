@@ -231,7 +231,9 @@ class AliyunVoice(Adapter):
         items = read_json(_ITEMS, callback.body)
         return [Invalid("not_an_array")] if items is None else [_event(read_json(_REPORT, item)) for item in items]
 
-    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
+    def reply(
+        self, outcome: CallbackOutcome, settings: AliyunVoiceSettings, prompt: Prompt | None = None
+    ) -> HttpResponse:
         return _REPLIES[outcome]
 
 

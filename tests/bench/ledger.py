@@ -25,7 +25,7 @@ from gateway.ledger.database import Database
 from gateway.ledger.follow import Rules
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
-from gateway.ledger.receipts import Stored
+from gateway.ledger.received import Stored
 from schemas.vocabulary import AttemptState, Lane
 from tests.bench.measure import tree_seconds
 from tests.stack.postgres import PostgresServer

@@ -117,7 +117,7 @@ async def bench(
         attempt = last if last == REFERENCE else None
         made.callbacks.append(Callback(made.base + request.raw_path, headers, await request.read(), attempt))
         arrived.set()
-        reply = case.adapter.reply(CallbackOutcome.STORED)
+        reply = case.adapter.reply(CallbackOutcome.STORED, case.configure())
         return web.Response(status=reply.status, body=reply.body, headers=dict(reply.headers))
 
     app = web.Application()

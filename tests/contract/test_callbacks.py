@@ -69,7 +69,7 @@ def test_without_callbacks_nobody_is_let_in(case: Case) -> None:
 
 def test_the_reply_is_in_the_vendors_words(case: Case) -> None:
     for outcome in CallbackOutcome:
-        reply = case.adapter.reply(outcome)
+        reply = case.adapter.reply(outcome, case.configure())
         assert (reply.status, reply.body) == case.replies[outcome]
         assert reply.status < 300 if outcome is CallbackOutcome.STORED else reply.status >= 500
 

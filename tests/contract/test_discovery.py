@@ -22,6 +22,7 @@ SOURCES = sorted(Path(providers.__file__).parent.rglob("*.py"))
 PURE = {
     "__future__", "base64", "collections", "cryptography", "dataclasses", "datetime", "email", "enum", "functools",
     "hashlib", "hmac", "jwt", "msgspec", "providers", "pydantic", "re", "schemas", "types", "typing", "urllib",
+    "xml",
 }  # fmt: skip
 THIRD_PARTY = """
 from providers.contract import Adapter
@@ -116,6 +117,7 @@ def test_adapters_are_pure(path: Path) -> None:
     allowed = PURE | ({"importlib", "pkgutil"} if path.name == "catalog.py" else set())
     assert {name.partition(".")[0] for name in imported} <= allowed
     assert not {name for name in imported if name.startswith(("urllib.request", "urllib.error"))}
+    assert {name for name in imported if name.startswith("xml")} <= {"xml.sax.saxutils"}, "escaping only"
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert not names & {"utcnow", "today", "now_utc", "print", "open", "urandom", "sleep", "getLogger"}

@@ -26,7 +26,7 @@ from gateway.ledger.commands import Command, Letter, Origin, Request, Stop
 from gateway.ledger.follow import Rules
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
-from gateway.ledger.receipts import Stored
+from gateway.ledger.received import Stored
 from gateway.ledger.states import FAILED
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Failure, Lane, Rejection

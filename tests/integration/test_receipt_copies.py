@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.ledger import receipts
-from gateway.ledger.receipts import Stored, Taken
+from gateway.ledger.receipts import Taken
+from gateway.ledger.received import Stored
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Disposition as D
 from schemas.vocabulary import Failure

@@ -12,7 +12,7 @@ import pytest
 from gateway.cli.show import pictures
 from gateway.ids import to_reference
 from gateway.ledger import freezes, receipts, timeline
-from gateway.ledger.receipts import Stored
+from gateway.ledger.received import Stored
 from gateway.ledger.timeline import Timeline
 from schemas.vocabulary import AttemptState
 from tests.stack.gateway import address, cancelled, requested

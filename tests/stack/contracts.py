@@ -10,7 +10,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas" / "json"
-STATUS, DEADLETTER = "reminder.status.v1", "reminder.deadletter.v1"
+EVENTS = frozenset(
+    {"reminder.status.v1", "contact.replied.v1", "contact.callback_requested.v1", "contact.opted_out.v1"}
+)
+DEADLETTERS = frozenset({"reminder.deadletter.v1"})
 
 
 @functools.cache
@@ -30,6 +33,13 @@ def hold(kind: str, key: bytes | None, value: bytes) -> None:
     if key is None or key.decode() != event.get("subject"):
         problems.append(f"key {key!r}, subject {event.get('subject')!r}")
     assert problems == [], f"{value!r} is no {kind}: {problems}"
+
+
+def hold_any(kinds: frozenset[str], key: bytes | None, value: bytes) -> None:
+    """Holds a record to the contract of the kind it says it is, which must be one of these."""
+    kind = json.loads(value).get("type")
+    assert kind in kinds, f"{value!r} is none of {sorted(kinds)}"
+    hold(kind, key, value)
 
 
 @functools.lru_cache(maxsize=100_000)  # a test that waits reads the same records again and again

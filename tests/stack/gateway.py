@@ -113,10 +113,10 @@ class World:
     async def records(self, topic: str) -> list[Any]:
         """Everything on a topic by now.  What the gateway has told is held to the published contracts on the way."""
         found = await self._records(topic)
-        kinds = {self.topics.events: contracts.STATUS, self.topics.deadletters: contracts.DEADLETTER}
+        kinds = {self.topics.events: contracts.EVENTS, self.topics.deadletters: contracts.DEADLETTERS}
         if topic in kinds:
             for record in found:
-                contracts.hold(kinds[topic], record.key, record.value)
+                contracts.hold_any(kinds[topic], record.key, record.value)
         return found
 
     async def _records(self, topic: str) -> list[Any]:

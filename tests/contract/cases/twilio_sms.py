@@ -111,7 +111,9 @@ def vendor_signature(text: str, secret: str, algorithm: str) -> str:
 def sign(callback: Callback, secret: str) -> Callback:
     """Signs form fields into the header, or leaves them to `bodySHA256` in the query when the body is JSON."""
     sha256 = "sha256" if secret in (SHARED, OLD_SHARED) else None
-    params = parse_qsl(callback.body.decode()) if "form" in callback.headers["content-type"] else []
+    params = (
+        parse_qsl(callback.body.decode(), keep_blank_values=True) if "form" in callback.headers["content-type"] else []
+    )
     text = callback.url + "".join(f"{name}{value}" for name, value in sorted(set(params)))
     signed = with_headers(callback, x_twilio_signature=vendor_signature(text, secret, sha256 or "sha1"))
     return with_headers(signed, x_twilio_webhooks_signature_settings=SHA256 if sha256 else None)

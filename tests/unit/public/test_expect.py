@@ -33,7 +33,7 @@ class Vendor(Adapter):
     def parse_callback(self, callback: Callback) -> list[ProviderEvent]:
         return [Receipt(AttemptState.DELIVERED, "ok")]
 
-    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
+    def reply(self, outcome: CallbackOutcome, settings: Any, prompt: Prompt | None = None) -> HttpResponse:
         return HttpResponse(200, {"content-type": "text/xml"}, b"<Response/>")
 
 
@@ -52,6 +52,9 @@ class Bench:
     async def provider_of(self, attempt: int) -> str | None:
         return None
 
+    async def answer_key(self, provider: str, attempt: int, step: str | None, digits: str) -> None:
+        return None
+
     def callback(self, provider: str, outcome: CallbackResult) -> None:
         self.counted.append(outcome)
 
@@ -60,7 +63,9 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     it = Bench()
     routes = {"vendor": CallbackRoute(Vendor(), None, (TOKEN,))}
-    api = PublicApi(routes, it.provider_of, [], "https://reminders.example", LIMITS, it.keep, lambda: NOW, it)
+    api = PublicApi(
+        routes, it.provider_of, it.answer_key, [], "https://reminders.example", LIMITS, it.keep, lambda: NOW, it
+    )
     listener = Listener(api.handle, LIMITS)
     it.port = await listener.start("127.0.0.1", 0)
     try:

@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 from aiohttp.client import _RequestContextManager as Asked
 from yarl import URL
 
+from gateway.content.dialogue import Said, Step
 from gateway.ids import to_reference
 from gateway.observability import logs
 from gateway.observability.metrics import CallbackResult
@@ -27,6 +28,7 @@ from providers.contract import (
     Engaged,
     HttpResponse,
     Invalid,
+    KeyPress,
     Prompt,
     ProviderEvent,
     Receipt,
@@ -49,6 +51,8 @@ class Vendor(Adapter):
 
     def __init__(self) -> None:
         self.seen: list[Callback] = []
+        self.keys: list[KeyPress] = []
+        self.prompts: list[Prompt | None] = []
 
     def verify_callback(self, callback: Callback, settings: Any, now: dt.datetime) -> str | None:
         self.seen.append(callback)
@@ -58,9 +62,10 @@ class Vendor(Adapter):
 
     def parse_callback(self, callback: Callback) -> list[ProviderEvent]:
         assert callback.headers["x-signature"] == "good", "parsed before it was verified"
-        return [Receipt(AttemptState.DELIVERED, "ok", attempt=callback.attempt), Invalid("odd")]
+        return [Receipt(AttemptState.DELIVERED, "ok", attempt=callback.attempt), Invalid("odd"), *self.keys]
 
-    def reply(self, outcome: CallbackOutcome, prompt: Prompt | None = None) -> HttpResponse:
+    def reply(self, outcome: CallbackOutcome, settings: Any, prompt: Prompt | None = None) -> HttpResponse:
+        self.prompts.append(prompt)
         status = 200 if outcome is CallbackOutcome.STORED else 503
         return HttpResponse(status, {"content-type": "text/xml"}, b"<Response/>")
 
@@ -79,8 +84,18 @@ class Bench:
         self.client: Client
         self.listener: Listener
         route = CallbackRoute(self.vendor, None, (TOKEN, OLD))
+        self.pressed: list[tuple[str, int, str | None, str]] = []
+        self.said: Said | Exception | None = None
         self.api = PublicApi(
-            {"vendor": route}, self._provider_of, [APP], PUBLIC + "/", LIMITS, self._keep, lambda: NOW, self
+            {"vendor": route},
+            self._provider_of,
+            self._answer_key,
+            [APP],
+            PUBLIC + "/",
+            LIMITS,
+            self._keep,
+            lambda: NOW,
+            self,
         )
 
     def callback(self, provider: str, outcome: CallbackResult) -> None:
@@ -91,6 +106,13 @@ class Bench:
             raise self.fails
         self.kept.append((provider, raw, replay_key, events))
         return self.first
+
+    async def _answer_key(self, provider: str, attempt: int, step: str | None, digits: str) -> Said | None:
+        assert self.kept, "answered before it was stored"
+        self.pressed.append((provider, attempt, step, digits))
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
 
     async def _provider_of(self, attempt: int) -> str | None:
         if self.fails is not None:
@@ -458,3 +480,62 @@ async def test_nothing_secret_or_personal_is_logged(bench: Bench, log: io.String
     assert "canary" not in written
     assert "4155550123" not in written
     assert "canary" not in repr(bench.api._routes["vendor"])
+
+
+# --- calls that ask -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(Vendor, "interactive", True)
+    bench.vendor.keys = [KeyPress("1", REFERENCE, "CA1", None, "identity")]
+    bench.said = Said("the debt", "en", "129", Step.MENU)
+    return bench
+
+
+async def test_a_key_is_stored_and_then_answered_with_what_comes_next(calls: Bench) -> None:
+    assert await calls.post(f"/callbacks/vendor/{TOKEN}/{REFERENCE}?step=identity") == (200, b"<Response/>")
+    assert calls.pressed == [("vendor", ATTEMPT, "identity", "1")]
+    (prompt,) = calls.vendor.prompts
+    assert prompt is not None
+    assert (prompt.text, prompt.locale, prompt.keys) == ("the debt", "en", "129")
+    # The next key comes back to the same path, as the vendor knows it, under another step.
+    assert prompt.url == f"{PUBLIC}/callbacks/vendor/{TOKEN}/{REFERENCE}?step=menu"
+
+
+async def test_a_repeated_key_is_answered_like_the_first(calls: Bench) -> None:
+    calls.first = False
+    await calls.post()
+    assert calls.vendor.prompts[0] is not None
+
+
+async def test_a_goodbye_names_no_url(calls: Bench) -> None:
+    calls.said = Said("goodbye", "en")
+    await calls.post()
+    assert calls.vendor.prompts == [Prompt("goodbye", "en")]
+
+
+async def test_a_key_that_is_not_stored_is_not_answered(calls: Bench) -> None:
+    calls.fails = RuntimeError("no ledger")
+    assert (await calls.post())[0] == 503
+    assert (calls.pressed, calls.vendor.prompts) == ([], [None])
+
+
+@pytest.mark.parametrize("said", [None, RuntimeError("no ledger")])
+async def test_a_call_that_has_nothing_to_say_ends(calls: Bench, said: Exception | None) -> None:
+    calls.said = said
+    assert (await calls.post())[0] == 200
+    assert calls.vendor.prompts == [None]
+
+
+async def test_nobody_is_answered_where_the_adapter_asks_nothing(bench: Bench) -> None:
+    bench.vendor.keys = [KeyPress("1", REFERENCE, "CA1", None, "identity")]
+    await bench.post()
+    assert (bench.pressed, bench.vendor.prompts) == ([], [None])
+
+
+@pytest.mark.parametrize("attempt", [None, "no-reference!"])
+async def test_a_key_of_no_attempt_of_ours_ends_the_call(calls: Bench, attempt: str | None) -> None:
+    calls.vendor.keys = [KeyPress("1", attempt, "CA1", None, "identity")]
+    await calls.post()
+    assert (calls.pressed, calls.vendor.prompts) == ([], [None])

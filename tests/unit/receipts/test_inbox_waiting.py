@@ -15,7 +15,8 @@ from gateway.clock import VirtualClock
 from gateway.ids import IdSource
 from gateway.ledger import receipts
 from gateway.ledger.database import Conflict
-from gateway.ledger.receipts import Stored, Taken
+from gateway.ledger.receipts import Taken
+from gateway.ledger.received import Stored
 from gateway.observability import logs
 from gateway.receipts import inbox as under_test
 from gateway.receipts.inbox import NotStored, ReceiptInbox

@@ -1,0 +1,76 @@
+"""What borrowers say back: each told upstream once, and what they ask for done in the same transaction."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from gateway.ids import to_reference
+from gateway.ledger import outbox, stops
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Attempt, Move, Rules, Situation
+from schemas.messages import CALLBACK_REQUESTED, OPTED_OUT, REPLIED, CallbackRequested, ContactReplied, OptedOut
+from schemas.vocabulary import Choice
+
+_encode = msgspec.json.Encoder().encode
+_TOLD: dict[str, tuple[str, type[CallbackRequested | OptedOut]]] = {
+    Choice.CALL_BACK: (CALLBACK_REQUESTED, CallbackRequested),
+    Choice.STOP: (OPTED_OUT, OptedOut),
+}
+
+
+class Heard(Struct, frozen=True, gc=False):
+    """A reply, or a key press with its `choice`, by the id of its receipt.
+
+    `was` and `attempt` are what it belongs to, where that is known.
+    """
+
+    id: int
+    provider: str
+    at: dt.datetime
+    choice: str | None = None
+    was: Situation | None = None
+    attempt: Attempt | None = None
+
+
+async def write(connection: Connection, heard: Sequence[Heard], now: dt.datetime, rules: Rules) -> list[Move]:
+    """Tells of what was heard and obeys it; the caller holds the locks of everybody it concerns.
+
+    Repeatable: an event has the id of its receipt, and a stop that stands already stops nothing more.
+    """
+    if not heard:
+        return []
+    replies = [each for each in heard if each.choice is None]
+    await outbox.add(connection, [_row(each, _reply(each)) for each in replies], REPLIED)
+    for choice, (type_, event) in _TOLD.items():
+        wished = [each for each in heard if each.choice == choice]
+        await outbox.add(connection, [_row(each, _wish(each, event)) for each in wished], type_)
+    stopped = {each.was.subject for each in heard if each.choice == Choice.STOP and each.was is not None}
+    return await stops.opt_out(connection, stopped, now, rules)
+
+
+def _row(heard: Heard, event: Struct) -> tuple[int, int, bytes]:
+    return (heard.id if heard.was is None else heard.was.id, heard.id, _encode(event))
+
+
+def _reply(heard: Heard) -> ContactReplied:
+    reply, was, attempt = to_reference(heard.id), heard.was, heard.attempt
+    if was is None or attempt is None:
+        return ContactReplied(reply, heard.provider, heard.at)
+    return ContactReplied(
+        reply, heard.provider, heard.at, attempt.channel, was.lender, was.source, was.request_id,
+        to_reference(was.id), to_reference(attempt.id),
+    )  # fmt: skip
+
+
+def _wish(heard: Heard, event: type[CallbackRequested | OptedOut]) -> CallbackRequested | OptedOut:
+    was, attempt = heard.was, heard.attempt
+    assert was is not None
+    assert attempt is not None
+    return event(
+        was.lender, was.source, was.request_id, to_reference(was.id), to_reference(attempt.id),
+        attempt.channel, heard.provider, heard.at,
+    )  # fmt: skip
