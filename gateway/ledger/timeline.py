@@ -47,11 +47,11 @@ where e.attempt = any($1::bigint[]) order by e.id
 """
 _TOMBSTONES: Final = """
 select kind, as_of from tombstone where subject = $1
-  and (kind = 'borrower' or (kind = 'debt' and value = $2) or (kind = 'request' and value = $3)) order by as_of, kind
+  and (kind in ('borrower', 'opted_out') or (kind = 'debt' and value = $2) or (kind = 'request' and value = $3)) order by as_of, kind
 """
 _SUBJECT_HELD: Final = "select unreadable_stop_at from subject where key = $1"
 _FREEZES: Final = 'select kind, value, reason, created_at, until from "freeze" where until is null or until > $1'
-_OUTBOX: Final = "select seq, at from outbox where bucket = $1 and reminder = $2 order by seq, id"
+_OUTBOX: Final = "select seq, at, type from outbox where bucket = $1 and reminder = $2 order by seq, id"
 _UNKNOWN: Final = "select since from unsettled where id = $1"
 _STAGE_OWNER: Final = "select reminder from stage_key where key = $1"
 _PUSH_PROVIDER: Final = "select provider from attempt where id = $1 and channel = 'push'"
@@ -138,8 +138,8 @@ async def read(
         await _add_decisions(connection, story)
         _add_attempts(story)
         await _add_receipts(connection, story)
-        for seq, at in outbox:
-            story.entries.append(Entry(at, "event waits for Kafka", f"seq {seq}" if seq else "an answer"))
+        for seq, at, type_ in outbox:
+            story.entries.append(Entry(at, "event waits for Kafka", f"seq {seq}" if seq else type_ or "an answer"))
     story.entries.sort(key=lambda each: each.at)
     return story
 
@@ -213,6 +213,9 @@ async def _add_intake(connection: Connection, story: Timeline) -> None:
     story.entries.append(Entry(facts["received_at"], "accepted", place))
     key = request_key(facts["source"], facts["request_id"]).hex()
     for kind, as_of in await connection.fetch(_TOMBSTONES, was.subject, facts["debt"], key):
+        if kind == "opted_out":
+            story.entries.append(Entry(as_of, "the borrower wants no more reminders", "covers this reminder"))
+            continue
         covers = kind == "request" or facts["state_as_of"] <= as_of
         detail = "covers this reminder" if covers else "older than this request's state_as_of: does not cover it"
         story.entries.append(Entry(as_of, f"stop of the {kind}", detail))

@@ -140,7 +140,8 @@ class ReceiptInbox:
         address = reply = None
         if isinstance(event, Inbound):
             address = self._sealer.address(event.sender)
-            reply = self._sealer.seal(_encode(Reply(event.sender, event.recipient, event.text)), id_, REPLY_FIELD)
+            words = Reply(*[_writable(each) for each in (event.sender, event.recipient, event.text)])
+            reply = self._sealer.seal(_encode(words), id_, REPLY_FIELD)
         elif isinstance(event, Receipt) and event.address is not None:
             address = self._sealer.address(event.address)
         return Stored(
@@ -308,6 +309,11 @@ class ReceiptInbox:
 def _sane(moment: dt.datetime | None) -> dt.datetime | None:
     """A provider's own time, unless it cannot be one: what comes of it must fit the ledger."""
     return moment if moment is not None and 2000 <= moment.year <= 2100 else None
+
+
+def _writable(text: str) -> str:
+    """JSON may hold half a character, UTF-8 may not."""
+    return text.encode(errors="replace").decode()
 
 
 def _meaning(

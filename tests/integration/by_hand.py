@@ -41,7 +41,7 @@ RULES: Final = Rules(
 )
 _TABLES: Final = (
     "subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt, unsettled, provider_ref,"
-    ' decision, receipt, parked, engagement, outbox, deadletter, intake_count, intake_offset, worker, "freeze"'
+    ' decision, receipt, reply, parked, engagement, outbox, deadletter, intake_count, intake_offset, worker, "freeze"'
 )
 
 
@@ -88,12 +88,12 @@ class Hand:
         """A request nobody has read yet."""
         self._offset += 1
         name = changes.pop("borrower", f"borrower-{self._offset}")
-        subject = ids.subject_key("acme", name)
+        subject, debt = ids.subject_key("acme", name), changes.get("debt", "debt")
         values: dict[str, Any] = {
             "origin": Origin(TOPIC, 0, self._offset), "id": self.id(subject),
             "request_key": ids.request_key("core", f"request-{self._offset}"), "hash": b"hash",
-            "stage_key": ids.stage_key("acme", name, "debt", None, stage, ""), "subject": subject, "source": "core",
-            "request_id": f"request-{self._offset}", "lender": "acme", "borrower": name, "debt": "debt",
+            "stage_key": ids.stage_key("acme", name, debt, None, stage, ""), "subject": subject, "source": "core",
+            "request_id": f"request-{self._offset}", "lender": "acme", "borrower": name, "debt": debt,
             "instalment": None, "product": None, "stage": stage, "step": "", "template": "repayment",
             "lane": Lane.BULK, "ladder": ladder, "send_at": self.now, "not_after": self.now + 2 * HOUR,
             "state_as_of": self.now, "sealed": b"sealed",
@@ -138,8 +138,8 @@ class Hand:
         """Everything that is due."""
         return await claims.claim(self.connection, worker.id, self.now, limit, limit, self.id())
 
-    def intent(self, claimed: Claimed, provider: str = "p") -> Intent:
-        return Intent(claimed, self.id(claimed.subject), provider, b"words", "{}")
+    def intent(self, claimed: Claimed, provider: str = "p", address: bytes | None = None) -> Intent:
+        return Intent(claimed, self.id(claimed.subject), provider, b"words", "{}", address)
 
     async def intend(self, worker: Worker, *intents: Intent) -> Intended:
         return await self.tx(lambda c: intend.intend(c, worker.id, intents, self.now))
@@ -150,10 +150,10 @@ class Hand:
         [mine] = [each for each in await self.claim(worker) if each.id == request.id]
         return worker, mine
 
-    async def sent(self, request: Request) -> Sending:
+    async def sent(self, request: Request, address: bytes | None = None) -> Sending:
         """The request's reminder, claimed and intended."""
         worker, claimed = await self.claimed(request)
-        intent = self.intent(claimed)
+        intent = self.intent(claimed, address=address)
         done = await self.intend(worker, intent)
         assert done.sendable == {intent.attempt}, done
         return Sending(request, worker, claimed, intent.attempt)

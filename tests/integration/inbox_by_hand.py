@@ -16,7 +16,7 @@ from gateway.ledger.follow import Move
 from gateway.observability import logs
 from gateway.receipts.inbox import ReceiptInbox
 from gateway.sealing import Sealer
-from providers.contract import Receipt
+from providers.contract import ProviderEvent, Receipt
 from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
 from tests.integration.by_hand import Hand, Sending, hand
 from tests.stack.scene import until
@@ -32,11 +32,12 @@ class Bench:
         self.dispositions: list[tuple[str, Disposition]] = []
         self.failures: list[tuple[str, Failure, FailureScope, str, float]] = []
         self._callbacks = 0
+        self.sealer = Sealer({1: b"k" * 32}, 1, b"i" * 32)
         self.inbox = ReceiptInbox(
             database,
             SimpleNamespace(ids=IdSource(62)),  # type: ignore[arg-type]  # of a worker it needs only that
             self.clock,
-            Sealer({1: b"k" * 32}, 1, b"i" * 32),
+            self.sealer,
             mine.rules,
             self,
             lambda: None,
@@ -61,7 +62,7 @@ class Bench:
 
     # --- what a test does -----------------------------------------------------------------------------------------
 
-    async def keep(self, *receipts: Receipt, replay: str | None = None) -> bool:
+    async def keep(self, *receipts: ProviderEvent, replay: str | None = None) -> bool:
         """One callback, a new one unless `replay` says otherwise."""
         self._callbacks += 1
         return await self.inbox.keep("p", b"raw", replay or f"callback-{self._callbacks}", receipts)
