@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import develop, request, service, show, sums
+from gateway.cli import develop, reply, request, service, show, sums
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -20,6 +20,7 @@ app.command()(service.migrate)
 app.command("check-config")(service.check_config)
 app.command()(request.request)
 app.command()(show.show)
+app.command()(reply.reply)
 app.command()(sums.sums)
 app.command()(develop.simulate)
 app.command()(develop.demo)

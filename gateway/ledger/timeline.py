@@ -47,7 +47,8 @@ where e.attempt = any($1::bigint[]) order by e.id
 """
 _TOMBSTONES: Final = """
 select kind, as_of from tombstone where subject = $1
-  and (kind in ('borrower', 'opted_out') or (kind = 'debt' and value = $2) or (kind = 'request' and value = $3)) order by as_of, kind
+  and (kind in ('borrower', 'opted_out') or (kind = 'debt' and value = $2) or (kind = 'request' and value = $3))
+order by as_of, kind
 """
 _SUBJECT_HELD: Final = "select unreadable_stop_at from subject where key = $1"
 _FREEZES: Final = 'select kind, value, reason, created_at, until from "freeze" where until is null or until > $1'

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlparse
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator, add_port, get_signature_algorithm, remove_port
 from twilio.rest import Client
+from twilio.twiml.voice_response import Gather, VoiceResponse
 
 from providers.auth import twilio
-from providers.contract import Callback, Message, Unauthenticated
+from providers.contract import Callback, CallbackOutcome, Message, Prompt, Unauthenticated
 from schemas.vocabulary import Channel
 from tests.contract.case import ADAPTERS, CONTEXT, REFERENCE, load_case
 from tests.contract.conftest import Loopback
@@ -194,3 +198,122 @@ def test_any_text_survives_and_the_validity_is_within_bounds(text: str, ttl: int
     form = dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"))
     assert form["Body"] == text
     assert 1 <= int(form["ValidityPeriod"]) <= 36_000
+
+
+# --- calls ----------------------------------------------------------------------------------------------------------
+
+CALL = load_case("twilio_voice")
+WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=60)
+
+
+def tree(document: str) -> tuple[str, dict[str, str], str, list[Any]]:
+    """An XML document by its meaning, not its spelling."""
+
+    def read(node: ElementTree.Element) -> tuple[str, dict[str, str], str, list[Any]]:
+        return node.tag, dict(node.attrib), node.text or "", [read(each) for each in node]
+
+    return read(ElementTree.fromstring(document))
+
+
+def theirs(prompt: Prompt, language: str) -> str:
+    """What the library says and asks."""
+    response = VoiceResponse()
+    if not prompt.keys:
+        response.say(prompt.text, language=language)
+        return str(response)
+    gather = Gather(
+        input="dtmf", num_digits=1, timeout=prompt.wait_seconds, action=f"{prompt.url}#rc=5&rp=5xx,ct,rt",
+        method="POST", action_on_empty_result=True,
+    )  # fmt: skip
+    gather.say(prompt.text, language=language)
+    response.append(gather)
+    return str(response)
+
+
+def ours(prompt: Prompt) -> str:
+    reply = CALL.adapter.reply(CallbackOutcome.STORED, CALL.configure(), prompt)
+    assert reply.headers["content-type"].startswith("text/xml")
+    return reply.body.decode()
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=WORDS, locale=st.sampled_from(["zh-CN", "en", "en-GB"]), keys=st.sampled_from(["", "12", "129"]))
+def test_our_twiml_is_the_librarys(text: str, locale: str, keys: str) -> None:
+    url = "https://gw.example.com/callbacks/p/t/0c5k3xr8v2m4t?step=menu&x=<1>" if keys else ""
+    prompt = Prompt(text, locale, keys, url)
+    language = "en-US" if locale == "en" else locale
+    assert tree(ours(prompt)) == tree(theirs(prompt, language))
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=40))
+def test_any_text_makes_a_document(text: str) -> None:
+    """Also one with what XML cannot hold; nothing in it becomes a verb."""
+    for prompt in (Prompt(text, "en"), Prompt(text, "en", "12", "https://gw/")):
+        verbs = {node.tag for node in ElementTree.fromstring(ours(prompt)).iter()}
+        assert verbs <= {"Response", "Say", "Gather"}
+
+
+def test_what_is_not_asked_ends_the_call() -> None:
+    assert tree(CALL.adapter.reply(CallbackOutcome.STORED, CALL.configure()).body.decode()) == tree(
+        str(VoiceResponse())
+    )
+
+
+@pytest.mark.parametrize("detection", [None, "DetectMessageEnd"])
+def test_our_call_is_the_librarys(loopback: Loopback, detection: str | None) -> None:
+    configured = CALL.configure(base_url=loopback.base, machine_detection=detection)
+    account, token = CALL.settings["account_sid"], CALL.settings["auth_tokens"][0]
+    client = Client(account, token, account)
+    client.api.base_url = loopback.base
+    loopback.answer = (201, CALL.answers[0][0].body)
+    asked = CALL.message.prompt
+    assert asked is not None
+    created = client.calls.create(
+        to=CALL.message.address,
+        from_=CALL.settings["sender"],
+        twiml=theirs(asked, "zh-CN"),
+        timeout=30,
+        time_limit=240,
+        status_callback=f"{CONTEXT.callback_url}#rc=5&rp=5xx,ct,rt",
+        status_callback_event=["ringing", "answered", "completed"],
+        **({} if detection is None else {"machine_detection": detection}),
+    )
+    (caught,) = loopback.caught
+    request = CALL.adapter.build_request(CALL.message, configured, CONTEXT)
+    assert (request.method, request.url) == (caught.method, loopback.base + caught.target)
+    mine, other = (parse_qsl(each.decode(), strict_parsing=True) for each in (request.body, caught.body))
+    assert [tree(value) for name, value in mine if name == "Twiml"] == [
+        tree(value) for name, value in other if name == "Twiml"
+    ]
+    assert sorted(pair for pair in mine if pair[0] != "Twiml") == sorted(pair for pair in other if pair[0] != "Twiml")
+    for name in ("authorization", "content-type"):
+        assert request.headers[name] == caught.headers[name]
+    assert created.sid == getattr(CALL.answers[0][1], "ref", None)
+
+
+def test_a_call_without_a_question_says_its_text() -> None:
+    request = CALL.adapter.build_request(replace(CALL.message, prompt=None), CALL.configure(), CONTEXT)
+    (twiml,) = [value for name, value in parse_qsl(request.body.decode()) if name == "Twiml"]
+    assert tree(twiml) == tree(theirs(Prompt(CALL.message.text, "zh-CN"), "zh-CN"))
+
+
+def test_words_that_a_call_cannot_bring_along_are_refused_before_anything_is_sent() -> None:
+    message = replace(CALL.message, prompt=Prompt("x" * 4000, "en"))
+    with pytest.raises(ValueError, match="too long"):
+        CALL.adapter.build_request(message, CALL.configure(), CONTEXT)
+
+
+def test_a_key_press_is_under_the_librarys_signature() -> None:
+    """As Twilio sends it: the step is part of the URL and so of what is signed."""
+    url = f"{CONTEXT.callback_url}?step=identity"
+    fields = {"CallSid": "CA0123456789abcdef0123456789abcdef", "Digits": "1", "CallStatus": "in-progress"}
+    token = CALL.settings["auth_tokens"][0]
+    signature = RequestValidator(token).compute_signature(url, fields)
+    headers = {"x-twilio-signature": signature, "content-type": twilio.FORM}
+    body = urlencode(fields).encode()
+    now = CONTEXT.now
+    assert CALL.adapter.verify_callback(Callback(url, headers, body, REFERENCE), CALL.configure(), now)
+    with pytest.raises(Unauthenticated):
+        other = url.replace("identity", "menu")
+        CALL.adapter.verify_callback(Callback(other, headers, body, REFERENCE), CALL.configure(), now)
