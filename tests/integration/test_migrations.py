@@ -1,0 +1,105 @@
+"""A ledger of the version before, brought up to date: with what is in it, and with old processes still at work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+import gateway.ledger
+from gateway.ledger import outbox, schema
+from schemas.messages import EVENTS_TOPIC
+
+SQL = Path(gateway.ledger.__file__).parent / "migrations" / "sql"
+# Everything that a statement can see of a schema.
+_COLUMNS = """
+select table_name, column_name, udt_name, is_nullable, column_default from information_schema.columns
+where table_schema = 'public' and table_name not like 'reminder\\_2%' order by 1, 2
+"""
+_INDEXES = (
+    "select indexdef from pg_indexes where schemaname = 'public' and tablename not like 'reminder\\_2%' order by 1"
+)
+_CHECKS = """
+select conrelid::regclass::text, pg_get_constraintdef(oid) from pg_constraint
+where connamespace = 'public'::regnamespace and conrelid::regclass::text not like 'reminder\\_2%' order by 1, 2
+"""
+
+
+@pytest.fixture
+async def before(postgres: Any) -> AsyncIterator[tuple[str, asyncpg.Connection]]:
+    """A database as version 0001 left it, and a connection of somebody who was there then."""
+    dsn = await postgres.create_database("of_before")
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute((SQL / "0001_ledger.sql").read_text())
+        await connection.execute(
+            "create table alembic_version (version_num varchar(32) not null,"
+            " constraint alembic_version_pkc primary key (version_num))"
+        )
+        await connection.execute("insert into alembic_version values ('0001')")
+        yield dsn, connection
+    finally:
+        await connection.close()
+        await postgres.drop_database("of_before")
+
+
+async def shape(dsn: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [tuple(row) for sql in (_COLUMNS, _INDEXES, _CHECKS) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
+OLD_EVENT = "insert into outbox (bucket, reminder, seq, id, topic, payload) values ($1, $2, 1, 0, $3, '{}')"
+OLD_ATTEMPT = """
+with i as (select * from unnest($1::intent_row[]))
+insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at)
+select i.attempt, i.reminder, 'subject', i.rung, i.channel, i.provider, 'intended', now() from i
+"""
+OLD_RECEIPT = """
+with i as (select * from unnest($1::receipt_row[]))
+insert into receipt (id, replay, provider, attempt, ref, kind, code, received_at)
+select id, replay, provider, attempt, ref, kind, code, received_at from i
+"""
+
+
+async def test_what_was_there_stays_and_old_processes_go_on(before: tuple[str, asyncpg.Connection]) -> None:
+    dsn, old = before
+    intent = (1, 7, 11, 0, "sms", "p", b"words", "{}")
+    statements = [await old.prepare(sql) for sql in (OLD_EVENT, OLD_ATTEMPT, OLD_RECEIPT)]
+    event, attempt, receipt = statements
+    await event.fetch(1, 1, EVENTS_TOPIC)
+    await attempt.fetch([intent])
+    await old.execute("insert into tombstone values ('s', 'borrower', '', now())")
+
+    assert await schema.migrate(dsn) == schema.head()
+
+    # With the statements they had prepared, in the words of their own version.
+    await event.fetch(2, 2, EVENTS_TOPIC)
+    await attempt.fetch([(2, 7, 12, *intent[3:])])
+    now = await old.fetchval("select now()")
+    await receipt.fetch([(5, b"r", "p", 11, None, "receipt", None, None, "c", None, now, b"", None, None)])
+    assert [each.type for each in await outbox.fetch(old, 0, 255, 10)] == [None, None]
+    assert [row[0] for row in await old.fetch("select id from attempt where address is null order by id")] == [11, 12]
+    assert await old.fetchval("select count(*) from tombstone") == 1
+    await old.execute("insert into tombstone values ('s', 'opted_out', '', now())")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await old.execute("insert into tombstone values ('s', 'whatever', '', now())")
+
+
+async def test_it_ends_where_a_new_one_begins(before: tuple[str, asyncpg.Connection], database: str) -> None:
+    dsn, _ = before
+    await schema.migrate(dsn)
+    assert await shape(dsn) == await shape(database)
+
+
+async def test_migrating_again_changes_nothing(before: tuple[str, asyncpg.Connection]) -> None:
+    dsn, _ = before
+    await schema.migrate(dsn)
+    was = await shape(dsn)
+    assert await schema.migrate(dsn) == schema.head()
+    assert await shape(dsn) == was
