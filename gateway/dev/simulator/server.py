@@ -26,8 +26,10 @@ from gateway.dev.simulator.fcm import Fcm
 from gateway.dev.simulator.journal import Journal
 from gateway.dev.simulator.names import Kind
 from gateway.dev.simulator.oauth import TokenOffice
+from gateway.dev.simulator.outward import Outward
 from gateway.dev.simulator.script import Director, Script
 from gateway.dev.simulator.twilio import Twilio
+from gateway.dev.simulator.twilio_account import Account
 from gateway.dev.simulator.urls import Urls
 from gateway.dev.simulator.wire import Wire
 
@@ -46,10 +48,11 @@ class Simulator:
         self.credentials = credentials or Credentials.generate()
         self.journal = Journal(config.log, fsync=config.fsync)
         self._director = Director(config.script)
-        self._courier = Courier(self.journal, config.receipts)
+        self._outward = Outward(config.receipts.connections)
+        self._courier = Courier(self.journal, self._outward, config.receipts)
         self._desk = Desk(self.journal, self._director, self._courier, config.marker)
         self._office = TokenOffice(self.credentials)
-        self._twilio = Twilio(self.credentials, config.receipts)
+        self._twilio = Twilio(Account(self.credentials, config.receipts.retry_scale))
         self._fcm = Fcm(self.credentials, self._office, config.receipts)
         self._aliyun = Aliyun(self.credentials, config.receipts)
         self._runner: web.AppRunner | None = None
@@ -72,7 +75,7 @@ class Simulator:
             if line.get("nonce"):
                 self._aliyun.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
         try:
-            await self._courier.start()
+            await self._outward.start()
             self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP)
             await self._runner.setup()
             await self._listen(self._port)
@@ -92,6 +95,7 @@ class Simulator:
             await self._runner.cleanup()
             self._runner = None
         await self._courier.stop()
+        await self._outward.stop()
         self.journal.close()
 
     @property

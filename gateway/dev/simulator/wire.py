@@ -92,6 +92,7 @@ class Route:
     judge: Callable[[int, bytes], Answer] = lambda status, _body: status
     batch: int = 1
     window: float = 0.0
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
