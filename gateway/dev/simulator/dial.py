@@ -12,10 +12,10 @@ EVENTS = ("initiated", "ringing", "answered", "completed")
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """What to say, or where to ask for it, and whom to tell how it goes.  URLs may carry secrets."""
+    """What to say, or where to ask for it, and whom to tell how it goes.  It shows neither texts nor URLs."""
 
     caller: str
-    document: Document | None = None  # else `url` is asked for one
+    document: Document | None = field(default=None, repr=False)  # else `url` is asked for one
     url: str = field(default="", repr=False)
     method: str = "POST"
     callback: str = field(default="", repr=False)
