@@ -72,7 +72,7 @@ class Dialogue:
                     return digits
                 if not digits and not verb.on_empty:
                     return None  # the next verb
-                return self._goto("gather", verb.action or self._base, verb.method, digits)
+                return self._goto("gather", verb.action, verb.method, digits)
             case Redirect():
                 return self._goto("redirect", verb.url, verb.method)
             case Hangup():
@@ -102,7 +102,7 @@ class Dialogue:
         route = self._account.webhook(Vendor.TWILIO_VOICE, goto.url, goto.method, form)
         heard = await self._outward.ask(route, lambda attempt, answer: self._note(goto, attempt, answer))
         document = _read(heard)
-        self._base = urldefrag(goto.url)[0]
+        self._base = goto.url
         return document
 
 

@@ -56,7 +56,7 @@ class Gather:
     most: int | None = None
     timeout: int = 5
     finish: str = "#"
-    action: str | None = None  # absent: the document's own URL
+    action: str = ""  # the document's own URL
     method: str = "POST"
     on_empty: bool = False
 
@@ -168,7 +168,7 @@ def _gather(element: Element) -> Gather:
         most=int(given["numDigits"]) if "numDigits" in given else None,
         timeout=int(given.get("timeout", "5")),
         finish=given.get("finishOnKey", "#"),
-        action=given.get("action") or None,
+        action=given.get("action", ""),
         method=given.get("method", "POST"),
         on_empty=given.get("actionOnEmptyResult") == "true",
     )

@@ -53,7 +53,7 @@ def test_a_document_of_the_vendors_library_is_read_whole() -> None:
 
 def test_the_defaults_are_the_vendors() -> None:
     assert parse(b"<Response/>") == Document(())
-    assert parse(b"<Response><Gather/></Response>") == Document((Gather((), None, 5, "#", None, "POST", False),))
+    assert parse(b"<Response><Gather/></Response>") == Document((Gather((), None, 5, "#", "", "POST", False),))
     assert parse(b"<?xml version='1.0'?><!-- x -->\n<Response>\n<Hangup/>\n</Response>\n") == Document((Hangup(),))
 
 
