@@ -36,7 +36,9 @@ def said(line: dict[str, Any]) -> list[str]:
     return [part["text"] for part in line["transcript"] if part["event"] == "say"]
 
 
-async def test_a_key_is_posted_and_the_answer_is_obeyed(start: Start, far_end: FarEnd) -> None:
+async def test_a_key_is_posted_and_the_answer_is_obeyed(
+    start: Start, far_end: FarEnd, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     bench = await start()
     far_end.documents.append(TOLD)
     url = f"{far_end.base}/twiml/T%2F1/ask?step=1"
@@ -66,6 +68,7 @@ async def test_a_key_is_posted_and_the_answer_is_obeyed(start: Start, far_end: F
         line["id"], "gather", "1", 1, 200
     )  # fmt: skip
     assert "T%2F1" not in bench.log.read_text()
+    assert (*capfd.readouterr(), caplog.text) == ("", "", ""), "what was said stands in the durable log alone"
 
 
 async def test_silence_goes_on_with_the_next_verb(start: Start, far_end: FarEnd) -> None:
