@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import uvloop
 
-from gateway.dev.simulator.twilio import sign
+from gateway.dev.simulator.twilio_account import sign
 from tests.bench.counters import ANSWERED, HOLD, REFUSED, Counters
 from tests.bench.wire import first_message
 

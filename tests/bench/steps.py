@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
-from gateway.dev.simulator.twilio import sign
+from gateway.dev.simulator.twilio_account import sign
 from gateway.dispatch.pipeline import Job, LenderRoutes, Steps
 from gateway.dispatch.provider import Provider
 from gateway.dispatch.reserve import Reservation

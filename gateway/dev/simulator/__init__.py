@@ -1,7 +1,8 @@
-"""The providers, simulated: the wire of Twilio SMS, FCM and Aliyun Voice on loopback, for development and proof.
+"""The providers, simulated: Twilio SMS and Voice, FCM and Aliyun Voice on loopback, for development and proof.
 
-It checks signatures as the vendors do, writes down what it accepted before it says so, sends receipts, and
-misbehaves on order.  It shares no code with the adapters it meets, so that a mistake of theirs cannot hide in it.
+It checks signatures as the vendors do, writes down what it accepted before it says so, sends receipts, holds the
+dialogues of calls, and misbehaves on order.  It shares no code with the adapters it meets, so that a mistake of theirs
+cannot hide in it.
 
     async with Simulator(SimulatorConfig(log=Path("simulator.jsonl"))) as simulator:
         simulator.urls.base, simulator.credentials, simulator.service_account()
@@ -13,9 +14,10 @@ Pointing the vendors' own SDKs at it:
               credentials from `service_account()`
 """
 
-from gateway.dev.simulator.config import ReceiptSettings, SimulatorConfig, load_config
+from gateway.dev.simulator.callee import Callee
+from gateway.dev.simulator.config import CallSettings, ReceiptSettings, SimulatorConfig, load_config
 from gateway.dev.simulator.credentials import Credentials
-from gateway.dev.simulator.names import Action, Kind, Outcome, Vendor
+from gateway.dev.simulator.names import Action, Ending, Kind, Outcome, Pickup, Vendor
 from gateway.dev.simulator.script import ReceiptPlan, Rule, Script
 from gateway.dev.simulator.serve import serve
 from gateway.dev.simulator.server import Simulator
@@ -23,9 +25,13 @@ from gateway.dev.simulator.urls import Urls
 
 __all__ = [
     "Action",
+    "CallSettings",
+    "Callee",
     "Credentials",
+    "Ending",
     "Kind",
     "Outcome",
+    "Pickup",
     "ReceiptPlan",
     "ReceiptSettings",
     "Rule",

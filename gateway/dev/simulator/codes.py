@@ -40,6 +40,39 @@ TWILIO: Final = {
     "21617": Fault(400, "The concatenated message body exceeds the 1600 character limit"),
 }
 
+# The same dictionary, for calls.  132xx are told while dialling and come in no answer, unless a script orders it.
+TWILIO_VOICE: Final = {
+    "12100": Fault(400, "Document parse failure"),
+    "12200": Fault(400, "Schema validation warning"),
+    "13223": Fault(400, "Dial: Invalid phone number format"),
+    "13224": Fault(400, "Dial: Invalid phone number"),
+    "13225": Fault(400, "Dial: Forbidden phone number"),
+    "13227": Fault(400, "Dial: No international authorization"),
+    "20001": Fault(400, "Unknown parameters"),
+    "20003": Fault(401, "Authenticate"),
+    "20404": Fault(404, "The requested resource was not found"),
+    "20429": Fault(429, "Too Many Requests"),
+    "20500": Fault(500, "Internal Server Error"),
+    "20503": Fault(503, "Service Unavailable"),
+    "21200": Fault(400, "Calls Resource"),
+    "21201": Fault(400, "No 'To' number is specified"),
+    "21205": Fault(400, "Url is not a valid URL"),
+    "21208": Fault(400, "Invalid Timeout"),
+    "21209": Fault(400, "Invalid method"),
+    "21210": Fault(400, "The source phone number provided is not yet verified for your account"),
+    "21211": Fault(400, "Invalid 'To' Phone Number"),
+    "21212": Fault(400, "Invalid 'From' Phone Number"),
+    "21213": Fault(400, "'From' phone number is required"),
+    "21214": Fault(400, "'To' phone number cannot be reached"),
+    "21215": Fault(400, "Account not authorized to call this number. Geo permissions are missing"),
+    "21216": Fault(400, "Account not allowed to call this number"),
+    "21217": Fault(400, "Phone number does not appear to be valid"),
+    "21219": Fault(400, "'To' phone number not verified; trial accounts cannot call it"),
+    "21609": Fault(400, "Invalid 'StatusCallback' URL"),
+    "21626": Fault(400, "Invalid StatusCallbackEvent"),
+    "32018": Fault(400, "Twiml size exceeded maximum allowed value of 4000 characters"),
+}
+
 # https://firebase.google.com/docs/cloud-messaging/error-codes
 FCM: Final = {
     "INVALID_ARGUMENT": Fault(400, "The registration token is not a valid FCM registration token", "INVALID_ARGUMENT"),
@@ -110,6 +143,7 @@ OAUTH: Final = {
 
 FAULTS: Final[dict[Vendor, dict[str, Fault]]] = {
     Vendor.TWILIO: TWILIO,
+    Vendor.TWILIO_VOICE: TWILIO_VOICE,
     Vendor.FCM: FCM,
     Vendor.ALIYUN: ALIYUN,
     Vendor.OAUTH: OAUTH,

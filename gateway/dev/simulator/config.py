@@ -28,6 +28,16 @@ class ReceiptSettings(BaseModel):
     connections: Annotated[int, Field(ge=1, le=4096)] = 200
 
 
+class CallSettings(BaseModel):
+    """How calls with a dialogue pass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Real seconds for one second of ringing, speaking and waiting for keys; what a call reports are its own seconds.
+    scale: Annotated[float, Field(ge=0, le=1)] = 0.001
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 200  # verbs done before a call that goes in circles is ended
+
+
 class SimulatorConfig(BaseModel):
     """One simulator.  It binds to loopback only: its control endpoints have no other guard."""
 
@@ -40,6 +50,7 @@ class SimulatorConfig(BaseModel):
     marker: str = r"M-[0-9A-Za-z]+"
     credentials: Path | None = None  # made when missing; without it `serve` keeps them beside the log
     receipts: ReceiptSettings = ReceiptSettings()
+    calls: CallSettings = CallSettings()
     script: Script = Script()
 
     @field_validator("host")

@@ -4,7 +4,7 @@ POST /control/script    replaces the script (JSON, see `script`)
 POST /control/console   sets what the vendors' consoles know: {"aliyun_url": ..., "app_events_url": ...}
 POST /control/refuse    {"seconds": s}: connections are refused and open ones reset for that long
 GET  /control/log?since=<byte offset>   {"lines": [...], "next": <byte offset>}
-GET  /control/stats     counts of log lines by kind, vendor and code, and the receipts under way
+GET  /control/stats     counts of log lines by kind, vendor and code, and the receipts and calls under way
 """
 
 from __future__ import annotations

@@ -36,27 +36,36 @@ class Count(NamedTuple):
 
 def accepted(path: Path) -> Iterator[dict[str, Any]]:
     """Every accepted message in the log; a torn line was never answered and is skipped."""
+    return _lines(path, "accepted")
+
+
+def _lines(path: Path, kind: str) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for text in lines:
             try:
                 line = json.loads(text)
             except ValueError:
                 continue
-            if isinstance(line, dict) and line.get("kind") == "accepted":
+            if isinstance(line, dict) and line.get("kind") == kind:
                 yield line
 
 
 def count(path: Path, resends: Collection[str] = ()) -> Count:
-    """Counts one log.  Of the vendors in `resends` a repeat that replaces the first is no duplicate."""
+    """Counts one log.  Of the vendors in `resends` a repeat that replaces the first is no duplicate.
+
+    A call whose order had no marker, since it asks before it tells, counts by the one that it came to say.
+    """
     sent: Counter[Key] = Counter()
     replaced: Counter[Key] = Counter()
     shown: set[tuple[str, str, str]] = set()
     unmarked = 0
+    said = {line["id"]: line["marker"] for line in _lines(path, "call")}
     for line in accepted(path):
-        if line["marker"] is None:
+        marker = line["marker"] if line["marker"] is not None else said.get(line.get("id"))
+        if marker is None:
             unmarked += 1
             continue
-        key = (line["recipient"], line["marker"])
+        key = (line["recipient"], marker)
         sent[key] += 1
         if line["replaces"] is not None and line.get("vendor") in resends:
             place = (*key, line["replaces"])

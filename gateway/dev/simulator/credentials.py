@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import string
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,10 +85,16 @@ class Credentials(BaseModel):
 
     def google_public_key(self) -> rsa.RSAPublicKey:
         """The half that Google would hold."""
-        key = serialization.load_pem_private_key(self.google_private_key.encode(), None)
-        if not isinstance(key, rsa.RSAPrivateKey):
-            raise TypeError("the service account key is not RSA")
-        return key.public_key()
+        return _public_half(self.google_private_key)
+
+
+@lru_cache(maxsize=8)
+def _public_half(pem: str) -> rsa.RSAPublicKey:
+    """Kept: OpenSSL proves a key each time that it reads one, longer than a simulator takes to start."""
+    key = serialization.load_pem_private_key(pem.encode(), None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError("the service account key is not RSA")
+    return key.public_key()
 
 
 def _letters(n: int) -> str:

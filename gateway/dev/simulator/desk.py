@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.dev.simulator.calls import Switchboard
 from gateway.dev.simulator.courier import Courier
 from gateway.dev.simulator.journal import Journal
 from gateway.dev.simulator.names import Action, Kind
@@ -26,10 +27,13 @@ _RST = struct.pack("ii", 1, 0)  # linger on, zero seconds: closing sends a reset
 class Desk:
     """Holds what all vendors share."""
 
-    def __init__(self, journal: Journal, director: Director, courier: Courier, marker: str) -> None:
+    def __init__(
+        self, journal: Journal, director: Director, courier: Courier, switchboard: Switchboard, marker: str
+    ) -> None:
         self.director = director
         self._journal = journal
         self._courier = courier
+        self._switchboard = switchboard
         self._marker = re.compile(marker)
         self.closing = asyncio.Event()
 
@@ -82,6 +86,8 @@ class Desk:
             replaces=order.replaces,
         )
         self._courier.send(wire.posts(order, message_id, plan.receipts), plan)
+        if order.call is not None:
+            self._switchboard.dial(order, order.call, message_id, plan)
         return wire.accepted(order, message_id, now)
 
     async def _answer(self, request: web.Request, plan: Plan, reply: Reply) -> web.StreamResponse:

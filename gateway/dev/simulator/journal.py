@@ -6,6 +6,11 @@ process or a full disk was never answered: the next line starts on a line of its
 
 Lines of kind `accepted` carry: at, vendor, id, recipient, text_or_template, params, reference, marker, replaces,
 action, turn, rules.  Every line has `kind` and `at` (RFC 3339, UTC).
+
+A call with a dialogue adds lines with its id.  `dialogue`, one for each try of a request for the next document: step
+(document, gather or redirect), digits, attempt, answer.  `call`, one when it has ended: recipient, marker (the first
+that was said), status, pickup, answered_by, ended, code, detail, seconds, and the transcript, a list of {event, at in
+the call's seconds, ...}: say and apology (text, language, voice), pause (seconds), gather (pressed, digits), hangup.
 """
 
 from __future__ import annotations
@@ -88,7 +93,7 @@ class Journal:
     def _tally(self, line: dict[str, Any]) -> None:
         kind = line["kind"]
         self.accepted += kind == Kind.ACCEPTED
-        detail = line.get("code") or line.get("answer") or line.get("action") or ""
+        detail = line.get("code") or line.get("answer") or line.get("action") or line.get("status") or ""
         self.totals[kind, str(line.get("vendor", "")), str(detail)] += 1
 
 

@@ -8,7 +8,8 @@ from enum import StrEnum
 class Vendor(StrEnum):
     """Whose wire it is.  `oauth` is Google's token endpoint; a token is not a message."""
 
-    TWILIO = "twilio"
+    TWILIO = "twilio"  # its Messages API
+    TWILIO_VOICE = "twilio_voice"  # its Calls API: another wire of the same account
     FCM = "fcm"
     ALIYUN = "aliyun"
     OAUTH = "oauth"
@@ -24,6 +25,8 @@ class Kind(StrEnum):
     VALIDATED = "validated"  # a dry run: answered, not a message
     TOKEN = "token"  # noqa: S105 - a kind of log line: an access token was granted
     RECEIPT = "receipt"  # one delivery of one receipt, with what our endpoint answered
+    DIALOGUE = "dialogue"  # one request during a call for what to say next, with what our endpoint answered
+    CALL = "call"  # a call has ended: what it said and heard
 
 
 class Action(StrEnum):
@@ -55,3 +58,32 @@ class Outcome(StrEnum):
     NO_ANSWER = "no_answer"
     DECLINED = "declined"
     NONE = "none"  # no receipt at all
+
+
+class Pickup(StrEnum):
+    """Who takes a call, if anybody does."""
+
+    HUMAN = "human"
+    MACHINE = "machine"
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
+    DECLINED = "declined"  # he looked and refused it
+    FAILED = "failed"  # the number cannot be reached
+    CANCELED = "canceled"  # taken back while it rang
+
+    @property
+    def answers(self) -> bool:
+        return self in (Pickup.HUMAN, Pickup.MACHINE)
+
+
+class Ending(StrEnum):
+    """Why a call ended."""
+
+    NOT_ANSWERED = "not_answered"
+    HANGUP = "hangup"  # <Hangup>
+    END_OF_DOCUMENT = "end_of_document"
+    CALLEE = "callee_hung_up"
+    APPLICATION_ERROR = "application_error"  # our endpoint or its document; the callee hears an apology
+    TIME_LIMIT = "time_limit"
+    TOO_MANY_STEPS = "too_many_steps"  # the simulator's own bound
+    STOPPED = "simulator_stopped"

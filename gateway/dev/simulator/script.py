@@ -1,8 +1,8 @@
 """The script: how the vendors misbehave, on order and repeatably.
 
 A script is a seed and a list of rules.  For every request that passed a vendor's own checks, the first rule that
-matches and speaks about the action decides the action; likewise for the latency, and for the receipts.  Chances and
-delays are drawn from (seed, rule, vendor, recipient, n), n being the recipient's n-th request, so a run repeats
+matches and speaks about the action decides the action; likewise for the latency, the receipts and the callee.  Chances
+and delays are drawn from (seed, rule, vendor, recipient, n), n being the recipient's n-th request, so a run repeats
 whatever the order in which recipients come.  Example, as YAML:
 
     seed: 7
@@ -11,6 +11,7 @@ whatever the order in which recipients come.  Example, as YAML:
       - {vendor: aliyun, chance: 0.05, receipts: {outcome: busy}}
       - {recipient: "*9", action: reset, times: 1}
       - {latency: [0.01, 0.2], receipts: {copies: 2, reorder: true}}
+      - {vendor: twilio_voice, recipient: "*7", callee: {keys: ["", "1"], hangs_up: 3}}
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gateway.dev.simulator.callee import Callee
 from gateway.dev.simulator.codes import FAULTS
 from gateway.dev.simulator.names import Action, Outcome, Vendor
 
@@ -63,6 +65,7 @@ class Rule(BaseModel):
     seconds: Seconds = 300.0  # how long `stall` and `hang` hold the connection
     latency: Span | None = None  # after the message is accepted or refused, before the answer
     receipts: ReceiptPlan | None = None
+    callee: Callee | None = None  # of a call with a dialogue; the outcome of `receipts` then says nothing about it
 
     @model_validator(mode="after")
     def _speakable(self) -> Rule:
@@ -75,12 +78,16 @@ class Rule(BaseModel):
                 raise ValueError("an unlisted code needs its status")
         elif self.code is not None or self.status is not None or self.retry_after is not None or self.after_accept:
             raise ValueError("code, status, retry_after and after_accept belong to the action error")
+        if self.callee is not None and self.vendor not in (None, Vendor.TWILIO_VOICE):
+            raise ValueError("only calls by twilio_voice have a callee")
         return self
 
     @cached_property
     def digest(self) -> str:
         """Names the rule in the log, whatever its place in the list."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        # A rule that says nothing about the callee keeps the name, and the chances, it had before there were callees.
+        content = self.model_dump_json(exclude={"callee"} if self.callee is None else None)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -105,7 +112,7 @@ _PLAIN = ReceiptPlan()
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens to one request: the deciding rule, the latency in seconds, and the receipts that follow."""
+    """What happens to one request: the deciding rule, the latency in seconds, the receipts that follow, the callee."""
 
     key: str
     turn: int
@@ -113,6 +120,7 @@ class Plan:
     latency: float
     receipts: ReceiptPlan
     rules: tuple[str, ...]
+    callee: Callee | None = None
 
     @property
     def action(self) -> Action:
@@ -151,6 +159,7 @@ class Director:
         action: Rule | None = None
         latency: Rule | None = None
         receipts: Rule | None = None
+        callee: Rule | None = None
         for rule in self.script.rules:
             if not rule.concerns(vendor, recipient) or self._spent(rule, vendor, recipient):
                 continue
@@ -159,14 +168,14 @@ class Director:
             action = action or (rule if rule.action is not None else None)
             latency = latency or (rule if rule.latency is not None else None)
             receipts = receipts or (rule if rule.receipts is not None else None)
-        used = tuple(dict.fromkeys(rule.digest for rule in (action, latency, receipts) if rule is not None))
+            callee = callee or (rule if rule.callee is not None else None)
+        used = tuple(dict.fromkeys(rule.digest for rule in (action, latency, receipts, callee) if rule is not None))
         self._count(used, vendor, recipient)
         plan = receipts.receipts if receipts and receipts.receipts else _PLAIN
-        decided = Plan(key, turn, action or _BEHAVE, 0.0, plan, used)
+        decided = Plan(key, turn, action or _BEHAVE, 0.0, plan, used, callee.callee if callee else None)
         if latency is None or latency.latency is None:
             return decided
-        wait = decided.between(latency.latency, "latency")
-        return Plan(key, turn, decided.rule, wait, plan, used)
+        return replace(decided, latency=decided.between(latency.latency, "latency"))
 
     def _spent(self, rule: Rule, vendor: str, recipient: str) -> bool:
         return rule.times is not None and self._hits[rule.digest, vendor, recipient] >= rule.times

@@ -1,8 +1,8 @@
 """The simulator as one object: one port on loopback, every vendor on its own paths.
 
 The vendors' paths do not collide, so no prefix is needed and every base URL is `http://host:port`:
-Twilio `/2010-04-01/Accounts/{sid}/Messages.json`, FCM `/v1/projects/{project}/messages:send`, Google's token endpoint
-`/token`, Aliyun `/` (its SDK takes a host and port and always calls the root).
+Twilio `/2010-04-01/Accounts/{sid}/Messages.json` and `Calls.json`, FCM `/v1/projects/{project}/messages:send`, Google's
+token endpoint `/token`, Aliyun `/` (its SDK takes a host and port and always calls the root).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from gateway.dev.simulator.aliyun import Aliyun
+from gateway.dev.simulator.calls import Switchboard
 from gateway.dev.simulator.config import SimulatorConfig
 from gateway.dev.simulator.control import Control
 from gateway.dev.simulator.courier import Courier
@@ -26,8 +27,11 @@ from gateway.dev.simulator.fcm import Fcm
 from gateway.dev.simulator.journal import Journal
 from gateway.dev.simulator.names import Kind
 from gateway.dev.simulator.oauth import TokenOffice
+from gateway.dev.simulator.outward import Outward
 from gateway.dev.simulator.script import Director, Script
 from gateway.dev.simulator.twilio import Twilio
+from gateway.dev.simulator.twilio_account import Account
+from gateway.dev.simulator.twilio_voice import TwilioVoice
 from gateway.dev.simulator.urls import Urls
 from gateway.dev.simulator.wire import Wire
 
@@ -37,7 +41,7 @@ _STOP = 2.0  # seconds an answer under way has when the simulator stops
 
 
 class Simulator:
-    """Three vendors on loopback.  Started once; `stop` is safe at any time and may be repeated."""
+    """The vendors on loopback.  Started once; `stop` is safe at any time and may be repeated."""
 
     def __init__(self, config: SimulatorConfig, credentials: Credentials | None = None) -> None:
         self.config = config
@@ -46,10 +50,16 @@ class Simulator:
         self.credentials = credentials or Credentials.generate()
         self.journal = Journal(config.log, fsync=config.fsync)
         self._director = Director(config.script)
-        self._courier = Courier(self.journal, config.receipts)
-        self._desk = Desk(self.journal, self._director, self._courier, config.marker)
+        self._outward = Outward(config.receipts.connections)
+        self._courier = Courier(self.journal, self._outward, config.receipts)
+        account = Account(self.credentials, config.receipts.retry_scale)
+        switchboard = Switchboard(
+            account, self.journal, self._courier, self._outward, config.calls, config.receipts, config.marker
+        )
+        self._desk = Desk(self.journal, self._director, self._courier, switchboard, config.marker)
         self._office = TokenOffice(self.credentials)
-        self._twilio = Twilio(self.credentials, config.receipts)
+        self._twilio = Twilio(account)
+        self._voice = TwilioVoice(account)
         self._fcm = Fcm(self.credentials, self._office, config.receipts)
         self._aliyun = Aliyun(self.credentials, config.receipts)
         self._runner: web.AppRunner | None = None
@@ -72,7 +82,7 @@ class Simulator:
             if line.get("nonce"):
                 self._aliyun.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
         try:
-            await self._courier.start()
+            await self._outward.start()
             self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP)
             await self._runner.setup()
             await self._listen(self._port)
@@ -92,15 +102,16 @@ class Simulator:
             await self._runner.cleanup()
             self._runner = None
         await self._courier.stop()
+        await self._outward.stop()
         self.journal.close()
 
     @property
     def pending_receipts(self) -> int:
-        """Receipts, retries included, that have not had their last answer."""
+        """Receipts, retries included, that have not had their last answer, and calls that go on."""
         return self._courier.pending
 
     async def settled(self) -> None:
-        """Returns once every receipt, retries included, has had its last answer."""
+        """Returns once every call has ended and every receipt, retries included, has had its last answer."""
         await self._courier.settled()
 
     def perform(self, script: Script) -> None:
@@ -140,6 +151,7 @@ class Simulator:
         app.add_routes(
             [
                 web.post("/2010-04-01/Accounts/{sid}/Messages.json", door(self._twilio)),
+                web.post("/2010-04-01/Accounts/{sid}/Calls.json", door(self._voice)),
                 web.post("/v1/projects/{project}/messages:send", door(self._fcm)),
                 web.post("/token", door(self._office)),
                 web.post("/", door(self._aliyun)),

@@ -12,6 +12,7 @@ from aiohttp import ClientTimeout
 from multidict import CIMultiDictProxy
 
 from gateway.dev.simulator.codes import FAULTS, Fault
+from gateway.dev.simulator.dial import Dial
 from gateway.dev.simulator.names import Kind, Vendor
 from gateway.dev.simulator.script import ReceiptPlan
 
@@ -39,6 +40,7 @@ class Order:
     kind: Kind = Kind.ACCEPTED
     replaces: str | None = None  # a later message with the same value takes its place on the screen
     nonce: str | None = None
+    call: Dial | None = None  # what follows is a call that tells its own life
     form: Mapping[str, str] = field(default_factory=dict, repr=False)  # what the vendor needs to answer and report
 
 
@@ -92,6 +94,7 @@ class Route:
     judge: Callable[[int, bytes], Answer] = lambda status, _body: status
     batch: int = 1
     window: float = 0.0
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)

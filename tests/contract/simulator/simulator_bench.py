@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import aiohttp
 from aiohttp import web
@@ -48,14 +48,22 @@ class Bench:
     async def sms(
         self, to: str = "+14155550100", body: str = "M-1", callback: str | None = None
     ) -> tuple[int, dict[str, Any]]:
-        secrets = self.simulator.credentials
         form = {"To": to, "From": "+14155550000", "Body": body}
         if callback is not None:
             form["StatusCallback"] = callback
+        return await self._twilio("Messages", form)
+
+    async def call(self, twiml: str = "<Response/>", to: str = "+14155550100", **fields: Any) -> tuple[int, Any]:
+        """One call by Twilio; a field without a value is left out."""
+        form = {"To": to, "From": "+14155550000", "Twiml": twiml, **fields}
+        return await self._twilio("Calls", {name: value for name, value in form.items() if value})
+
+    async def _twilio(self, resource: str, form: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        secrets = self.simulator.credentials
         basic = aiohttp.encode_basic_auth(secrets.twilio_account_sid, secrets.twilio_auth_token)
-        url = f"{self.base}/2010-04-01/Accounts/{secrets.twilio_account_sid}/Messages.json"
+        url = f"{self.base}/2010-04-01/Accounts/{secrets.twilio_account_sid}/{resource}.json"
         headers = {"Authorization": basic, "Content-Type": "application/x-www-form-urlencoded"}
-        async with self.session.post(url, data=urlencode(form), headers=headers) as response:
+        async with self.session.post(url, data=urlencode(form, doseq=True), headers=headers) as response:
             text = await response.text()
             return response.status, json.loads(text) if "json" in response.headers["Content-Type"] else {"text": text}
 
@@ -75,20 +83,35 @@ class Call:
     headers: dict[str, str]
     body: bytes
     at: float
+    method: str = "POST"
+
+    @property
+    def form(self) -> dict[str, str]:
+        return dict(parse_qsl(self.body.decode(), strict_parsing=True, keep_blank_values=True))
 
 
 @dataclass
 class FarEnd:
-    """Stands where the gateway would: records every call and answers from `answers`, then 200 with Aliyun's yes."""
+    """Stands where the gateway would: records every call and answers from `answers`, then 200 with Aliyun's yes.
+
+    What asks under /twiml gets the next of `documents`; those calls are recorded in `asked`.
+    """
 
     base: str = ""
     calls: list[Call] = field(default_factory=list)
     answers: deque[tuple[int, str, float]] = field(default_factory=deque)  # status, body, seconds before it
+    asked: list[Call] = field(default_factory=list)
+    documents: deque[str | web.Response] = field(default_factory=deque)
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.calls.append(Call(self.base + request.raw_path, headers, body, time.monotonic()))
+        call = Call(self.base + request.raw_path, headers, body, time.monotonic(), request.method)
+        if request.path.startswith("/twiml"):
+            self.asked.append(call)
+            document = self.documents.popleft() if self.documents else web.Response(status=404)
+            return web.Response(text=document, content_type="text/xml") if isinstance(document, str) else document
+        self.calls.append(call)
         status, text, wait = self.answers.popleft() if self.answers else (200, '{"code":0,"msg":"ok"}', 0.0)
         await asyncio.sleep(wait)
         return web.Response(status=status, text=text)

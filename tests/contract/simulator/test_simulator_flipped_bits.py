@@ -134,14 +134,18 @@ async def test_aliyun(start: Start) -> None:
     assert bench.lines("refused")[-1]["code"] == "SignatureNonceUsed"
 
 
-async def test_twilio(start: Start) -> None:
+@pytest.mark.parametrize("voice", [False, True], ids=["messages", "calls"])
+async def test_twilio(start: Start, voice: bool) -> None:
     bench = await start()
     secrets = bench.simulator.credentials
 
     def send(host_port: str) -> None:
         client = TwilioClient(secrets.twilio_account_sid, secrets.twilio_auth_token)
         client.api.base_url = f"http://{host_port}"
-        client.messages.create(to="+14155550100", from_="+14155550000", body="M-1")
+        if voice:
+            client.calls.create(to="+14155550100", from_="+14155550000", twiml="<Response/>")
+        else:
+            client.messages.create(to="+14155550100", from_="+14155550000", body="M-1")
 
     raw = await caught(send)
     assert await refuses_every_flip(bench, raw, covered(raw, {"authorization"}, body=False)) > 400
@@ -182,9 +186,11 @@ async def test_no_body_makes_a_vendor_stumble(start: Start) -> None:
     )
     basic = {"Authorization": encode_basic_auth(secrets.twilio_account_sid, secrets.twilio_auth_token)}
     form = "To=%2B14155550100&From=%2B14155550000&Body=M-1"
+    call = "To=%2B14155550100&From=%2B14155550000&Twiml=<Response><Say>M<%2FSay><%2FResponse>"
     for raw in (
         post(f"/v1/projects/{secrets.google_project_id}/messages:send", google, message),
         post(f"/2010-04-01/Accounts/{secrets.twilio_account_sid}/Messages.json", basic, form),
+        post(f"/2010-04-01/Accounts/{secrets.twilio_account_sid}/Calls.json", basic, call),
     ):
         for position in range(raw.index(b"\r\n\r\n") + 4, len(raw)):
             for bit in range(8):

@@ -86,11 +86,14 @@ async def test_a_bare_error_is_not_an_acceptance(start: Start) -> None:
 async def test_every_listed_code_can_be_ordered(start: Start) -> None:
     bench = await start()
     token = await google_token(bench)
-    for vendor in (Vendor.TWILIO, Vendor.FCM, Vendor.ALIYUN):
+    for vendor in (Vendor.TWILIO, Vendor.TWILIO_VOICE, Vendor.FCM, Vendor.ALIYUN):
         for code, fault in FAULTS[vendor].items():
             bench.simulator.perform(Script(rules=(Rule(vendor=vendor, action=Action.ERROR, code=code),)))
             if vendor is Vendor.TWILIO:
                 status, answer = await bench.sms(PHONE)
+                told = str(answer["code"])
+            elif vendor is Vendor.TWILIO_VOICE:
+                status, answer = await bench.call(to=PHONE)
                 told = str(answer["code"])
             elif vendor is Vendor.FCM:
                 status, answer = await fcm_send(bench, "device-1", token=token)

@@ -14,7 +14,7 @@ from simulator_clients import aliyun_call, fcm_send
 from twilio.request_validator import RequestValidator
 
 from gateway.dev.simulator import Outcome, ReceiptPlan, Rule
-from gateway.dev.simulator.twilio import sign
+from gateway.dev.simulator.twilio_account import sign
 
 # https://www.twilio.com/docs/usage/webhooks/webhooks-security and the vendor's own validator tests.
 PUBLISHED = [

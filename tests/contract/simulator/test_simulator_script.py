@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from simulator_bench import Start
 
-from gateway.dev.simulator import Action, Outcome, ReceiptPlan, Rule, Script, Vendor, load_config
+from gateway.dev.simulator import Action, Callee, Outcome, Pickup, ReceiptPlan, Rule, Script, Vendor, load_config
 from gateway.dev.simulator.script import Director
 
 SMS = Vendor.TWILIO
@@ -55,6 +55,25 @@ def test_aspects_come_from_the_first_rule_that_speaks_about_them() -> None:
     assert len(plan.rules) == 3
 
 
+def test_the_callee_is_an_aspect_of_its_own() -> None:
+    rules = [
+        {"vendor": "twilio_voice", "callee": {"keys": ["1", "", "2#"]}, "times": 1},
+        {"latency": [1, 1]},
+        {"callee": {"pickup": "machine"}},
+    ]
+    director = Director(Script.model_validate({"rules": rules}))
+    assert director.decide(SMS, "+1").callee == Callee(pickup=Pickup.MACHINE)
+    first, second = (director.decide(Vendor.TWILIO_VOICE, "+1") for _ in range(2))
+    assert (first.callee, first.latency, len(first.rules)) == (Callee(keys=("1", "", "2#")), 1, 2)
+    assert second.callee == Callee(pickup=Pickup.MACHINE)
+    assert Director(Script()).decide(Vendor.TWILIO_VOICE, "+1").callee is None
+
+
+def test_a_rule_without_a_callee_keeps_the_chances_it_always_had() -> None:
+    assert Rule(chance=0.5, action=Action.HANG).digest == "b2a08343c72e"
+    assert Rule(chance=0.5, action=Action.HANG, callee=Callee()).digest != "b2a08343c72e"
+
+
 def test_a_run_repeats_whatever_the_order_of_recipients() -> None:
     script = Script(seed=3, rules=(Rule(chance=0.5, action=Action.HANG), Rule(latency=(0, 1))))
     turns = [f"+{recipient}" for recipient in range(20) for _ in range(10)]
@@ -90,6 +109,10 @@ def test_a_chance_is_met_about_as_often_as_it_says() -> None:
         {"chance": 1.5},
         {"recipients": "*"},
         {"receipts": {"outcome": "vanished"}},
+        {"vendor": "twilio", "callee": {}},
+        {"callee": {"keys": ["x"]}},
+        {"callee": {"pickup": "butler"}},
+        {"callee": {"hangs_up": -1}},
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(rule: dict[str, Any]) -> None:
