@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.auth import acs3
+from providers.auth.aliyun import called_number
 from providers.contract import Accepted, HttpRequest, Message, ProviderTemplate
-from providers.voice.aliyun_voice import called_number
 from schemas.vocabulary import Channel
 from tests.contract.case import CONTEXT, REFERENCE, load_case
 from tests.contract.conftest import Loopback
