@@ -186,7 +186,7 @@ def phone_number(address: str) -> str:
     """
     number = aliyun.called_number(address)
     if e164(number) not in (address, None):
-        raise ValueError("aliyun_sms would take this number for a Chinese one")
+        raise ValueError("aliyun_sms would take this number for another")
     return number
 
 
