@@ -206,7 +206,7 @@ def test_no_number_turns_into_another(address: str) -> None:
     try:
         number = phone_number(address)
     except ValueError:
-        assert address.startswith(("+1", "+860")), "no number there is begins with +860"
+        assert address.startswith(("+1", "+860")), "no real number begins with +860"
     else:
         assert e164(number) in (address, None)
 

@@ -1,4 +1,4 @@
-"""The providers, simulated: the wire of Twilio SMS, FCM and Aliyun Voice on loopback, for development and proof.
+"""The providers, simulated: Twilio SMS, FCM, Aliyun SMS and Voice on loopback, for development and proof.
 
 It checks signatures as the vendors do, writes down what it accepted before it says so, sends receipts, and
 misbehaves on order.  It shares no code with the adapters it meets, so that a mistake of theirs cannot hide in it.

@@ -10,7 +10,8 @@ class Vendor(StrEnum):
 
     TWILIO = "twilio"
     FCM = "fcm"
-    ALIYUN = "aliyun"
+    ALIYUN = "aliyun"  # Voice
+    ALIYUN_SMS = "aliyun_sms"
     OAUTH = "oauth"
 
 
@@ -23,6 +24,7 @@ class Kind(StrEnum):
     DROPPED = "dropped"  # read and passed the checks, but never accepted and never answered
     VALIDATED = "validated"  # a dry run: answered, not a message
     TOKEN = "token"  # noqa: S105 - a kind of log line: an access token was granted
+    UPSTREAM = "upstream"  # a borrower wrote back, on order; that it was carried to us is told as a receipt
     RECEIPT = "receipt"  # one delivery of one receipt, with what our endpoint answered
 
 

@@ -2,7 +2,7 @@
 
 The vendors' paths do not collide, so no prefix is needed and every base URL is `http://host:port`:
 Twilio `/2010-04-01/Accounts/{sid}/Messages.json`, FCM `/v1/projects/{project}/messages:send`, Google's token endpoint
-`/token`, Aliyun `/` (its SDK takes a host and port and always calls the root).
+`/token`, Aliyun `/` (its SDKs take a host and port and always call the root: the action's header tells the product).
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from gateway.dev.simulator.aliyun import Aliyun
+from gateway.dev.simulator.aliyun import Account
+from gateway.dev.simulator.aliyun_sms import AliyunSms
+from gateway.dev.simulator.aliyun_voice import AliyunVoice
 from gateway.dev.simulator.config import SimulatorConfig
+from gateway.dev.simulator.console import Console
 from gateway.dev.simulator.control import Control
 from gateway.dev.simulator.courier import Courier
 from gateway.dev.simulator.credentials import Credentials
@@ -28,6 +31,7 @@ from gateway.dev.simulator.names import Kind
 from gateway.dev.simulator.oauth import TokenOffice
 from gateway.dev.simulator.script import Director, Script
 from gateway.dev.simulator.twilio import Twilio
+from gateway.dev.simulator.upstream import Upstream
 from gateway.dev.simulator.urls import Urls
 from gateway.dev.simulator.wire import Wire
 
@@ -37,7 +41,7 @@ _STOP = 2.0  # seconds an answer under way has when the simulator stops
 
 
 class Simulator:
-    """Three vendors on loopback.  Started once; `stop` is safe at any time and may be repeated."""
+    """The vendors on loopback.  Started once; `stop` is safe at any time and may be repeated."""
 
     def __init__(self, config: SimulatorConfig, credentials: Credentials | None = None) -> None:
         self.config = config
@@ -51,7 +55,10 @@ class Simulator:
         self._office = TokenOffice(self.credentials)
         self._twilio = Twilio(self.credentials, config.receipts)
         self._fcm = Fcm(self.credentials, self._office, config.receipts)
-        self._aliyun = Aliyun(self.credentials, config.receipts)
+        self._account = Account(self.credentials)
+        self._voice = AliyunVoice(self._account, config.receipts, config.receipts.aliyun_url)
+        self._sms = AliyunSms(self._account, config.receipts, config.receipts.aliyun_sms_url)
+        self.console = Console(self._voice, self._sms, self._fcm)
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
         self._port = config.port
@@ -70,7 +77,7 @@ class Simulator:
         for line in self.journal.open():
             self._director.recall(line)
             if line.get("nonce"):
-                self._aliyun.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
+                self._account.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
         try:
             await self._courier.start()
             self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP)
@@ -107,11 +114,6 @@ class Simulator:
         """Replaces the script; the recipients' turns go on."""
         self._director.script = script
 
-    def console(self, *, aliyun_url: str | None = None, app_events_url: str | None = None) -> None:
-        """Sets where reports go, once the gateway's own address is known.  None leaves a setting as it is."""
-        self._aliyun.report_url = aliyun_url or self._aliyun.report_url
-        self._fcm.app_events_url = app_events_url or self._fcm.app_events_url
-
     def service_account(self) -> dict[str, Any]:
         """A Google key file that asks this simulator for tokens."""
         return self.credentials.service_account(self.urls.token)
@@ -136,13 +138,18 @@ class Simulator:
 
             return handle
 
-        control = Control(self.journal, self._director, self._courier, self._aliyun, self._fcm, self.refuse)
+        async def aliyun(request: web.Request) -> web.StreamResponse:
+            sms = request.headers.get("x-acs-action") == AliyunSms.action
+            return await desk.serve(self._sms if sms else self._voice, request)
+
+        upstream = Upstream(self.journal, self._courier, self._sms)
+        control = Control(self.journal, self._director, self._courier, self.console, upstream, self.refuse)
         app.add_routes(
             [
                 web.post("/2010-04-01/Accounts/{sid}/Messages.json", door(self._twilio)),
                 web.post("/v1/projects/{project}/messages:send", door(self._fcm)),
                 web.post("/token", door(self._office)),
-                web.post("/", door(self._aliyun)),
+                web.post("/", aliyun),
                 *control.routes(),
                 web.route("*", "/{unknown:.*}", self._nobody),
             ]

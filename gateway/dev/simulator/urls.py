@@ -8,7 +8,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Urls:
-    """Where the vendors are: `base` for all three, the token endpoint, and the operator's."""
+    """Where the vendors are: `base` for all of them, the token endpoint, and the operator's."""
 
     base: str
     token: str
