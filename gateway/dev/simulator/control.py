@@ -76,7 +76,9 @@ class Control:
     async def _reply(self, request: web.Request) -> web.Response:
         sequence = self._upstream.write(await _body(request, Letter))
         if sequence is None:
-            raise web.HTTPConflict(text=json.dumps({"errors": ["aliyun_sms_url is not set"]}))
+            raise web.HTTPConflict(
+                text=json.dumps({"errors": ["aliyun_sms_url is not set"]}), content_type="application/json"
+            )
         return web.json_response({"sequence_id": sequence})
 
     async def _refused(self, request: web.Request) -> web.Response:

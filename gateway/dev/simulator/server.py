@@ -37,6 +37,7 @@ from gateway.dev.simulator.wire import Wire
 
 _BACKLOG = 1024
 _MAX_BODY = 256 * 1024
+_MAX_LINE = 32 * 1024  # Aliyun takes a thousand numbers in the query
 _STOP = 2.0  # seconds an answer under way has when the simulator stops
 
 
@@ -80,7 +81,7 @@ class Simulator:
                 self._account.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
         try:
             await self._courier.start()
-            self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP)
+            self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP, max_line_size=_MAX_LINE)
             await self._runner.setup()
             await self._listen(self._port)
             self._urls = Urls.at(self.config.host, self._port)
