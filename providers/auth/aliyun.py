@@ -139,9 +139,10 @@ def classify(
         return Accepted(ref) if ref is not None else Ambiguous(f"http_{response.status}")
     milliseconds = defaults.number(response.headers.get("x-acs-retry-after", ""))
     wait = milliseconds / 1000 if milliseconds is not None else None
-    verdict = table.get(answer.code) or table.get(answer.code.partition(".")[0])
-    if verdict == table["isv"] and _ABOUT_A_TEMPLATE.fullmatch(answer.code):
+    verdict = table.get(answer.code)
+    if verdict is None and _ABOUT_A_TEMPLATE.fullmatch(answer.code):
         verdict = TEMPLATE
+    verdict = verdict or table.get(answer.code.partition(".")[0])
     return defaults.classify_code({answer.code: verdict} if verdict else {}, answer.code, response, wait)
 
 

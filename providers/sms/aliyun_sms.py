@@ -64,7 +64,7 @@ _CODES = aliyun.verdicts(
 # A template for abroad and a number at home: one recipient is refused, and the mapping of templates is wrong.
 _ALERTS = frozenset({"isv.DOMESTIC_NUMBER_NOT_SUPPORTED"})
 
-# https://help.aliyun.com/zh/sms/developer-reference/delivery-receipt-error-codes: the codes that come in receipts only.
+# https://help.aliyun.com/en/sms/developer-reference/delivery-receipt-error-codes: the codes that come in receipts only.
 # The set is open: carriers' own codes pass through, and of those here are the ones that say who is to blame.
 _RECEIPT_CODES = defaults.verdicts(
     {

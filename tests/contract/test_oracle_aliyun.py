@@ -20,6 +20,7 @@ from darabonba.request import DaraRequest
 from darabonba.runtime import RuntimeOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from providers.auth import acs3
 from providers.auth.aliyun import called_number
@@ -224,3 +225,11 @@ def test_any_parameters_survive(params: dict[str, str], sign: str) -> None:
         assert json.loads(query[param]) == params
         assert query.get("SignName", sign) == sign
         assert len(query["OutId"].encode()) <= 15
+
+
+@pytest.mark.parametrize("name", ["aliyun_voice", "aliyun_sms"])
+def test_a_template_without_variables_is_sent_without_any(name: str) -> None:
+    case = load_case(name)
+    message = replace(case.message, template=ProviderTemplate("T", "S"))
+    query, _ = signed_parts(case.adapter.build_request(message, case.configure(), CONTEXT))
+    assert not {"TtsParam", "TemplateParam"} & query.keys()

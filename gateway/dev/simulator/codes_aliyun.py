@@ -91,7 +91,7 @@ ALIYUN_VOICE_RECEIPTS: Final[dict[Outcome, str | None]] = {
 }
 ALIYUN_VOICE_ANSWERED: Final = frozenset({"200000", "200001"})
 
-# https://help.aliyun.com/zh/sms/developer-reference/delivery-receipt-error-codes: the report's err_code.
+# https://help.aliyun.com/en/sms/developer-reference/delivery-receipt-error-codes: the report's err_code.
 ALIYUN_SMS_DELIVERED: Final = "DELIVERED"
 ALIYUN_SMS_RECEIPTS: Final[dict[Outcome, str | None]] = {
     Outcome.DELIVERED: ALIYUN_SMS_DELIVERED,

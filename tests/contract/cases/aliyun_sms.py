@@ -2,7 +2,7 @@
 
 Written from https://help.aliyun.com/zh/sms/developer-reference/api-dysmsapi-2017-05-25-sendsms,
 https://help.aliyun.com/document_detail/101346.html (errors),
-https://help.aliyun.com/zh/sms/developer-reference/delivery-receipt-error-codes (codes of receipts),
+https://help.aliyun.com/en/sms/developer-reference/delivery-receipt-error-codes (codes of receipts),
 https://help.aliyun.com/document_detail/101867.html (receipts),
 https://help.aliyun.com/zh/sms/developer-reference/smsreport-http-intl (receipts of international accounts),
 https://help.aliyun.com/zh/sms/developer-reference/smsup-http (replies) and
@@ -194,7 +194,11 @@ SAMPLES = (
         about(PHONE, attempt=None),
         about("+8613900009999", attempt=None),
     ),
-    sample([report("DELIVERED", True, out_id=f"ORDER-{BARE}")], about(PHONE, attempt=None)),
+    # Of somebody else who uses the account: what is no reference of ours is none, whatever its length.
+    *(
+        sample([report("DELIVERED", True, out_id=theirs)], about(PHONE, attempt=None))
+        for theirs in (f"ORDER-{BARE}", "ORDER-1234567", "０c5k3xr8v2m4t", "0c5k3xr8v2m4")
+    ),
     sample([report("DELIVERED", True, biz_id=ABSENT)], about(PHONE, ref=None)),
     # Numbers in every form there is.
     *(
@@ -239,10 +243,10 @@ SAMPLES = (
     sample([written(sequence_id="a b")], Invalid("sequence_id")),
     # The report of international accounts.
     sample(
-        [abroad("1"), abroad(2, "REJECTD"), abroad("6", "EXPIRED"), abroad("2", "MOBILE_IN_BLACK", TaskId=REFERENCE)],
+        [abroad("1"), abroad(2, "REJECTD"), abroad("6", "LATE"), abroad("2", "MOBILE_IN_BLACK", TaskId=REFERENCE)],
         Receipt(A.DELIVERED, "success", None, "123450000123", None, AT, RECIPIENT, "+85291234567"),
         Receipt(U, "REJECTD", None, "123450000123", None, AT, RECIPIENT, "+85291234567"),
-        Receipt(A.TTL_EXPIRED, "EXPIRED", None, "123450000123", None, AT, RECIPIENT, "+85291234567"),
+        Receipt(A.TTL_EXPIRED, "LATE", None, "123450000123", None, AT, RECIPIENT, "+85291234567"),
         Receipt(U, "MOBILE_IN_BLACK", REFERENCE, "123450000123", F.OPTED_OUT, AT, RECIPIENT, "+85291234567"),
     ),
     sample([abroad("3")], Invalid("status")),
