@@ -293,6 +293,8 @@ class Adapter:
     interactive: ClassVar[bool] = False
     # The text is the provider's own approved template: `Message.template` is required.
     needs_template: ClassVar[bool] = False
+    # And each of those templates is sent under a registered signature: its `sign` is required too.
+    needs_sign: ClassVar[bool] = False
     # An access token is needed before sending: `token_request` and `parse_token` are implemented.
     needs_token: ClassVar[bool] = False
     # Codes that refuse one recipient and mean that something is wrong with us: a person should look.

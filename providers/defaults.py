@@ -70,12 +70,12 @@ def retry_after(response: HttpResponse) -> float | None:
     header = response.headers.get("retry-after", "")
     seconds = number(header)
     if seconds is None:
-        until, at = _date(header), _date(response.headers.get("date", ""))
+        until, at = date(header), date(response.headers.get("date", ""))
         seconds = None if until is None or at is None else max((until - at).total_seconds(), 0.0)
     return seconds if seconds is not None and seconds <= _LONGEST_WAIT else None
 
 
-def _date(header: str) -> dt.datetime | None:
+def date(header: str) -> dt.datetime | None:
     """An HTTP date in UTC (RFC 9110 §5.6.7); None for anything else."""
     try:
         moment = parsedate_to_datetime(header)

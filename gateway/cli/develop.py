@@ -26,7 +26,7 @@ def simulate(
 
 
 def demo(once: Annotated[bool, typer.Option("--once", help="Exit when every request has ended.")] = False) -> None:
-    """Watch reminders travel: Postgres, a broker, three providers and the gateway, all on this machine."""
+    """Watch reminders travel: Postgres, a broker, simulated providers and the gateway, all on this machine."""
     from gateway.dev.demo import run
     from gateway.dev.host import StackError
 

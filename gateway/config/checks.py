@@ -86,7 +86,9 @@ def _abilities(path: Path, provider: Provider, adapter: Adapter) -> Iterator[Pro
 
 
 def _mappings(entries: Mapping[str, Entry], path: Path, provider: Provider, adapter: Adapter) -> Iterator[Problem]:
-    """Every mapping is for a text that exists, and its parameters for slots that may be shown on the channel."""
+    """Every mapping is for a text that exists, signed where it must be, and its parameters are for slots that may be
+    shown on the channel.
+    """
     for (template, stage, locale), code in provider.mappings().items():
         at = (*path, template, stage, locale)
         entry = entries.get(template)
@@ -97,6 +99,9 @@ def _mappings(entries: Mapping[str, Entry], path: Path, provider: Provider, adap
         elif locale not in (ANY, *entry.locales):
             yield problem(at, ProblemReason.UNKNOWN_TEMPLATE, "the template has no such locale")
         else:
+            if adapter.needs_sign and code.sign is None:
+                message = f"{adapter.name} sends it under a signature: it is missing"
+                yield problem((*at, "sign"), ProblemReason.MISSING, message)
             slots = _slots(entry, adapter.channel)
             for parameter, slot in code.params.items():
                 if slot not in slots:

@@ -17,7 +17,9 @@ import yaml
 from gateway.dev.simulator import Credentials
 
 LENDER: Final = "acme"
+LENDER_IN_CHINA: Final = "jinhe"  # its SMS go by Aliyun
 ALIYUN_TEMPLATE: Final = "TTS_10001"
+ALIYUN_SMS_TEMPLATE: Final = "SMS_154950909"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,12 @@ def development(
                 "name": "Acme Finance",
                 "default_locale": "en",
                 "routes": {"sms": "twilio", "push": "fcm", "voice": "aliyun"},
-            }
+            },
+            LENDER_IN_CHINA: {
+                "name": "金禾金融",
+                "default_locale": "zh-CN",
+                "routes": {"sms": "aliyun_sms", "push": "fcm", "voice": "aliyun"},
+            },
         },
         "providers": {
             "twilio": {
@@ -115,6 +122,27 @@ def development(
                 },
                 **_speed(),
             },
+            "aliyun_sms": {
+                "adapter": "aliyun_sms",
+                "settings": {
+                    "base_url": provider_url,
+                    "access_key_id": credentials.aliyun_access_key_id,
+                    "access_key_secret": "env:ALIYUN_ACCESS_KEY_SECRET",
+                },
+                "callback_tokens": ["env:GATEWAY_CALLBACK_TOKEN"],
+                "templates": {
+                    "repayment": {
+                        "*": {
+                            "*": {
+                                "code": ALIYUN_SMS_TEMPLATE,
+                                "sign": "金禾金融",
+                                "params": {"name": "name", "amount": "amount", "date": "due_date", "ref": "reference"},
+                            }
+                        }
+                    }
+                },
+                **_speed(),
+            },
         },
         "dispatch": {"lease_seconds": 12, "heartbeat_seconds": 2, "poll_interval_seconds": 0.2},
         "shutdown": {"not_ready_seconds": 0.2, "drain_seconds": 8, "flush_seconds": 4, "leave_seconds": 2},
@@ -123,14 +151,14 @@ def development(
     return Development(tree, environ)
 
 
-def aliyun_receipts_url(settings: Development) -> str:
-    """Where the Aliyun console would be told to push reports."""
-    token = settings.environ["GATEWAY_CALLBACK_TOKEN"]
-    return f"{settings.tree['http']['public_url']}/callbacks/aliyun/{token}"
-
-
-def app_events_url(settings: Development) -> str:
-    return f"{settings.tree['http']['public_url']}/events/push"
+def console_urls(settings: Development) -> dict[str, str]:
+    """What the vendors' consoles would be told: where reports go, by the names of the simulator's console."""
+    url, token = settings.tree["http"]["public_url"], settings.environ["GATEWAY_CALLBACK_TOKEN"]
+    return {
+        "aliyun_url": f"{url}/callbacks/aliyun/{token}",
+        "aliyun_sms_url": f"{url}/callbacks/aliyun_sms/{token}",
+        "app_events_url": f"{url}/events/push",
+    }
 
 
 def _speed() -> dict[str, Any]:

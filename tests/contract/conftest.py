@@ -29,11 +29,12 @@ class Caught:
 
 @dataclass
 class Loopback:
-    """Answers every request with `answer` and keeps it in `caught`."""
+    """Answers every request with `answer`, `headers` added, and keeps it in `caught`."""
 
     base: str
     host: str
     answer: tuple[int, bytes] = (200, b"{}")
+    headers: dict[str, str] = field(default_factory=dict)
     caught: list[Caught] = field(default_factory=list)
 
 
@@ -52,6 +53,8 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(answer)))
+            for name, value in seen.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(answer)
 

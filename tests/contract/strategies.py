@@ -25,7 +25,9 @@ UNREADABLE: dict[str, bytes] = {
     "deep list": b"[" * 200_000 + b"]" * 200_000,
     "deep object": b'{"error":' * 100_000 + b"1" + b"}" * 100_000,
     "deep beside the answer": b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
-    "wrong types": json.dumps({name: [{}] for name in ("sid", "name", "error", "Code", "CallId", "code")}).encode(),
+    "wrong types": json.dumps(
+        {name: [{}] for name in ("sid", "name", "error", "Code", "CallId", "BizId", "code")}
+    ).encode(),
 }
 
 HEADERS = st.dictionaries(
@@ -45,11 +47,27 @@ _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max
 _KEYS = st.text(max_size=10) | st.sampled_from(
     [
         "sid", "code", "status", "name", "error", "details", "errorCode", "fieldViolations", "field", "Code", "CallId",
-        "call_id", "out_id", "status_code", "end_time", "status_time", "dtmf", "access_token", "expires_in", "message",
+        "BizId", "call_id", "out_id", "status_code", "end_time", "status_time", "dtmf", "access_token", "expires_in",
+        "message", "phone_number", "success", "err_code", "biz_id", "report_time", "content", "sequence_id",
+        "dest_code", "To", "Status", "MessageId", "ReceiveDate",
     ]
 )  # fmt: skip
 JSON = st.recursive(
-    _SCALARS | st.sampled_from(["OK", "isv.X", "UNREGISTERED", "INVALID_ARGUMENT", "200000", "300000", "21211", "\0"]),
+    _SCALARS
+    | st.sampled_from(
+        [
+            "OK",
+            "isv.X",
+            "13900001234",
+            "+6591234567",
+            "UNREGISTERED",
+            "INVALID_ARGUMENT",
+            "200000",
+            "300000",
+            "21211",
+            "\0",
+        ]
+    ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=6),
     max_leaves=12,
 )

@@ -30,6 +30,7 @@ from providers.contract import (
     Context,
     HttpRequest,
     HttpResponse,
+    Inbound,
     Receipt,
     Refused,
     Token,
@@ -37,8 +38,18 @@ from providers.contract import (
 from schemas.vocabulary import AttemptState
 from tests.contract.case import CONTEXT, REFERENCE, Case, load_case
 
-VENDORS = {"twilio_sms": Vendor.TWILIO, "fcm": Vendor.FCM, "aliyun_voice": Vendor.ALIYUN}
-RECIPIENTS = {"twilio_sms": "+8613900001234", "fcm": load_case("fcm").message.address, "aliyun_voice": "13900001234"}
+VENDORS = {
+    "twilio_sms": Vendor.TWILIO,
+    "fcm": Vendor.FCM,
+    "aliyun_voice": Vendor.ALIYUN,
+    "aliyun_sms": Vendor.ALIYUN_SMS,
+}
+RECIPIENTS = {
+    "twilio_sms": "+8613900001234",
+    "fcm": load_case("fcm").message.address,
+    "aliyun_voice": "13900001234",
+    "aliyun_sms": "13900001234",
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +64,10 @@ def met(request: pytest.FixtureRequest) -> Case:
 
 def configure(case: Case, simulator: Simulator) -> Any:
     secrets, urls = simulator.credentials, simulator.urls
+    aliyun = {
+        "access_key_id": secrets.aliyun_access_key_id,
+        "access_key_secret": secrets.aliyun_access_key_secret,
+    }
     changes: dict[str, dict[str, Any]] = {
         "twilio_sms": {
             "account_sid": secrets.twilio_account_sid,
@@ -66,10 +81,8 @@ def configure(case: Case, simulator: Simulator) -> Any:
             "private_key_id": secrets.google_private_key_id,
             "private_key": secrets.google_private_key,
         },
-        "aliyun_voice": {
-            "access_key_id": secrets.aliyun_access_key_id,
-            "access_key_secret": secrets.aliyun_access_key_secret,
-        },
+        "aliyun_voice": aliyun,
+        "aliyun_sms": aliyun,
     }
     return case.configure(base_url=urls.base, **changes[case.name])
 
@@ -126,7 +139,7 @@ async def bench(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    quick = ReceiptSettings(delay=(0.0, 0.0), aliyun_url=f"{base}/cb")
+    quick = ReceiptSettings(delay=(0.0, 0.0), aliyun_url=f"{base}/cb", aliyun_sms_url=f"{base}/cb")
     config = Config(log=tmp_path / "simulator.jsonl", receipts=quick, script=Script(rules=rules))
     try:
         async with Simulator(config, credentials) as simulator, aiohttp.ClientSession() as session:
@@ -180,6 +193,12 @@ ENDINGS = {
         Outcome.DECLINED: [AttemptState.DECLINED],
         Outcome.FAILED: [AttemptState.UNDELIVERED],
     },
+    "aliyun_sms": {
+        Outcome.DELIVERED: [AttemptState.DELIVERED],
+        Outcome.UNDELIVERED: [AttemptState.UNDELIVERED],
+        Outcome.FAILED: [AttemptState.UNDELIVERED],
+        Outcome.DECLINED: [AttemptState.UNDELIVERED],
+    },
 }
 
 
@@ -202,6 +221,30 @@ async def test_its_receipts_are_authentic_and_tell_the_end(
         assert receipts == events
         assert sorted(receipt.state for receipt in receipts) == sorted(expected)
         for receipt in receipts:
+            assert receipt.address in (None, case.message.address)
             assert (receipt.attempt, receipt.ref) == (REFERENCE, accepted.ref)
             if receipt.occurred_at is not None:
                 assert abs((datetime.now(UTC) - receipt.occurred_at).total_seconds()) < 60
+
+
+async def test_what_the_borrower_writes_back_is_read_beside_a_receipt(tmp_path: Path, credentials: Credentials) -> None:
+    case = load_case("aliyun_sms")
+    async with bench(tmp_path, credentials, case) as (far, arrived):
+        _, accepted = await far.send(case)
+        letter = {"number": RECIPIENTS["aliyun_sms"], "content": "已还 100%+", "dest_code": "1069000012341234"}
+        async with far.session.post(f"{far.simulator.urls.control}/reply", json=letter) as response:
+            sequence = (await response.json())["sequence_id"]
+        events: list[Any] = []
+        async with asyncio.timeout(10):
+            while len(events) < 2:
+                await arrived.wait()
+                arrived.clear()
+                events = [event for callback in far.callbacks for event in case.adapter.parse_callback(callback)]
+    (receipt,) = [event for event in events if isinstance(event, Receipt)]
+    (inbound,) = [event for event in events if isinstance(event, Inbound)]
+    assert (receipt.state, receipt.ref, receipt.address) == (AttemptState.DELIVERED, accepted.ref, case.message.address)
+    assert (inbound.ref, inbound.sender, inbound.recipient, inbound.text) == (
+        str(sequence), case.message.address, "1069000012341234", "已还 100%+",
+    )  # fmt: skip
+    assert inbound.occurred_at is not None
+    assert abs((datetime.now(UTC) - inbound.occurred_at).total_seconds()) < 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 import pytest
@@ -196,6 +197,8 @@ def check(event: ProviderEvent, callback: Callback) -> None:
             assert value.isascii()
             assert value.isprintable()
             assert len(value) <= 200
+    if isinstance(event, Receipt) and event.address is not None:
+        assert re.fullmatch(r"\+[1-9][0-9]{6,14}", event.address)
     if isinstance(event, Receipt | KeyPress | Inbound):
         assert event.occurred_at is None or event.occurred_at.utcoffset() is not None
         assert event.ref is not None or getattr(event, "attempt", None) is not None

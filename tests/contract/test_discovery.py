@@ -53,7 +53,7 @@ OURS = sorted(path.stem for path in SOURCES if path.parent.name in set(Channel) 
 
 
 def test_ours_are_found_in_order() -> None:
-    assert {"aliyun_voice", "fcm", "twilio_sms"} <= set(OURS)
+    assert {"aliyun_sms", "aliyun_voice", "fcm", "twilio_sms"} <= set(OURS)
     assert list(catalog.discover()) == OURS
 
 
@@ -105,6 +105,7 @@ def test_declarations_are_consistent(case: Case) -> None:
     assert ("token_request" in own) == ("parse_token" in own) == adapter.needs_token
     assert adapter.signs_callbacks <= ("verify_callback" in own)
     assert adapter.receipts <= ("parse_callback" in own)
+    assert adapter.needs_sign <= adapter.needs_template
     assert adapter.alerts <= {outcome.code for _, outcome in case.answers if isinstance(outcome, Refused)}
 
 

@@ -1,25 +1,31 @@
-"""Alibaba Cloud's own signers and client as judges."""
+"""Alibaba Cloud's own signers and clients as judges."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from alibabacloud_dysmsapi20170525 import models as dysms
+from alibabacloud_dysmsapi20170525.client import Client as DysmsClient
 from alibabacloud_dyvmsapi20170525 import models as dyvms
 from alibabacloud_dyvmsapi20170525.client import Client as DyvmsClient
 from alibabacloud_openapi_util.client import Client as OldSigner
+from alibabacloud_tea_openapi.exceptions import ThrottlingException
 from alibabacloud_tea_openapi.models import Config
 from alibabacloud_tea_openapi.utils import Utils
 from darabonba.request import DaraRequest
 from darabonba.runtime import RuntimeOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from providers.auth import acs3
-from providers.contract import Accepted, HttpRequest, Message, ProviderTemplate
-from providers.voice.aliyun_voice import called_number
+from providers.auth.aliyun import called_number
+from providers.contract import Accepted, HttpRequest, HttpResponse, Message, ProviderTemplate, Refused
+from providers.sms.aliyun_sms import e164, phone_number
 from schemas.vocabulary import Channel
 from tests.contract.case import CONTEXT, REFERENCE, load_case
 from tests.contract.conftest import Loopback
@@ -68,38 +74,57 @@ def signed_parts(request: HttpRequest) -> tuple[dict[str, str], dict[str, str]]:
 
 
 @pytest.mark.parametrize("sts", [False, True])
-def test_our_request_is_signed_as_the_official_signers_would(sts: bool) -> None:
-    case = load_case("aliyun_voice")
-    changes: dict[str, Any] = {"play_times": 2, "speed": -100, "volume": 0, "called_show_number": "02160000000"}
-    configured = case.configure(**changes, **({"security_token": case.secrets[1]} if sts else {}))
+@pytest.mark.parametrize("name", ["aliyun_voice", "aliyun_sms"])
+def test_our_request_is_signed_as_the_official_signers_would(name: str, sts: bool) -> None:
+    case = load_case(name)
+    optional: dict[str, dict[str, Any]] = {
+        "aliyun_voice": {"play_times": 2, "speed": -100, "volume": 0, "called_show_number": "02160000000"},
+        "aliyun_sms": {},
+    }
+    shown = {"PlayTimes": "2", "Speed": "-100", "Volume": "0", "CalledShowNumber": "02160000000"}
+    configured = case.configure(**optional[name], **({"security_token": case.secrets[1]} if sts else {}))
     request = case.adapter.build_request(case.message, configured, CONTEXT)
     query, signed = signed_parts(request)
-    assert {name: query[name] for name in ("PlayTimes", "Speed", "Volume", "CalledShowNumber")} == {
-        "PlayTimes": "2", "Speed": "-100", "Volume": "0", "CalledShowNumber": "02160000000",
-    }  # fmt: skip
+    assert {name: value for name, value in query.items() if name in shown} == (shown if optional[name] else {})
     assert signed.keys() == request.headers.keys() - {"authorization"}, "everything we send is signed"
     keys = case.settings["access_key_id"], case.settings["access_key_secret"]
     assert set(official("POST", "/", query, signed, keys)) == {request.headers["authorization"]}
 
 
+def official_call(config: Config, template: ProviderTemplate, param: str) -> str:
+    """Has the official client make the voice case's call; the message's id."""
+    request = dyvms.SingleCallByTtsRequest(
+        called_number="13900001234", tts_code=template.code, tts_param=param, out_id=REFERENCE
+    )
+    runtime = RuntimeOptions(autoretry=False)
+    return str(DyvmsClient(config).single_call_by_tts_with_options(request, runtime).body.call_id)
+
+
+def official_text(config: Config, template: ProviderTemplate, param: str) -> str:
+    """Has the official client send the SMS case's message; the message's id."""
+    request = dysms.SendSmsRequest(
+        phone_numbers="13900001234",
+        sign_name=template.sign,
+        template_code=template.code,
+        template_param=param,
+        out_id=REFERENCE,
+    )
+    return str(DysmsClient(config).send_sms_with_options(request, RuntimeOptions(autoretry=False)).body.biz_id)
+
+
 @pytest.mark.parametrize("sts", [False, True])
-def test_our_request_is_the_official_clients(loopback: Loopback, sts: bool) -> None:
-    case = load_case("aliyun_voice")
+@pytest.mark.parametrize(("name", "send"), [("aliyun_voice", official_call), ("aliyun_sms", official_text)])
+def test_our_request_is_the_official_clients(
+    loopback: Loopback, name: str, send: Callable[[Config, ProviderTemplate, str], str], sts: bool
+) -> None:
+    case = load_case(name)
     keys = {"access_key_id": case.settings["access_key_id"], "access_key_secret": case.settings["access_key_secret"]}
     token = {"security_token": case.secrets[1]} if sts else {}
     loopback.answer = (200, case.answers[0][0].body)
     template = case.message.template
     assert template is not None
-    client = DyvmsClient(Config(**keys, **token, endpoint=loopback.host, protocol="HTTP"))
-    answer = client.single_call_by_tts_with_options(
-        dyvms.SingleCallByTtsRequest(
-            called_number="13900001234",
-            tts_code=template.code,
-            tts_param=json.dumps(dict(template.params), ensure_ascii=False, separators=(",", ":")),
-            out_id=REFERENCE,
-        ),
-        RuntimeOptions(autoretry=False),
-    )
+    param = json.dumps(dict(template.params), ensure_ascii=False, separators=(",", ":"))
+    ref = send(Config(**keys, **token, endpoint=loopback.host, protocol="HTTP"), template, param)
     (theirs,) = loopback.caught
     ours = case.adapter.build_request(case.message, case.configure(base_url=loopback.base, **token), CONTEXT)
     target = urlsplit(theirs.target)
@@ -113,12 +138,25 @@ def test_our_request_is_the_official_clients(loopback: Loopback, sts: bool) -> N
     assert {n: v for n, v in ours.headers.items() if n not in varying} == {
         n: v for n, v in vendor_headers.items() if n not in varying | {"x-acs-credentials-provider"}
     }
-    assert case.answers[0][1] == Accepted(answer.body.call_id), "both read the same id from the answer"
+    assert case.answers[0][1] == Accepted(ref), "both read the same id from the answer"
     # And the other way round: our signing, given what their client sent, comes to their signature.
     names = theirs.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
     signed = {name: theirs.headers[name] for name in names}
     query = acs3.canonical_query(dict(parse_qsl(target.query, keep_blank_values=True)))
     assert acs3.authorization("POST", "/", query, signed, *keys.values()) == theirs.headers["authorization"]
+
+
+def test_a_throttled_client_waits_as_long_as_we_do(loopback: Loopback) -> None:
+    """`x-acs-retry-after` is in milliseconds, says the client; so do we."""
+    case = load_case("aliyun_sms")
+    loopback.answer = (400, b'{"Code":"Throttling.User","Message":"","RequestId":"1"}')
+    loopback.headers = {"x-acs-retry-after": "1500"}
+    config = Config(access_key_id=KEYS[0], access_key_secret=KEYS[1], endpoint=loopback.host, protocol="HTTP")
+    with pytest.raises(ThrottlingException) as throttled:
+        official_text(config, ProviderTemplate("T", "S"), "{}")
+    outcome = case.adapter.classify_response(HttpResponse(400, loopback.headers, loopback.answer[1]))
+    assert isinstance(outcome, Refused)
+    assert (throttled.value.retry_after, outcome.retry_after) == (1500, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +175,61 @@ def test_numbers_as_the_vendor_wants_them(address: str, called: str) -> None:
     assert called_number(address) == called
 
 
+@pytest.mark.parametrize(
+    ("address", "number"),
+    [
+        ("+8613900001234", "13900001234"),
+        ("+85291234567", "85291234567"),
+        ("+6591234567", "6591234567"),
+        ("+12125550100", "12125550100"),
+        ("+8657112345678", "057112345678"),  # a landline, which the vendor refuses
+    ],
+)
+def test_numbers_as_sms_wants_them(address: str, number: str) -> None:
+    assert phone_number(address) == number
+    assert e164(number) in (address, None), "what comes back in a receipt is the number it was sent to"
+
+
+@pytest.mark.parametrize("address", ["+13105550100", "+14155550100", "+19995550100"])
+def test_a_number_that_could_be_a_strangers_is_not_written_to(address: str) -> None:
+    """Without its plus it has the 11 digits of a mobile number in China."""
+    with pytest.raises(ValueError, match="for another") as refused:
+        phone_number(address)
+    assert address[1:] not in str(refused.value)
+
+
+E164 = st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True)
+
+
+@settings(max_examples=500, deadline=None)
+@given(address=E164 | st.from_regex(r"\+861[3-9][0-9]{9}|\+1[2-9][0-9]{9}", fullmatch=True))
+def test_no_number_turns_into_another(address: str) -> None:
+    try:
+        number = phone_number(address)
+    except ValueError:
+        assert address.startswith(("+1", "+860")), "no real number begins with +860"
+    else:
+        assert e164(number) in (address, None)
+
+
 @settings(max_examples=100, deadline=None)
-@given(params=st.dictionaries(TEXT, TEXT, min_size=1, max_size=4))
-def test_any_parameters_survive(params: dict[str, str]) -> None:
-    case = load_case("aliyun_voice")
-    message = Message(REFERENCE, Channel.VOICE, "+14155550100", "", "en", template=ProviderTemplate("T", None, params))
+@given(params=st.dictionaries(TEXT, TEXT, min_size=1, max_size=4), sign=TEXT)
+def test_any_parameters_survive(params: dict[str, str], sign: str) -> None:
+    for name, channel, param in (
+        ("aliyun_voice", Channel.VOICE, "TtsParam"),
+        ("aliyun_sms", Channel.SMS, "TemplateParam"),
+    ):
+        case, template = load_case(name), ProviderTemplate("T", sign, params)
+        message = Message(REFERENCE, channel, "+12125550100", "", "en", template=template)
+        query, _ = signed_parts(case.adapter.build_request(message, case.configure(), CONTEXT))
+        assert json.loads(query[param]) == params
+        assert query.get("SignName", sign) == sign
+        assert len(query["OutId"].encode()) <= 15
+
+
+@pytest.mark.parametrize("name", ["aliyun_voice", "aliyun_sms"])
+def test_a_template_without_variables_is_sent_without_any(name: str) -> None:
+    case = load_case(name)
+    message = replace(case.message, template=ProviderTemplate("T", "S"))
     query, _ = signed_parts(case.adapter.build_request(message, case.configure(), CONTEXT))
-    assert json.loads(query["TtsParam"]) == params
-    assert len(query["OutId"].encode()) <= 15
+    assert not {"TtsParam", "TemplateParam"} & query.keys()

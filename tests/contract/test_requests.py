@@ -55,6 +55,11 @@ def test_what_is_declared_as_needed_is_needed(case: Case) -> None:
             adapter.build_request(without_template, settings, CONTEXT)
     else:
         adapter.build_request(without_template, settings, CONTEXT)
+    if case.message.template is not None:
+        for sign in (None, ""):
+            unsigned = replace(case.message, template=replace(case.message.template, sign=sign))
+            with pytest.raises(ValueError, match="signature") if adapter.needs_sign else contextlib.nullcontext():
+                adapter.build_request(unsigned, settings, CONTEXT)
     if adapter.needs_token:
         with pytest.raises(ValueError, match="token"):
             adapter.build_request(case.message, settings, without_token)

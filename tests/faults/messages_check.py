@@ -15,6 +15,7 @@ _SLACK: Final = dt.timedelta(seconds=1)
 # What the vendors call a definite failure in a receipt.
 _TWILIO_FAILED: Final = frozenset({"undelivered", "failed"})
 _ALIYUN_ANSWERED: Final = frozenset({"200000", "200001"})
+_ALIYUN_SMS_NO_FAILURE: Final = frozenset({"DELIVERED", "REQUEST_SUCCESS", "UNKNOWN", "upstream"})
 
 
 def no_message_left_twice(report: Report, ledger: Ledger, log: Sequence[Mapping[str, Any]], resends: Resends) -> None:
@@ -88,6 +89,8 @@ def _says_failed(line: Mapping[str, Any]) -> bool:
         return False
     if line["vendor"] == "twilio":
         return line["status"] in _TWILIO_FAILED
+    if line["vendor"] == "aliyun_sms":
+        return line["status"] not in _ALIYUN_SMS_NO_FAILURE
     return line["vendor"] == "aliyun" and line["status"] not in _ALIYUN_ANSWERED
 
 

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gateway.dev.host import free_port
 from gateway.dev.process import Child
-from gateway.dev.settings import Development, aliyun_receipts_url, app_events_url, development
+from gateway.dev.settings import Development, console_urls, development
 from gateway.dev.simulator import Simulator, SimulatorConfig
 from tests.stack import contracts
 
@@ -87,7 +87,7 @@ class World:
             },
         )
         merge(settings.tree, overrides or {})
-        self.simulator.console(aliyun_url=aliyun_receipts_url(settings), app_events_url=app_events_url(settings))
+        self.simulator.console(**console_urls(settings))
         return settings
 
     def gateway(self, overrides: Mapping[str, Any] | None = None, name: str = "gateway") -> GatewayProcess:

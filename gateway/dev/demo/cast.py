@@ -11,13 +11,16 @@ from typing import Any, Final
 import yaml
 
 from gateway.cli.events import absolute, made
-from gateway.dev.settings import LENDER
+from gateway.dev.settings import LENDER, LENDER_IN_CHINA
 from gateway.dev.simulator import Rule, Script, Vendor
 from schemas.messages import CANCELLED, REQUESTED
 
 SOURCE: Final = "demo"
 _CAST: Final = Path(__file__).with_name("cast.yaml")
-_VENDOR: Final = {"sms": Vendor.TWILIO, "push": Vendor.FCM, "voice": Vendor.ALIYUN}
+_VENDORS: Final = {
+    LENDER: {"sms": Vendor.TWILIO, "push": Vendor.FCM, "voice": Vendor.ALIYUN},
+    LENDER_IN_CHINA: {"sms": Vendor.ALIYUN_SMS, "push": Vendor.FCM, "voice": Vendor.ALIYUN},
+}
 _DUE: Final = {
     "d7": "+7d", "d3": "+3d", "due": "today", "overdue_early": "-4d", "overdue_mid": "-21d", "overdue_late": "-64d"
 }  # fmt: skip
@@ -62,7 +65,8 @@ def script() -> Script:
     for number, entry in enumerate(_entries()):
         for channel, rule in entry.get("vendor", {}).items():
             address = _address(channel, entry["people"], number)
-            rules.append(Rule(vendor=_VENDOR[channel], recipient=f"*{address[-10:]}", **rule))
+            vendor = _VENDORS[entry.get("lender", LENDER)][channel]
+            rules.append(Rule(vendor=vendor, recipient=f"*{address[-10:]}", **rule))
     return Script(rules=tuple(rules))
 
 
@@ -98,7 +102,7 @@ def _data(number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
     people, stage = entry["people"], entry["stage"]
     names = _NAMES[people]
     plain = {
-        "lender": LENDER,
+        "lender": entry.get("lender", LENDER),
         "borrower": {"ref": f"borrower-{number:03d}", "name": names[number % len(names)], **_PEOPLE[people]},
         "debt": {
             "ref": f"loan-{number:03d}",

@@ -16,7 +16,7 @@ from gateway.config import Config, load
 from gateway.dev.embedded import EmbeddedBroker, EmbeddedPostgres
 from gateway.dev.host import Home, StackError, free_port
 from gateway.dev.process import Child
-from gateway.dev.settings import Development, aliyun_receipts_url, app_events_url, development
+from gateway.dev.settings import Development, console_urls, development
 from gateway.dev.simulator import ReceiptSettings, Script, Simulator, SimulatorConfig
 from gateway.ledger import schema
 
@@ -28,7 +28,8 @@ _IMPATIENT: Final[dict[str, Any]] = {
     "dispatch": {"backoff_base_seconds": 1, "backoff_cap_seconds": 2},
     # The total time is what a send must have left of its `not_after`.
     "providers": {
-        name: {"receipt_window_hours": 6 / 3600, "total_timeout_seconds": 3.5} for name in ("twilio", "fcm", "aliyun")
+        name: {"receipt_window_hours": 6 / 3600, "total_timeout_seconds": 3.5}
+        for name in ("twilio", "fcm", "aliyun", "aliyun_sms")
     },
 }
 
@@ -63,7 +64,7 @@ async def stage(script: Script, say: Callable[[str], None]) -> AsyncIterator[Sta
             async with EmbeddedBroker() as broker:
                 await broker.create_topics(TOPICS)
                 receipts = ReceiptSettings(retry_scale=0.05)
-                say("three providers")
+                say("the providers")
                 config = SimulatorConfig(log=home.path / "simulator.jsonl", script=script, receipts=receipts)
                 async with (
                     Simulator(config) as simulator,
@@ -88,7 +89,7 @@ async def _gateway(
         internal_port=free_port(),
         overrides=_IMPATIENT,
     )
-    simulator.console(aliyun_url=aliyun_receipts_url(settings), app_events_url=app_events_url(settings))
+    simulator.console(**console_urls(settings))
     path = _in_files(settings, home).write(home / "gateway.yaml")
     url = f"http://127.0.0.1:{settings.tree['http']['internal_port']}"
     say("the gateway")

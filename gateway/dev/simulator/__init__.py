@@ -1,4 +1,4 @@
-"""The providers, simulated: Twilio SMS and Voice, FCM and Aliyun Voice on loopback, for development and proof.
+"""The providers, simulated: Twilio and Aliyun, SMS and Voice, and FCM on loopback, for development and proof.
 
 It checks signatures as the vendors do, writes down what it accepted before it says so, sends receipts, holds the
 dialogues of calls, and misbehaves on order.  It shares no code with the adapters it meets, so that a mistake of theirs

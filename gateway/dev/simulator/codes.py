@@ -1,20 +1,16 @@
 """The vendors' own error codes and receipt codes, as data.
 
 Each row: code -> (HTTP status, message[, canonical status]).  An unlisted code may still be scripted with its status.
+Aliyun's are in `codes_aliyun`.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from gateway.dev.simulator.codes_aliyun import ALIYUN_SMS, ALIYUN_VOICE
+from gateway.dev.simulator.fault import Fault
 from gateway.dev.simulator.names import Outcome, Vendor
-
-
-class Fault(NamedTuple):
-    status: int
-    message: str
-    canonical: str = ""  # Google's status name
-
 
 # https://www.twilio.com/docs/api/errors
 TWILIO: Final = {
@@ -90,47 +86,6 @@ FCM: Final = {
 # Codes of the API itself; the others travel in a detail of type FcmError.
 FCM_PLAIN: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "BAD_PAYLOAD"})
 
-# https://help.aliyun.com/zh/vms/developer-reference/api-error-code: business errors come with HTTP 200,
-# errors of the API gateway (https://help.aliyun.com/document_detail/2593177.html) with 4xx and 5xx.
-ALIYUN: Final = {
-    "isv.BUSINESS_LIMIT_CONTROL": Fault(200, "触发流控"),
-    "isv.VOICE_CALL_PERIOD_ERROR": Fault(200, "不在可呼叫时间段"),
-    "isv.VOICE_ROBOT_NOT_PERIOD": Fault(200, "不在可呼叫时间段"),
-    "isv.MOBILE_NUMBER_ILLEGAL": Fault(200, "号码格式非法"),
-    "isv.COMPLAINT_REJECT": Fault(200, "被叫号码投诉拒绝"),
-    "isv.TTS_TEMPLATE_ILLEGAL": Fault(200, "TTS模板不合法"),
-    "isv.TEMPLATE_MISSING_PARAMETERS": Fault(200, "模板变量缺少对应参数值"),
-    "isv.INVALID_JSON_PARAM": Fault(200, "参数格式错误"),
-    "isv.INVALID_PARAMETERS": Fault(200, "参数异常"),
-    "isv.BLACK_KEY_CONTROL_LIMIT": Fault(200, "模板变量中存在黑名单关键字"),
-    "isv.DISPLAY_NUMBER_ILLEGAL": Fault(200, "号显不合法"),
-    "isv.BILLID_NOT_EXIST": Fault(200, "话单不存在"),
-    "isv.VOICE_CALL_FAIL": Fault(200, "语音呼叫失败"),
-    "isv.OUT_OF_SERVICE": Fault(200, "业务停机"),
-    "isv.AMOUNT_NOT_ENOUGH": Fault(200, "账户余额不足"),
-    "isv.ACCOUNT_NOT_EXISTS": Fault(200, "账户不存在"),
-    "isv.ACCOUNT_ABNORMAL": Fault(200, "账户异常"),
-    "isv.PRODUCT_UNSUBSCRIBE": Fault(200, "产品未开通"),
-    "isv.PRODUCT_UN_SUBSCRIPT": Fault(200, "未开通云通信产品的阿里云客户"),
-    "isp.SYSTEM_ERROR": Fault(200, "系统错误"),
-    "isp.GATEWAY_ERROR": Fault(200, "网关错误"),
-    "isp.RAM_PERMISSION_DENY": Fault(200, "RAM权限不足"),
-    "Throttling": Fault(400, "Request was denied due to request throttling."),
-    "Throttling.User": Fault(400, "Request was denied due to user flow control."),
-    "ServiceUnavailable": Fault(503, "The request has failed due to a temporary failure of the server."),
-    "InternalError": Fault(500, "The request processing has failed due to some unknown error."),
-    "InvalidAction.NotFound": Fault(404, "Specified api is not found."),
-    "InvalidVersion": Fault(400, "Specified parameter Version is not valid."),
-    "InvalidAccessKeyId.NotFound": Fault(404, "Specified access key is not found."),
-    "IncompleteSignature": Fault(400, "The request signature does not conform to the standards."),
-    "SignatureDoesNotMatch": Fault(400, "Specified signature is not matched with our calculation."),
-    "SignatureNonceUsed": Fault(400, "Specified signature nonce was used already."),
-    "InvalidTimeStamp.Format": Fault(400, "Specified time stamp or date value is not well formatted."),
-    "InvalidTimeStamp.Expired": Fault(400, "Specified time stamp or date value is expired."),
-    "MissingCalledNumber": Fault(400, "CalledNumber is mandatory for this action."),
-    "MissingTtsCode": Fault(400, "TtsCode is mandatory for this action."),
-}
-
 # https://developers.google.com/identity/protocols/oauth2/service-account#error-codes
 OAUTH: Final = {
     "invalid_grant": Fault(400, "Invalid JWT Signature."),
@@ -145,7 +100,8 @@ FAULTS: Final[dict[Vendor, dict[str, Fault]]] = {
     Vendor.TWILIO: TWILIO,
     Vendor.TWILIO_VOICE: TWILIO_VOICE,
     Vendor.FCM: FCM,
-    Vendor.ALIYUN: ALIYUN,
+    Vendor.ALIYUN: ALIYUN_VOICE,
+    Vendor.ALIYUN_SMS: ALIYUN_SMS,
     Vendor.OAUTH: OAUTH,
 }
 
@@ -163,21 +119,6 @@ TWILIO_RECEIPTS: Final[dict[Outcome, tuple[tuple[str, ...], str | None]]] = {
     Outcome.DECLINED: (("sent", "undelivered"), "30004"),
     Outcome.NONE: ((), None),
 }
-
-# https://help.aliyun.com/document_detail/55085.html: the call's final status_code.
-ALIYUN_RECEIPTS: Final[dict[Outcome, str | None]] = {
-    Outcome.DELIVERED: "200000",
-    Outcome.OPENED: "200000",
-    Outcome.ANSWERED: "200000",
-    Outcome.SENT: None,
-    Outcome.UNDELIVERED: "200010",
-    Outcome.FAILED: "200004",
-    Outcome.BUSY: "200002",
-    Outcome.NO_ANSWER: "200003",
-    Outcome.DECLINED: "200005",
-    Outcome.NONE: None,
-}
-ALIYUN_ANSWERED: Final = frozenset({"200000", "200001"})
 
 # FCM has no receipts; these are the events the lender's app sends from the phone.
 APP_EVENTS: Final[dict[Outcome, tuple[str, ...]]] = {

@@ -14,11 +14,12 @@ from gateway.dev.simulator.script import Script, Seconds, Span
 
 
 class ReceiptSettings(BaseModel):
-    """How receipts travel.  The two URLs are what one types into a vendor's console; they may carry a path token."""
+    """How receipts travel.  The URLs are what one types into a vendor's console; they may carry a path token."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    aliyun_url: str | None = Field(default=None, repr=False)
+    aliyun_url: str | None = Field(default=None, repr=False)  # Voice
+    aliyun_sms_url: str | None = Field(default=None, repr=False)  # reports, and what borrowers write back
     app_events_url: str | None = Field(default=None, repr=False)
     delay: Span = (0.05, 0.3)  # seconds before each receipt
     # Real seconds for one second of a vendor's retry schedule (Aliyun re-pushes after 60, 300 and 600 of them).

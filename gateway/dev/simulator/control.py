@@ -1,7 +1,10 @@
 """The operator's endpoints, on the same loopback port as the vendors.
 
 POST /control/script    replaces the script (JSON, see `script`)
-POST /control/console   sets what the vendors' consoles know: {"aliyun_url": ..., "app_events_url": ...}
+POST /control/console   sets what the vendors' consoles know: {"aliyun_url": ..., "aliyun_sms_url": ...,
+                        "app_events_url": ...}
+POST /control/reply     a borrower writes back to an SMS of Aliyun's (JSON, see `upstream.Letter`): {"sequence_id": n},
+                        or 409 as long as the console has no URL for it
 POST /control/refuse    {"seconds": s}: connections are refused and open ones reset for that long
 GET  /control/log?since=<byte offset>   {"lines": [...], "next": <byte offset>}
 GET  /control/stats     counts of log lines by kind, vendor and code, and the receipts and calls under way
@@ -17,20 +20,13 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gateway.dev.simulator.aliyun import Aliyun
+from gateway.dev.simulator.console import Console, Entries
 from gateway.dev.simulator.courier import Courier
-from gateway.dev.simulator.fcm import Fcm
 from gateway.dev.simulator.journal import Journal
 from gateway.dev.simulator.script import Director, Script, Seconds
+from gateway.dev.simulator.upstream import Letter, Upstream
 
 _ANSWER_FIRST = 0.02  # seconds
-
-
-class _Console(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    aliyun_url: str | None = None
-    app_events_url: str | None = None
 
 
 class _Refuse(BaseModel):
@@ -47,21 +43,22 @@ class Control:
         journal: Journal,
         director: Director,
         courier: Courier,
-        aliyun: Aliyun,
-        fcm: Fcm,
+        console: Console,
+        upstream: Upstream,
         refuse: Callable[[float], None],
     ) -> None:
         self._journal = journal
         self._director = director
         self._courier = courier
-        self._aliyun = aliyun
-        self._fcm = fcm
+        self._console = console
+        self._upstream = upstream
         self._refuse = refuse
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/control/script", self._script),
-            web.post("/control/console", self._console),
+            web.post("/control/console", self._enter),
+            web.post("/control/reply", self._reply),
             web.post("/control/refuse", self._refused),
             web.get("/control/log", self._log),
             web.get("/control/stats", self._stats),
@@ -71,13 +68,18 @@ class Control:
         self._director.script = await _body(request, Script)
         return web.json_response({"rules": len(self._director.script.rules)})
 
-    async def _console(self, request: web.Request) -> web.Response:
-        given = await _body(request, _Console)
-        if "aliyun_url" in given.model_fields_set:
-            self._aliyun.report_url = given.aliyun_url
-        if "app_events_url" in given.model_fields_set:
-            self._fcm.app_events_url = given.app_events_url
+    async def _enter(self, request: web.Request) -> web.Response:
+        given = await _body(request, Entries)
+        self._console.enter(given)
         return web.json_response({"set": sorted(given.model_fields_set)})
+
+    async def _reply(self, request: web.Request) -> web.Response:
+        sequence = self._upstream.write(await _body(request, Letter))
+        if sequence is None:
+            raise web.HTTPConflict(
+                text=json.dumps({"errors": ["aliyun_sms_url is not set"]}), content_type="application/json"
+            )
+        return web.json_response({"sequence_id": sequence})
 
     async def _refused(self, request: web.Request) -> web.Response:
         given = await _body(request, _Refuse)

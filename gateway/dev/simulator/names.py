@@ -11,7 +11,8 @@ class Vendor(StrEnum):
     TWILIO = "twilio"  # its Messages API
     TWILIO_VOICE = "twilio_voice"  # its Calls API: another wire of the same account
     FCM = "fcm"
-    ALIYUN = "aliyun"
+    ALIYUN = "aliyun"  # Voice
+    ALIYUN_SMS = "aliyun_sms"
     OAUTH = "oauth"
 
 
@@ -24,6 +25,7 @@ class Kind(StrEnum):
     DROPPED = "dropped"  # read and passed the checks, but never accepted and never answered
     VALIDATED = "validated"  # a dry run: answered, not a message
     TOKEN = "token"  # noqa: S105 - a kind of log line: an access token was granted
+    UPSTREAM = "upstream"  # a borrower wrote back, on order; that it was carried to us is told as a receipt
     RECEIPT = "receipt"  # one delivery of one receipt, with what our endpoint answered
     DIALOGUE = "dialogue"  # one request during a call for what to say next, with what our endpoint answered
     CALL = "call"  # a call has ended: what it said and heard

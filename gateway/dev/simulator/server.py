@@ -1,42 +1,33 @@
-"""The simulator as one object: one port on loopback, every vendor on its own paths.
-
-The vendors' paths do not collide, so no prefix is needed and every base URL is `http://host:port`:
-Twilio `/2010-04-01/Accounts/{sid}/Messages.json` and `Calls.json`, FCM `/v1/projects/{project}/messages:send`, Google's
-token endpoint `/token`, Aliyun `/` (its SDK takes a host and port and always calls the root).
-"""
+"""The simulator as one object: one port on loopback, every vendor on its own paths."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-from gateway.dev.simulator.aliyun import Aliyun
 from gateway.dev.simulator.calls import Switchboard
 from gateway.dev.simulator.config import SimulatorConfig
 from gateway.dev.simulator.control import Control
 from gateway.dev.simulator.courier import Courier
 from gateway.dev.simulator.credentials import Credentials
 from gateway.dev.simulator.desk import Desk, reset
-from gateway.dev.simulator.fcm import Fcm
 from gateway.dev.simulator.journal import Journal
 from gateway.dev.simulator.names import Kind
-from gateway.dev.simulator.oauth import TokenOffice
 from gateway.dev.simulator.outward import Outward
 from gateway.dev.simulator.script import Director, Script
-from gateway.dev.simulator.twilio import Twilio
-from gateway.dev.simulator.twilio_account import Account
-from gateway.dev.simulator.twilio_voice import TwilioVoice
+from gateway.dev.simulator.twilio_account import Account as TwilioAccount
+from gateway.dev.simulator.upstream import Upstream
 from gateway.dev.simulator.urls import Urls
-from gateway.dev.simulator.wire import Wire
+from gateway.dev.simulator.vendors import Vendors
 
 _BACKLOG = 1024
 _MAX_BODY = 256 * 1024
+_MAX_LINE = 32 * 1024  # Aliyun takes a thousand numbers in the query
 _STOP = 2.0  # seconds an answer under way has when the simulator stops
 
 
@@ -52,16 +43,13 @@ class Simulator:
         self._director = Director(config.script)
         self._outward = Outward(config.receipts.connections)
         self._courier = Courier(self.journal, self._outward, config.receipts)
-        account = Account(self.credentials, config.receipts.retry_scale)
+        twilio = TwilioAccount(self.credentials, config.receipts.retry_scale)
         switchboard = Switchboard(
-            account, self.journal, self._courier, self._outward, config.calls, config.receipts, config.marker
+            twilio, self.journal, self._courier, self._outward, config.calls, config.receipts, config.marker
         )
         self._desk = Desk(self.journal, self._director, self._courier, switchboard, config.marker)
-        self._office = TokenOffice(self.credentials)
-        self._twilio = Twilio(account)
-        self._voice = TwilioVoice(account)
-        self._fcm = Fcm(self.credentials, self._office, config.receipts)
-        self._aliyun = Aliyun(self.credentials, config.receipts)
+        self._vendors = Vendors(self.credentials, twilio, config)
+        self.console = self._vendors.console
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
         self._port = config.port
@@ -80,14 +68,14 @@ class Simulator:
         for line in self.journal.open():
             self._director.recall(line)
             if line.get("nonce"):
-                self._aliyun.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
+                self._vendors.aliyun.nonces.fresh(line["nonce"], datetime.fromisoformat(line["at"]))
         try:
             await self._outward.start()
-            self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP)
+            self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP, max_line_size=_MAX_LINE)
             await self._runner.setup()
             await self._listen(self._port)
             self._urls = Urls.at(self.config.host, self._port)
-            self._office.token_uri = self._urls.token
+            self._vendors.office.token_uri = self._urls.token
         except BaseException:
             await self.stop()
             raise
@@ -118,11 +106,6 @@ class Simulator:
         """Replaces the script; the recipients' turns go on."""
         self._director.script = script
 
-    def console(self, *, aliyun_url: str | None = None, app_events_url: str | None = None) -> None:
-        """Sets where reports go, once the gateway's own address is known.  None leaves a setting as it is."""
-        self._aliyun.report_url = aliyun_url or self._aliyun.report_url
-        self._fcm.app_events_url = app_events_url or self._fcm.app_events_url
-
     def service_account(self) -> dict[str, Any]:
         """A Google key file that asks this simulator for tokens."""
         return self.credentials.service_account(self.urls.token)
@@ -130,7 +113,7 @@ class Simulator:
     @property
     def access_tokens(self) -> tuple[str, ...]:
         """The access tokens granted since the start: whoever asks wants to know that they stand nowhere."""
-        return tuple(self._office.granted)
+        return tuple(self._vendors.office.granted)
 
     def refuse(self, seconds: float) -> None:
         """For that long, new connections are refused and open ones reset: nothing can have been sent."""
@@ -138,23 +121,12 @@ class Simulator:
             self._outage = asyncio.get_running_loop().create_task(self._be_gone(seconds))
 
     def _app(self) -> web.Application:
-        desk = self._desk
         app = web.Application(client_max_size=_MAX_BODY)
-
-        def door(wire: Wire) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-            async def handle(request: web.Request) -> web.StreamResponse:
-                return await desk.serve(wire, request)
-
-            return handle
-
-        control = Control(self.journal, self._director, self._courier, self._aliyun, self._fcm, self.refuse)
+        upstream = Upstream(self.journal, self._courier, self._vendors.aliyun_sms)
+        control = Control(self.journal, self._director, self._courier, self.console, upstream, self.refuse)
         app.add_routes(
             [
-                web.post("/2010-04-01/Accounts/{sid}/Messages.json", door(self._twilio)),
-                web.post("/2010-04-01/Accounts/{sid}/Calls.json", door(self._voice)),
-                web.post("/v1/projects/{project}/messages:send", door(self._fcm)),
-                web.post("/token", door(self._office)),
-                web.post("/", door(self._aliyun)),
+                *self._vendors.routes(self._desk),
                 *control.routes(),
                 web.route("*", "/{unknown:.*}", self._nobody),
             ]

@@ -11,8 +11,9 @@ import msgspec
 from aiohttp import ClientTimeout
 from multidict import CIMultiDictProxy
 
-from gateway.dev.simulator.codes import FAULTS, Fault
+from gateway.dev.simulator.codes import FAULTS
 from gateway.dev.simulator.dial import Dial
+from gateway.dev.simulator.fault import Fault
 from gateway.dev.simulator.names import Kind, Vendor
 from gateway.dev.simulator.script import ReceiptPlan
 

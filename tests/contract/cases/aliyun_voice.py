@@ -7,8 +7,6 @@ https://help.aliyun.com/document_detail/2593177.html (signature).
 """
 
 import datetime as dt
-import hashlib
-import hmac
 import json
 from typing import Any
 from urllib.parse import quote
@@ -16,82 +14,50 @@ from urllib.parse import quote
 from providers.contract import (
     Accepted,
     Ambiguous,
-    Callback,
-    CallbackOutcome,
-    HttpRequest,
     HttpResponse,
     Invalid,
     KeyPress,
     Message,
     Outcome,
-    ProviderEvent,
     ProviderTemplate,
     Receipt,
-    Refused,
 )
 from schemas.vocabulary import AttemptState, Channel, Failure, FailureScope
-from tests.contract.case import ABSENT, NAME, NONCE, PHONE, REFERENCE, TEXT, Case, Sample
+from tests.contract import aliyun
+from tests.contract.aliyun import (
+    ACCOUNT,
+    BARE,
+    KEY_ID,
+    RECIPIENT,
+    SECRET,
+    SENDER,
+    STS,
+    TEMPLATE,
+    answer,
+    callback,
+    each,
+    item,
+    no_arrays,
+    sample,
+    signed,
+)
+from tests.contract.case import ABSENT, NAME, PHONE, REFERENCE, TEXT, Case, Sample
 
-KEY_ID, SECRET, STS = "LTAIcanaryKeyId0123456789", "canary-access-key-secret", "canary-sts-token"
 CALL = "116012354148^102813140519"
-BARE = "13900001234"
-RECIPIENT, SENDER, TEMPLATE, ACCOUNT = (
-    FailureScope.RECIPIENT, FailureScope.SENDER, FailureScope.TEMPLATE, FailureScope.ACCOUNT,
-)  # fmt: skip
-
-
-def answer(code: str, http: int = 200, headers: dict[str, str] | None = None, **more: Any) -> HttpResponse:
-    body = {"Code": code, "Message": f"号码{BARE}", "RequestId": "D9CB3933-9FE3-4870-BA8E-2BEE91B69D23", **more}
-    return HttpResponse(http, headers or {}, json.dumps(body, ensure_ascii=False).encode())
-
-
-def each(codes: str, failure: Failure, scope: FailureScope) -> list[tuple[HttpResponse, Outcome]]:
-    """The same code means the same with 200 and with 400."""
-    return [(answer(code, http), Refused(failure, scope, code)) for code in codes.split() for http in (200, 400)]
-
 
 ANSWERS: tuple[tuple[HttpResponse, Outcome], ...] = (
     (answer("OK", CallId=CALL), Accepted(CALL)),
-    (answer("OK"), Ambiguous("http_200")),
+    *aliyun.ANSWERS,
     (answer("OK", CallId=f"a{'b' * 200}"), Ambiguous("http_200")),
     (answer("OK", 502, CallId=CALL), Ambiguous("http_502")),
-    *each("isv.MOBILE_NUMBER_ILLEGAL", Failure.BAD_RECIPIENT, RECIPIENT),
     *each("isv.COMPLAINT_REJECT ComplaintReject", Failure.OPTED_OUT, RECIPIENT),
-    *each("isv.BUSINESS_LIMIT_CONTROL", Failure.THROTTLED, RECIPIENT),
     *each("isv.VOICE_CALL_PERIOD_ERROR isv.VOICE_ROBOT_NOT_PERIOD", Failure.OUTSIDE_WINDOW, SENDER),
-    *each("isv.TTS_TEMPLATE_ILLEGAL isv.TEMPLATE_ILLEGAL isv.TEMPLATE_PARAMS_ILLEGAL", Failure.BAD_CONTENT, TEMPLATE),
+    *each("isv.TTS_TEMPLATE_ILLEGAL isv.TEMPLATE_ILLEGAL isv.BLACK_KEY_CONTROL_LIMIT", Failure.BAD_CONTENT, TEMPLATE),
     # Not on any page, but by the vendor's pattern.
     *each("isv.TEMPLATE_SIGN_ILLEGAL isv.VOICE_TEMPLATE_ILLEGAL", Failure.BAD_CONTENT, TEMPLATE),
-    *each("isv.BLACK_KEY_CONTROL_LIMIT isv.TEMPLATE_MISSING_PARAMETERS", Failure.BAD_CONTENT, TEMPLATE),
-    *each("isv.PARAM_LENGTH_LIMIT isv.PARAM_NOT_SUPPORT_URL isv.INVALID_JSON_PARAM", Failure.BAD_CONTENT, TEMPLATE),
     *each("isv.DISPLAY_NUMBER_ILLEGAL isv.BILLID_NOT_EXIST BillidNotExist", Failure.BAD_CONFIG, SENDER),
-    *each("isv.OUT_OF_SERVICE isv.AMOUNT_NOT_ENOUGH isv.ACCOUNT_NOT_EXISTS", Failure.BAD_CONFIG, ACCOUNT),
-    *each("isv.ACCOUNT_ABNORMAL isv.PRODUCT_UN_SUBSCRIPT isv.PRODUCT_UNSUBSCRIBE", Failure.BAD_CONFIG, ACCOUNT),
-    *each("isv.AMOUNT_NOT_ENOUG isp.RAM_PERMISSION_DENY isv.DENY_IP_RANGE", Failure.BAD_CONFIG, ACCOUNT),
-    *each("SignatureDoesNotMatch SignatureNonceUsed InvalidTimeStamp.Expired", Failure.BAD_CONFIG, ACCOUNT),
-    *each("IncompleteSignature NoPermission InvalidSecurityToken.Expired", Failure.BAD_CONFIG, ACCOUNT),
-    *each("InvalidAccessKeyId.NotFound InvalidAccessKeyId.Inactive Forbidden.RAM", Failure.BAD_CONFIG, ACCOUNT),
-    *each("isv.INVALID_PARAMETERS isv.MOBILE_COUNT_OVER_LIMIT isv.NEVER_HEARD_OF", Failure.BUG, ACCOUNT),
-    (answer("isp.SYSTEM_ERROR"), Ambiguous("isp.SYSTEM_ERROR")),
-    (answer("isp.GATEWAY_ERROR", 500), Ambiguous("isp.GATEWAY_ERROR")),
-    (answer("isp.UNKNOWN", 400), Ambiguous("isp.UNKNOWN")),
+    *each("isv.AMOUNT_NOT_ENOUG", Failure.BAD_CONFIG, ACCOUNT),
     (answer("isv.VOICE_CALL_FAIL"), Ambiguous("isv.VOICE_CALL_FAIL")),
-    (answer("InternalError", 500), Ambiguous("InternalError")),
-    (answer("ServiceUnavailable", 503), Refused(Failure.TRANSIENT, ACCOUNT, "ServiceUnavailable")),
-    (answer("Throttling", 400), Refused(Failure.THROTTLED, ACCOUNT, "Throttling")),
-    (
-        answer("Throttling.User", 400, {"x-acs-retry-after": "1500"}),
-        Refused(Failure.THROTTLED, ACCOUNT, "Throttling.User", 1.5),
-    ),
-    (
-        answer("Throttling.Api", 429, {"x-acs-retry-after": "soon", "retry-after": "2"}),
-        Refused(Failure.THROTTLED, ACCOUNT, "Throttling.Api", 2.0),
-    ),
-    # Neither named nor of a known family: the HTTP status decides.
-    (answer("SomethingNew", 200), Ambiguous("SomethingNew")),
-    (answer("SomethingNew", 400), Refused(Failure.BUG, ACCOUNT, "SomethingNew")),
-    (answer(f"号码{BARE}", 400), Refused(Failure.BUG, ACCOUNT, "unreadable")),
-    (answer(BARE, 400), Refused(Failure.BUG, ACCOUNT, "unreadable")),
 )
 
 
@@ -102,7 +68,7 @@ def report(status: Any, **changes: Any) -> dict[str, Any]:
         "start_time": "2026-03-02 09:30:15", "end_time": "2026-03-02 09:30:27", "duration": "12",
         "hangup_direction": "用户", "voice_type": "voice",
     }  # fmt: skip
-    return {name: value for name, value in (base | changes).items() if value is not ABSENT}
+    return item(base, changes)
 
 
 def step(status: str, **changes: Any) -> dict[str, Any]:
@@ -113,14 +79,6 @@ def step(status: str, **changes: Any) -> dict[str, Any]:
         "status_time": "2026-03-02 09:30:11",
         **changes,
     }
-
-
-def callback(body: bytes) -> Callback:
-    return Callback("https://gw.example.com/callbacks/p/kP3", {"content-type": "application/json;charset=utf-8"}, body)
-
-
-def sample(items: list[Any], *events: ProviderEvent) -> Sample:
-    return Sample(callback(json.dumps(items, ensure_ascii=False).encode()), events)
 
 
 ENDED = dt.datetime(2026, 3, 2, 1, 30, 27, tzinfo=dt.UTC)
@@ -187,45 +145,15 @@ SAMPLES = (
         )
     ),
     Sample(callback(b'[%s,{"call_id":"\xff\xfe"}]' % json.dumps(GOOD).encode()), (BUSY, UNREADABLE)),
-    *(
-        Sample(callback(body), (Invalid("not_an_array"),))
-        for body in (b"", b"{}", b"null", b"[", b"[1,]", b"\xff\xfe", json.dumps(GOOD).encode(), b"[" * 100_000)
-    ),
+    *no_arrays(GOOD),
 )
 
 
-def signed_request() -> HttpRequest:
-    """The V3 signature by its documentation, every byte written out."""
+def query() -> str:
     param = quote(
         json.dumps({"name": NAME, "amount": "1,234.50"}, ensure_ascii=False, separators=(",", ":")), safe="-_.~"
     )
-    query = f"CalledNumber={BARE}&OutId={REFERENCE}&TtsCode=TTS_10001&TtsParam={param}"
-    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    canonical = (
-        f"POST\n/\n{query}\n"
-        "host:dyvmsapi.aliyuncs.com\n"
-        "x-acs-action:SingleCallByTts\n"
-        f"x-acs-content-sha256:{empty}\n"
-        "x-acs-date:2026-03-02T01:30:05Z\n"
-        f"x-acs-signature-nonce:{NONCE}\n"
-        "x-acs-version:2017-05-25\n"
-        "\n"
-        "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version\n"
-        f"{empty}"
-    )
-    text = "ACS3-HMAC-SHA256\n" + hashlib.sha256(canonical.encode()).hexdigest()
-    mac = hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).hexdigest()
-    names = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version"
-    headers = {
-        "host": "dyvmsapi.aliyuncs.com",
-        "x-acs-action": "SingleCallByTts",
-        "x-acs-version": "2017-05-25",
-        "x-acs-content-sha256": empty,
-        "x-acs-date": "2026-03-02T01:30:05Z",
-        "x-acs-signature-nonce": NONCE,
-        "authorization": f"ACS3-HMAC-SHA256 Credential={KEY_ID},SignedHeaders={names},Signature={mac}",
-    }
-    return HttpRequest(f"https://dyvmsapi.aliyuncs.com/?{query}", headers, b"")
+    return f"CalledNumber={BARE}&OutId={REFERENCE}&TtsCode=TTS_10001&TtsParam={param}"
 
 
 CASE = Case(
@@ -254,11 +182,8 @@ CASE = Case(
         "zh-CN",
         template=ProviderTemplate("TTS_10001", None, {"name": NAME, "amount": "1,234.50"}),
     ),
-    request=signed_request(),
+    request=signed("dyvmsapi.aliyuncs.com", "SingleCallByTts", query()),
     answers=ANSWERS,
-    replies={
-        CallbackOutcome.STORED: (200, b'{"code":0,"msg":"OK"}'),
-        CallbackOutcome.FAILED: (503, b'{"code":1,"msg":"try again"}'),
-    },
+    replies=aliyun.REPLIES,
     samples=SAMPLES,
 )

@@ -27,19 +27,42 @@ async def aliyun_call(
     number: str = "13900001234",
     reference: str = "REF",
     params: dict[str, str] | None = None,
+    **signing: Any,
+) -> tuple[int, dict[str, Any]]:
+    """One SingleCallByTts."""
+    query = {"CalledNumber": number, "TtsCode": "TTS_1", "TtsParam": json.dumps(params or {}), "OutId": reference}
+    return await _aliyun(bench, "SingleCallByTts", query, **signing)
+
+
+async def aliyun_text(
+    bench: Bench,
+    numbers: str = "13900001234",
+    reference: str = "REF",
+    params: dict[str, Any] | None = None,
+    **signing: Any,
+) -> tuple[int, dict[str, Any]]:
+    """One SendSms."""
+    query = {
+        "PhoneNumbers": numbers, "SignName": "示例银行", "TemplateCode": "SMS_1",
+        "TemplateParam": json.dumps(params or {}), "OutId": reference,
+    }  # fmt: skip
+    return await _aliyun(bench, "SendSms", query, **signing)
+
+
+async def _aliyun(
+    bench: Bench,
+    action: str,
+    query: dict[str, str],
     at: datetime | None = None,
     nonce: str | None = None,
     digest: str = EMPTY,
 ) -> tuple[int, dict[str, Any]]:
-    """One SingleCallByTts; `at`, `nonce` and `digest` may be wrong, the signature over them is not."""
+    """`at`, `nonce` and `digest` may be wrong, the signature over them is not."""
     request = DaraRequest()
-    request.method, request.pathname = "POST", "/"
-    request.query = {
-        "CalledNumber": number, "TtsCode": "TTS_1", "TtsParam": json.dumps(params or {}), "OutId": reference,
-    }  # fmt: skip
+    request.method, request.pathname, request.query = "POST", "/", query
     request.headers = {
         "host": bench.simulator.urls.host_port,
-        "x-acs-action": "SingleCallByTts",
+        "x-acs-action": action,
         "x-acs-version": "2017-05-25",
         "x-acs-date": f"{at or datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "x-acs-signature-nonce": nonce or uuid.uuid4().hex,

@@ -8,7 +8,7 @@ import time
 import aiohttp
 import pytest
 from simulator_bench import Start
-from simulator_clients import aliyun_call, fcm_send, google_token
+from simulator_clients import aliyun_call, aliyun_text, fcm_send, google_token
 
 from gateway.dev.simulator import Action, Rule, Script, Vendor
 from gateway.dev.simulator.codes import FAULTS
@@ -86,7 +86,7 @@ async def test_a_bare_error_is_not_an_acceptance(start: Start) -> None:
 async def test_every_listed_code_can_be_ordered(start: Start) -> None:
     bench = await start()
     token = await google_token(bench)
-    for vendor in (Vendor.TWILIO, Vendor.TWILIO_VOICE, Vendor.FCM, Vendor.ALIYUN):
+    for vendor in (Vendor.TWILIO, Vendor.TWILIO_VOICE, Vendor.FCM, Vendor.ALIYUN, Vendor.ALIYUN_SMS):
         for code, fault in FAULTS[vendor].items():
             bench.simulator.perform(Script(rules=(Rule(vendor=vendor, action=Action.ERROR, code=code),)))
             if vendor is Vendor.TWILIO:
@@ -99,7 +99,7 @@ async def test_every_listed_code_can_be_ordered(start: Start) -> None:
                 status, answer = await fcm_send(bench, "device-1", token=token)
                 told = answer["error"].get("details", [{}])[0].get("errorCode", answer["error"]["status"])
             else:
-                status, answer = await aliyun_call(bench)
+                status, answer = await (aliyun_call if vendor is Vendor.ALIYUN else aliyun_text)(bench)
                 told = answer["Code"]
             assert (status, told) == (fault.status, code if code != "BAD_PAYLOAD" else "INVALID_ARGUMENT")
     assert not bench.lines("accepted")

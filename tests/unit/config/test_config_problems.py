@@ -313,6 +313,13 @@ def test_a_mapping_for_a_channel_the_template_lacks(case: Case, tmp_path: Path) 
     assert case.found() == {("providers.calls.templates.repayment", "unknown_template")}
 
 
+def test_a_signature_is_missing_where_the_adapter_needs_one(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(case.adapters["call"]), "needs_sign", True)
+    assert case.found() == {("providers.calls.templates.repayment.*.*.sign", "missing")}
+    case.put("providers/calls/templates/repayment/*/*/sign", "Harbour")
+    assert case.load()
+
+
 def test_templates_that_cannot_be_read_are_a_problem(case: Case, tmp_path: Path) -> None:
     (tmp_path / "locales.yaml").mkdir()
     case.put("templates_path", str(tmp_path))

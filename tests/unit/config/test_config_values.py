@@ -218,7 +218,8 @@ def _example_secrets() -> dict[str, str]:
 def test_the_example_loads_with_the_adapters_there_are() -> None:
     secrets = _example_secrets()
     config = load(EXAMPLE, secrets)
-    assert {each.adapter for each in config.providers.values()} == {"twilio_sms", "fcm", "aliyun_voice"}
+    adapters = {each.adapter for each in config.providers.values()}
+    assert adapters == {"twilio_sms", "fcm", "aliyun_voice", "aliyun_sms"}
     shown = repr(config) + repr(describe(config))
     assert not [value for value in secrets.values() if value in shown]
 
