@@ -238,6 +238,7 @@ def live_config(tmp_path: Path) -> Path:
     path = tmp_path / "gateway.yaml"
     path.write_text(
         """
+mode: live
 database: {dsn: env:DSN}
 kafka: {bootstrap: "127.0.0.1:9"}
 http: {public_url: https://reminders.example.com}
