@@ -101,14 +101,12 @@ class Steps:
     def decide(self, job: Job, now: dt.datetime, freezes: Freezes) -> policy.Verdict | None:
         claimed, job.mode = job.claimed, self.mode
         frozen = bool(freezes.slices) and freezes.covers(claimed.facts(None))
-        sealed, listed = None, True
-        if self.allowlist is not None:
-            sealed = self.open(job)
-            listed = sealed is not None or self.allowlist.lists(job.address)
+        # What does not open is not called unlisted: if it may be sent for all else, `open` holds it.
+        listed = self.allowlist is None or self.open(job) is not None or self.allowlist.lists(job.address)
         verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed))
         if isinstance(verdict, policy.Send):
             job.send_by = verdict.send_by
-            return sealed  # what does not open is held: nobody can say whether it is listed
+            return None
         return verdict
 
     def open(self, job: Job) -> policy.Verdict | None:
