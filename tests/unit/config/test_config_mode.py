@@ -173,7 +173,7 @@ def test_a_variable_names_list_and_mode(case: Case, tmp_path: Path) -> None:
         "GATEWAY__ALLOWLIST__INDEXES": f'["{TWO}"]',
     }
     config = case.load()
-    assert (config.mode, config.listed) == (Mode.ALLOWLIST, {ONE, TWO})
+    assert (config.mode, config.listed) == (Mode.ALLOWLIST, frozenset({ONE, TWO}))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_the_contact_about_to_be_tried_must_be_listed(rung: int, listed: list[st
 
 
 @pytest.mark.parametrize("again", [{"tries": 3}, {"attempts": 2}])
-def test_a_repeat_is_asked_about_as_the_first_was(again: dict[str, int]) -> None:
+def test_a_repeat_is_asked_about_as_the_first_was(again: dict[str, Any]) -> None:
     assert prepared(steps(Mode.ALLOWLIST, listing(OTHER)), reminder(PHONE, **again)) == SUPPRESSED
 
 
