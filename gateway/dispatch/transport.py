@@ -240,7 +240,7 @@ class _Elsewhere(Exception):
 class Transport:
     """The connections to one provider, at most `connections` at a time.
 
-    With `loopback_only` no connection leaves this machine, whatever a request asks for and wherever a name leads.
+    With `loopback_only` none of them leaves this machine, whatever a request asks for and wherever a name leads.
     """
 
     def __init__(

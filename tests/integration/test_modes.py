@@ -132,11 +132,13 @@ async def test_allowlist_reaches_who_is_listed_and_nobody_else(here: World, tmp_
             assert await scene.ended(number) == ("suppressed", "not_allowlisted"), number
         assert [await scene.ladder(number) for number in (2, 3, 4)] == [[], [("push", "rejected", "bad_recipient")], []]
         assert [scene.sent(number) for number in (1, 2, 3, 4)] == [["twilio"], [], [], []]
+        await here.publish([requested(2, ["sms"]) | {"id": "again"}])  # nobody was contacted: it may be asked for again
+        assert await scene.ended("again") == ("suppressed", "not_allowlisted")
         last = (await scene.told(2, 2))[-1]
         assert (last["state"], last["reason"], last.get("attempts", [])) == ("suppressed", "not_allowlisted", [])
         rows = await scene.sql("select rule, inputs ->> 'mode' from decision where verdict = 'suppress'")
-        assert [tuple(row) for row in rows] == [("not_allowlisted", "allowlist")] * 3
-        assert await scene.metric("reminder_moves_total", state="suppressed", reason="not_allowlisted") == 3
+        assert [tuple(row) for row in rows] == [("not_allowlisted", "allowlist")] * 4
+        assert await scene.metric("reminder_moves_total", state="suppressed", reason="not_allowlisted") == 4
         assert await shown(process) == ("allowlist", {"simulate": 0, "allowlist": 1, "live": 0})
         assert first_line(process) == {
             "event": "mode", "level": "info", "mode": "allowlist", "why": "listed addresses are reached", "n": 3,
