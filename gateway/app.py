@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from gateway import internal, parameters
+from gateway.allowlist import Allowlist
 from gateway.calls import Calls
 from gateway.clock import AnchoredClock
 from gateway.config import Config, Role
@@ -26,7 +27,6 @@ from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.pipeline import Steps
 from gateway.dispatch.provider import Provider
 from gateway.dispatch.reserve import Reservation
-from gateway.dispatch.transport import Transport
 from gateway.ids import to_reference
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder
@@ -39,7 +39,7 @@ from gateway.lifecycle import Lifecycle, Phase
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
 from gateway.observability.loop_lag import LoopLag
-from gateway.observability.metrics import Metrics
+from gateway.observability.metrics import Metrics, show_mode
 from gateway.public.http import PublicApi
 from gateway.public.listener import Listener
 from gateway.receipts.inbox import ReceiptInbox
@@ -65,6 +65,7 @@ class _Ground:
     worker: Worker
     sealer: Sealer
     rules: Rules
+    allowlist: Allowlist | None
 
 
 class Application:
@@ -81,6 +82,7 @@ class Application:
         self.health = internal.Health(lag=self._loop_lag.current)
         channels = {name: discover()[each.adapter].channel for name, each in config.providers.items()}
         self.metrics = Metrics(self.registry, channels, _held)
+        show_mode(self.registry, config.mode)
         self.public_port: int | None = None
         self.internal_port: int | None = None
 
@@ -133,7 +135,7 @@ class Application:
         await self._start_internal()
         ground = await self._start_ground()
         catalogue = Catalogue.load(self._config.templates_path or DEFAULT_TEMPLATES)
-        providers = await self._open_providers(ground.clock)
+        providers = await self._open_providers(ground)
         gauges = self._start_gauges(ground)
         on_events = await self._start_relay(ground) if Role.RELAY in roles else _nobody
         receipts = await self._start_receipts(ground, providers, on_events)
@@ -156,7 +158,10 @@ class Application:
         http = self._config.http
         self._background("loop lag", self._loop_lag.run())
         runner = web.AppRunner(
-            internal.build(self.registry, self.health), access_log=None, handle_signals=False, shutdown_timeout=1
+            internal.build(self.registry, self.health, self._config.mode),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1,
         )
         await runner.setup()
         self._lifecycle.on_stop("internal http", _whenever(runner.cleanup))
@@ -187,13 +192,15 @@ class Application:
         await worker.start()
         self._lifecycle.on_stop("worker", _whenever(worker.stop))
         self.health.needs("ledger", worker.trouble)
-        return _Ground(database, clock, worker, config.sealing.sealer(), parameters.rules(config))
+        sealer = config.sealing.sealer()
+        allowlist = parameters.allowlist(config, sealer)
+        return _Ground(database, clock, worker, sealer, parameters.rules(config), allowlist)
 
-    async def _open_providers(self, clock: AnchoredClock) -> dict[str, Provider]:
+    async def _open_providers(self, ground: _Ground) -> dict[str, Provider]:
         adapters = discover()
         opened = {}
         for name, each in self._config.providers.items():
-            transport = Transport(parameters.timeouts(each), each.concurrency)
+            transport = parameters.transport(self._config, each)
             await transport.open()
             self._lifecycle.on_stop(f"transport {name}", _whenever(transport.close))
             reservation = Reservation(
@@ -211,7 +218,8 @@ class Application:
                 timeouts=parameters.timeouts(each),
                 reservation=reservation,
                 transport=transport,
-                wall_clock=clock.now,
+                wall_clock=ground.clock.now,
+                allowlist=ground.allowlist,
                 templates=parameters.templates(each),
                 callback_base=parameters.callback_base(self._config, name),
                 ttl_seconds=each.ttl_seconds,
@@ -267,7 +275,7 @@ class Application:
             ground.database,
             ground.worker,
             ground.clock,
-            Steps(catalogue, ground.sealer, parameters.lenders(config), providers),
+            Steps(catalogue, ground.sealer, parameters.lenders(config), providers, config.mode, ground.allowlist),
             ground.rules,
             parameters.limits(config),
             parameters.retries(config),

@@ -5,21 +5,23 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from gateway.allowlist import Allowlist
 from gateway.config import Config, Kafka, Lender
 from gateway.config import Provider as ProviderConfig
 from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
 from gateway.dispatch.provider import TemplateMapping
 from gateway.dispatch.send import Retries
-from gateway.dispatch.transport import Timeouts
+from gateway.dispatch.transport import Timeouts, Transport
 from gateway.intake.decode import LenderFacts
 from gateway.intake.intake import FreezeRule
 from gateway.ledger.follow import Rules
 from gateway.lifecycle import Phase
 from gateway.public.http import CallbackRoute
 from gateway.public.listener import PublicLimits
+from gateway.sealing import Sealer
 from providers.contract import Adapter
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Mode
 
 
 def phases(config: Config) -> dict[Phase, float]:
@@ -63,6 +65,19 @@ def retries(config: Config) -> Retries:
 
 def lenders(config: Config) -> dict[str, LenderRoutes]:
     return {name: LenderRoutes(each.name, each.default_locale, _routes(each)) for name, each in config.lenders.items()}
+
+
+def allowlist(config: Config, sealer: Sealer) -> Allowlist | None:
+    """Who may be reached; None where nobody is left out."""
+    match config.mode:
+        case Mode.ALLOWLIST:
+            return Allowlist(config.listed, sealer)
+        case Mode.SIMULATE | Mode.LIVE:
+            return None
+
+
+def transport(config: Config, provider: ProviderConfig) -> Transport:
+    return Transport(timeouts(provider), provider.concurrency, loopback_only=config.mode is Mode.SIMULATE)
 
 
 def timeouts(provider: ProviderConfig) -> Timeouts:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from schemas.messages import PushEvent
 from schemas.shapes import PUSH_EVENT, components, name_of
+from schemas.vocabulary import Mode
 
 REF: Final = "#/components/schemas/{name}"
 TOO_LARGE: Final = "Too large."
@@ -77,8 +78,13 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
                             "type": "object",
                             "additionalProperties": {"type": "string"},
                         },
+                        "mode": {
+                            "description": "Whom it may reach.",
+                            "type": "string",
+                            "enum": [each.value for each in Mode],
+                        },
                     },
-                    "required": ["ready", "reasons"],
+                    "required": ["ready", "reasons", "mode"],
                 },
             },
             "securitySchemes": {

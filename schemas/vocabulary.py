@@ -5,6 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class Mode(StrEnum):
+    """Whom a gateway may reach.  There is no default: whoever runs one says which it is."""
+
+    SIMULATE = "simulate"  # nobody: providers are on loopback
+    ALLOWLIST = "allowlist"  # listed addresses only
+    LIVE = "live"  # every borrower
+
+
 class Channel(StrEnum):
     SMS = "sms"
     PUSH = "push"
@@ -129,6 +137,7 @@ class Reason(StrEnum):
     # suppressed
     DUPLICATE_STAGE = "duplicate_stage"  # another reminder already owns lender, borrower, debt, instalment, stage, step
     OPTED_OUT = "opted_out"
+    NOT_ALLOWLISTED = "not_allowlisted"  # mode allowlist, and the contact to be tried is not listed
     # cancelled
     CANCELLED_REQUEST = "cancelled_request"
     CANCELLED_DEBT = "cancelled_debt"

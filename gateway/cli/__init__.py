@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import develop, reply, request, service, show, sums
+from gateway.cli import allowlist, develop, reply, request, service, show, sums
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command()(service.run)
 app.command()(service.migrate)
 app.command("check-config")(service.check_config)
+app.command()(allowlist.allowlist)
 app.command()(request.request)
 app.command()(show.show)
 app.command()(reply.reply)

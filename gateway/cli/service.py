@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli.common import DEFAULT_CONFIG, ConfigPath, console, fail, read
+from schemas.vocabulary import Mode
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 
 def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
@@ -19,6 +24,8 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     from gateway.observability import logs
 
     settings = read(config)
+    logs.setup("info", sys.stdout)
+    _say_mode(settings)  # before anything else, and whatever the level is
     logs.setup(settings.log_level, sys.stdout)
     # What is loaded by now stays; and what is made later hardly ever forms cycles, so look for them less often.
     gc.collect()
@@ -26,6 +33,20 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         raise typer.Exit(runner.run(Application(settings).run()))
+
+
+def _say_mode(settings: Config) -> None:
+    """The first line of the log: whom this process may reach, as a warning where that is everybody."""
+    from gateway.observability import logs
+
+    log = logs.get_logger(__name__)
+    match settings.mode:
+        case Mode.SIMULATE:
+            log.info("mode", mode=settings.mode, why="nobody is reached")
+        case Mode.ALLOWLIST:
+            log.info("mode", mode=settings.mode, why="listed addresses are reached", n=len(settings.listed))
+        case Mode.LIVE:
+            log.warning("mode", mode=settings.mode, why="real people are reached")
 
 
 def migrate(config: ConfigPath = DEFAULT_CONFIG) -> None:
@@ -47,10 +68,11 @@ def check_config(config: ConfigPath = DEFAULT_CONFIG) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from gateway.config import describe
+    from gateway.config import describe, reach
 
     settings = read(config)
     table = Table("key", "value")
     for path, value in describe(settings):
         table.add_row(escape(path), escape(value))
     console().print(table)
+    typer.echo(reach(settings))

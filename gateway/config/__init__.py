@@ -1,8 +1,9 @@
 """Configuration: one YAML file, overridden by environment variables; secrets by reference; all problems at once."""
 
+from gateway.config.allowlist import Allowlist
 from gateway.config.checks import LEASE_MARGIN_SECONDS
 from gateway.config.connections import Database, Http, Kafka
-from gateway.config.describe import describe
+from gateway.config.describe import describe, reach
 from gateway.config.keys import Sealing
 from gateway.config.loading import load
 from gateway.config.model import Config, Dispatch, Intake, Lender, Role, Shutdown
@@ -11,6 +12,7 @@ from gateway.config.provider import OnUnknown, Provider, TemplateCode
 
 __all__ = [
     "LEASE_MARGIN_SECONDS",
+    "Allowlist",
     "Config",
     "ConfigError",
     "Database",
@@ -29,4 +31,5 @@ __all__ = [
     "TemplateCode",
     "describe",
     "load",
+    "reach",
 ]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from gateway.config.problems import ProblemReason, misfit
+from gateway.loopback import is_loopback
 from providers.contract import Url
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -33,7 +34,7 @@ def _strong(token: SecretStr) -> SecretStr:
 
 
 def _seen_from_outside(url: str) -> str:
-    if not url.startswith("https://") and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
+    if not url.startswith("https://") and not is_loopback(urlsplit(url).hostname or ""):
         raise misfit(ProblemReason.INSECURE_URL, "must be https; http is for loopback only")
     return url
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from gateway.config.model import Dispatch, Lender
 from gateway.config.problems import Path, Problem, ProblemReason, problem
 from gateway.config.provider import ANY, OnUnknown, Provider
+from gateway.config.urls import urls_of
 from gateway.content.entry import Entry
 from gateway.content.slots import BUILT_IN, DISCREET_BUILT_IN, DISCREET_CHANNELS
-from providers.contract import Adapter
-from schemas.vocabulary import Channel, Stage
+from gateway.loopback import is_loopback
+from providers.contract import Adapter, ProviderSettings
+from schemas.vocabulary import Channel, Mode, Stage
 
 # What a lease must hold beyond the longest send, for the outcome to be recorded.
 LEASE_MARGIN_SECONDS: Final = 2.0
@@ -24,6 +27,8 @@ LEASE_MARGIN_SECONDS: Final = 2.0
 class Draft:
     """The parts of a configuration that are valid by themselves; None is one that is not."""
 
+    mode: Mode | None
+    settings: Mapping[str, ProviderSettings]  # of each provider, whatever else is wrong with it
     dispatch: Dispatch | None
     lenders: Mapping[str, Lender]
     providers: Mapping[str, Provider]
@@ -33,6 +38,9 @@ class Draft:
 
 
 def check(draft: Draft) -> Iterator[Problem]:
+    if draft.mode is Mode.SIMULATE:
+        for name, settings in draft.settings.items():
+            yield from _on_loopback(("providers", name, "settings"), settings)
     for ref, lender in draft.lenders.items():
         yield from _lender(draft, ("lenders", ref), lender)
     for name, provider in draft.providers.items():
@@ -45,6 +53,14 @@ def check(draft: Draft) -> Iterator[Problem]:
                 yield from _mappings(draft.entries, (*path, "templates"), provider, adapter)
                 if adapter.needs_template:
                     yield from _gaps(draft.entries, (*path, "templates"), provider, adapter)
+
+
+def _on_loopback(path: Path, settings: ProviderSettings) -> Iterator[Problem]:
+    """An address that the file leaves out is the vendor's own, and is told at its key as well."""
+    for below, url in urls_of(settings):
+        if not is_loopback(urlsplit(url).hostname or ""):
+            message = "is not on loopback, as mode simulate needs it: 127.0.0.0/8, ::1 or localhost"
+            yield problem((*path, *below), ProblemReason.NOT_LOOPBACK, message)
 
 
 def _lender(draft: Draft, path: Path, lender: Lender) -> Iterator[Problem]:

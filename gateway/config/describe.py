@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway.config.model import Config
+from schemas.vocabulary import Mode
+
+_INDEXES: Final = "allowlist.indexes"
 
 
 def describe(config: Config) -> list[tuple[str, str]]:
@@ -15,9 +18,22 @@ def describe(config: Config) -> list[tuple[str, str]]:
     return list(_rows(config, config, ""))
 
 
+def reach(config: Config) -> str:
+    """Whom this gateway would reach, in words."""
+    match config.mode:
+        case Mode.SIMULATE:
+            return "mode simulate: nobody is reached, every provider is on loopback"
+        case Mode.ALLOWLIST:
+            return f"mode allowlist: only the addresses listed are reached, {len(config.listed)} of them"
+        case Mode.LIVE:
+            return "mode live: REAL PEOPLE are reached, every borrower a request names"
+
+
 def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, SecretStr | SecretBytes):
         yield path, f"*** ({config.origin(path)})"
+    elif path == _INDEXES:
+        yield path, f"{len(value)} listed"  # as many lines would hide the rest
     elif isinstance(value, BaseModel) or (isinstance(value, dict | tuple | list) and value):
         for name, item in _items(value):
             yield from _rows(config, item, f"{path}.{name}" if path else str(name))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from gateway.config.allowlist import read_indexes
 from gateway.config.checks import Draft, check
 from gateway.config.model import Config, Dispatch, Lender
 from gateway.config.problems import ConfigError, Path, Problem, ProblemReason, dotted, from_validation, problem
@@ -19,6 +20,7 @@ from gateway.content.entry import Entry
 from gateway.content.loading import load_entries
 from providers.catalog import discover
 from providers.contract import Adapter, ProviderSettings
+from schemas.vocabulary import Mode
 
 T = TypeVar("T")
 Kinds = Mapping[str, type[ProviderSettings]]
@@ -46,6 +48,7 @@ class _Loading:
         self._spoiled: dict[str, ProblemReason] = {}  # what else is wrong at these paths follows from the reason
         self._secrets: set[str] = set()
         self._origins: dict[str, str] = {}
+        self._settings: dict[str, ProviderSettings] = {}  # those that are valid
 
     def run(self, path: pathlib.Path) -> Config | None:
         file, problems = read_yaml(path)
@@ -65,8 +68,9 @@ class _Loading:
         self._take_references(tree, kinds)
         self._take_settings(tree, kinds)
         self.problems += check(self._draft(tree))
+        filed = self._filed(tree)
         config = self._valid(Config, tree, ())
-        return None if config is None else config.with_origins(self._origins)
+        return None if config is None else config.with_origins(self._origins).with_filed(filed)
 
     def told(self) -> Iterator[Problem]:
         """Every problem that is not the mere consequence of another, with no secret in it whoever wrote the text."""
@@ -131,6 +135,8 @@ class _Loading:
             settings = None
             if name in kinds:
                 settings = self._valid(kinds[name], provider.get("settings", {}), (*path, "settings"))
+                if settings is not None:
+                    self._settings[name] = settings
             elif "adapter" in provider:
                 message = f"must be one of {', '.join(self._adapters) or 'none'}"
                 self.problems.append(problem((*path, "adapter"), ProblemReason.UNKNOWN_ADAPTER, message))
@@ -139,6 +145,8 @@ class _Loading:
     def _draft(self, tree: Tree) -> Draft:
         providers = _mapping(tree.get("providers"))
         return Draft(
+            mode=_part(Mode, tree.get("mode")),
+            settings=self._settings,
             dispatch=_part(Dispatch, tree.get("dispatch", {})),
             lenders=_parts(Lender, _mapping(tree.get("lenders"))),
             providers=_parts(Provider, providers),
@@ -161,6 +169,15 @@ class _Loading:
             message = f"cannot be read: {error.strerror}"
             self.problems.append(problem(("templates_path",), ProblemReason.BAD_TEMPLATES, message))
         return None
+
+    def _filed(self, tree: Tree) -> Collection[str]:
+        """What the allowlist's file holds."""
+        path = _mapping(tree.get("allowlist")).get("file")
+        if not isinstance(path, str) or not pathlib.Path(path).is_file():
+            return ()  # the model says so
+        indexes, problems = read_indexes(pathlib.Path(path))
+        self.problems += problems
+        return indexes
 
     def _valid(self, kind: type[T], value: Any, path: Path) -> T | None:
         try:

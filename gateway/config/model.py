@@ -6,13 +6,14 @@ is told by `checks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 import msgspec
 from pydantic import AfterValidator, DirectoryPath, Field, PrivateAttr, ValidationInfo, field_validator
 
+from gateway.config.allowlist import Allowlist
 from gateway.config.base import Count, Seconds, Section
 from gateway.config.connections import Database, Http, Kafka
 from gateway.config.keys import Sealing
@@ -20,7 +21,7 @@ from gateway.config.problems import ProblemReason, misfit
 from gateway.config.provider import Provider, ProviderName
 from gateway.content import LENDER_LENGTH, plain
 from schemas.messages import Ref
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Mode
 
 
 class Role(StrEnum):
@@ -129,8 +130,13 @@ class Shutdown(Section):
 
 
 class Config(Section):
-    """Everything the service is told at its start.  Made by `load`; its repr holds no secret."""
+    """Everything the service is told at its start.  Made by `load`; its repr holds no secret.
 
+    `mode` has no default: nobody reaches real people by leaving something out.
+    """
+
+    mode: Mode
+    allowlist: Allowlist = Allowlist()
     database: Database
     kafka: Kafka
     http: Http
@@ -146,6 +152,8 @@ class Config(Section):
 
     # Where each secret came from, by its path.
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    # What stands in the allowlist's file, read once.
+    _filed: frozenset[str] = PrivateAttr(default=frozenset())
 
     def origin(self, path: str) -> str:
         """env:NAME or file:/path of the secret at `path`."""
@@ -153,4 +161,13 @@ class Config(Section):
 
     def with_origins(self, origins: Mapping[str, str]) -> Self:
         self._origins.update(origins)
+        return self
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """The blind index of every listed address, wherever it is written; only mode allowlist asks."""
+        return self._filed.union(self.allowlist.indexes)
+
+    def with_filed(self, indexes: Collection[str]) -> Self:
+        self._filed = frozenset(indexes)
         return self

@@ -58,6 +58,7 @@ def development(
         "ALIYUN_ACCESS_KEY_SECRET": credentials.aliyun_access_key_secret,
     }
     tree: dict[str, Any] = {
+        "mode": "simulate",
         "database": {"dsn": "env:GATEWAY_DATABASE_DSN"},
         "kafka": {
             "bootstrap": bootstrap,

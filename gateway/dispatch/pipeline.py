@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway import policy
+from gateway.allowlist import Allowlist
 from gateway.calls import prompt_of
 from gateway.content import Catalogue, Problem, Rendered
 from gateway.content import Facts as TextFacts
@@ -36,7 +37,7 @@ from gateway.sealing import SealBroken, Sealer
 from gateway.worker import Lease
 from gateway.zones import in_zone
 from providers.contract import Message
-from schemas.vocabulary import Channel, Reason, Rejection, Stage
+from schemas.vocabulary import Channel, Mode, Reason, Rejection, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,13 @@ class Job:
     attempt: int = 0
     reserved_at: float = 0.0  # by the reservation's clock: which circuits its answer may close
     intent: Intent | None = field(default=None, repr=False)
+    mode: Mode = Mode.LIVE  # under which it is decided
+
+    @property
+    def address(self) -> str:
+        """Of the contact to be tried, once it is opened."""
+        assert self.personal is not None
+        return self.personal.contacts[self.claimed.rung][1]
 
     def reserve(self, tell: Callable[[float], None]) -> float | None:
         """0.0 when the provider's slot, token and circuit are ours; see `Reservation.ask`."""
@@ -79,21 +87,25 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The pure steps between claim and intend, with what they need."""
+    """The pure steps between claim and intend, with what they need.  `allowlist` is None where nobody is left out."""
 
     catalogue: Catalogue
     sealer: Sealer
     lenders: Mapping[str, LenderRoutes]
     providers: Mapping[str, Provider]
+    mode: Mode
+    allowlist: Allowlist | None
 
     def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
         """decide, route, open, render; None when the job may go on to reserve."""
         return self.decide(job, now, freezes) or self.route(job, now) or self.open(job) or self.render(job, now, ids)
 
     def decide(self, job: Job, now: dt.datetime, freezes: Freezes) -> policy.Verdict | None:
-        claimed = job.claimed
+        claimed, job.mode = job.claimed, self.mode
         frozen = bool(freezes.slices) and freezes.covers(claimed.facts(None))
-        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed))
+        # What does not open is not called unlisted: if it may be sent for all else, `open` holds it.
+        listed = self.allowlist is None or self.open(job) is not None or self.allowlist.lists(job.address)
+        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed))
         if isinstance(verdict, policy.Send):
             job.send_by = verdict.send_by
             return None
@@ -152,7 +164,7 @@ class Steps:
                 return policy.Hold(Reason.BUG, "no_provider_template")
         job.rendered = rendered
         job.attempt = ids.next(bucket_of(claimed.id))
-        reference, address = to_reference(job.attempt), personal.contacts[claimed.rung][1]
+        reference = to_reference(job.attempt)
         dialogue = prompt = None
         if provider.adapter.interactive and (url := provider.callback_url(reference)) is not None:
             dialogue = self.catalogue.dialogue(claimed.template, Stage(claimed.stage), rendered, facts)
@@ -160,7 +172,7 @@ class Steps:
         job.message = Message(
             reference=reference,
             channel=channel,
-            address=address,
+            address=job.address,
             text=rendered.text,
             locale=rendered.locale,
             title=rendered.title,
@@ -169,14 +181,14 @@ class Steps:
             collapse_key=to_reference(claimed.id),
             prompt=prompt,
         )
-        words = Words(address, rendered.text, rendered.title, mapped, dialogue)
+        words = Words(job.address, rendered.text, rendered.title, mapped, dialogue)
         job.intent = Intent(
             claimed=claimed,
             attempt=job.attempt,
             provider=provider.name,
             sealed=self.sealer.seal(_encode(words), job.attempt, WORDS_FIELD),
             inputs=inputs_of(job),
-            address=self.sealer.address(address),
+            address=self.sealer.address(job.address),
         )
         return None
 
@@ -199,6 +211,7 @@ class _Inputs(msgspec.Struct, gc=False, omit_defaults=True):
     template: str | None = None
     locale: str | None = None
     segments: int = 0
+    mode: Mode = Mode.LIVE  # what was delivered in another mode reached no borrower, and must not look as if it had
 
 
 _encode = msgspec.json.Encoder().encode
@@ -209,6 +222,7 @@ def inputs_of(job: Job) -> str:
     claimed, rendered = job.claimed, job.rendered
     provider = None if job.provider is None else job.provider.name
     found = _Inputs(claimed.not_after, claimed.due_at, claimed.rung, claimed.channel, claimed.tries, provider)
+    found.mode = job.mode
     if rendered is not None:
         found.template, found.locale, found.segments = rendered.template_version, rendered.locale, rendered.segments
     return _encode(found).decode()

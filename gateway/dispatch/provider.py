@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.allowlist import Allowlist
 from gateway.content import Rendered
 from gateway.dispatch.reserve import Reservation
 from gateway.dispatch.tokens import TokenCache
@@ -50,6 +51,7 @@ class Provider:
     reservation: Reservation
     transport: Transport = field(repr=False)
     wall_clock: Callable[[], dt.datetime]
+    allowlist: Allowlist | None  # the last fence: None where nobody is left out
     templates: Mapping[tuple[str, str, str], TemplateMapping] = field(default_factory=dict)
     callback_base: str | None = field(default=None, repr=False)  # public URL plus /callbacks/<provider>/<token>
     ttl_seconds: int | None = None
@@ -105,7 +107,13 @@ class Provider:
     async def post(
         self, message: Message, token: Token | None, may_start: Callable[[], bool]
     ) -> HttpResponse | NotSent | MaybeSent:
-        """Builds the request and makes it, once, unless `may_start` says no when the first byte would leave."""
+        """Builds the request and makes it, once, unless `may_start` says no when the first byte would leave.
+
+        Nothing is built for an address that is not listed, whoever decided to send it: there is no other way out.
+        """
+        if self.allowlist is not None and not self.allowlist.lists(message.address):
+            log.error("address_not_allowlisted", provider=self.name, attempt=message.reference)
+            return NotSent(Wire.NOT_ALLOWLISTED)
         context = self._context(token, self.callback_url(message.reference))
         try:
             request = self.adapter.build_request(message, self.settings, context)

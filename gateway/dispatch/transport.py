@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from gateway.loopback import is_loopback, is_loopback_address
 from providers.contract import HttpRequest, HttpResponse
 
 _BODY_LIMIT: Final = 256 * 1024
@@ -50,6 +51,8 @@ class Wire(StrEnum):
     CANCELLED = "cancelled"
     NO_TOKEN = "no_token"  # noqa: S105  a code
     BAD_REQUEST = "unsendable_request"
+    NOT_ALLOWLISTED = "not_allowlisted"  # mode allowlist
+    NOT_LOOPBACK = "not_loopback"  # mode simulate
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +219,37 @@ class _Connection(asyncio.Protocol):
         self._finish(HttpResponse(self._parser.get_status_code(), headers, bytes(self._body)))
 
 
-class Transport:
-    """The connections to one provider, at most `connections` at a time."""
+async def _on_loopback(loop: asyncio.AbstractEventLoop, origin: _Origin) -> str:
+    """The address to connect to: looked up here, so that nothing else is looked up when the connection is made.
 
-    def __init__(self, timeouts: Timeouts, connections: int, tls: ssl.SSLContext | None = None) -> None:
+    One address elsewhere is enough to refuse the name; raises _Elsewhere.
+    """
+    if not is_loopback(origin.host):
+        raise _Elsewhere
+    found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    addresses = [str(each[4][0]) for each in found]
+    if not addresses or not all(map(is_loopback_address, addresses)):
+        raise _Elsewhere
+    return addresses[0]
+
+
+class _Elsewhere(Exception):
+    """The name leads off this machine."""
+
+
+class Transport:
+    """The connections to one provider, at most `connections` at a time.
+
+    With `loopback_only` none of them leaves this machine, whatever a request asks for and wherever a name leads.
+    """
+
+    def __init__(
+        self, timeouts: Timeouts, connections: int, tls: ssl.SSLContext | None = None, *, loopback_only: bool = False
+    ) -> None:
         self._timeouts = timeouts
         self._limit = connections
         self._tls = tls
+        self._loopback_only = loopback_only
         self._loop: asyncio.AbstractEventLoop | None = None
         self._origins: dict[str, _Origin] = {}
         self._idle: defaultdict[_Origin, deque[_Connection]] = defaultdict(deque)
@@ -298,6 +325,8 @@ class Transport:
                 except BaseException:
                     self._free_place()
                     raise
+        except _Elsewhere:
+            return NotSent(Wire.NOT_LOOPBACK)
         except TimeoutError:
             return NotSent(Wire.CONNECT_TIMEOUT)
         except socket.gaierror:
@@ -314,8 +343,9 @@ class Transport:
         if loop is None:
             raise asyncio.CancelledError
         connection = _Connection(loop, self._timeouts)
+        host = await _on_loopback(loop, origin) if self._loopback_only else origin.host
         await loop.create_connection(
-            lambda: connection, origin.host, origin.port, ssl=self._tls if origin.tls else None,
+            lambda: connection, host, origin.port, ssl=self._tls if origin.tls else None,
             server_hostname=origin.host if origin.tls else None,
         )  # fmt: skip
         self._open.add(connection)

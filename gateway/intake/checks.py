@@ -28,7 +28,7 @@ CANCEL_AHEAD: Final = dt.timedelta(days=1)
 
 _AMOUNT: Final = re.compile(r"(?:0|[1-9][0-9]*)(?:\.([0-9]+))?", re.ASCII)
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*", re.ASCII)
-_TOKEN: Final = re.compile(r"[!-~]+", re.ASCII)
+_TOKEN: Final = re.compile(r"[!-~]{1,512}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +129,15 @@ def _debt(event: ReminderRequested, now: dt.datetime) -> Fault | None:
     return None
 
 
+def is_token(address: str) -> bool:
+    """Whether it may be a device token."""
+    return _TOKEN.fullmatch(address) is not None
+
+
 def _contacts(event: ReminderRequested) -> Fault | None:
     for index, contact in enumerate(event.contacts):
         if contact.channel is Channel.PUSH:
-            if not _TOKEN.fullmatch(contact.address):
+            if not is_token(contact.address):
                 return Fault(Rejection.BAD_ADDRESS, f"data.contacts[{index}].address")
         elif not phones.is_phone(contact.address):
             return Fault(Rejection.BAD_PHONE, f"data.contacts[{index}].address")

@@ -10,6 +10,7 @@ import phonenumbers
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumber, PhoneNumberType
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+_SEPARATORS: Final = str.maketrans("", "", " ().-/\u00a0\u2011\u202f")
 _MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
 
 
@@ -25,6 +26,12 @@ def is_phone(address: str) -> bool:
         return False
     number = _number(address[1:])
     return number is not None and phonenumbers.is_valid_number(number)
+
+
+def from_written(text: str) -> str | None:
+    """The E.164 of a number as people write it, `+` first: +49 (30) 1234-567.  None for what is no phone number."""
+    bare = text.translate(_SEPARATORS)
+    return bare if is_phone(bare) else None
 
 
 def is_international(digits: str, *, mobile: bool = False) -> bool:

@@ -9,13 +9,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from gateway.internal.health import Health
+from schemas.vocabulary import Mode
 
 
-def build(registry: CollectorRegistry, health: Health) -> web.Application:
+def build(registry: CollectorRegistry, health: Health, mode: Mode) -> web.Application:
     """The application; it needs neither the database nor Kafka, so it answers while they are away.
 
     200 or 503 with JSON: {"alive": …} or {"ready": …}, and `reasons` by component, empty when all is well.  `degraded`
-    names what is in trouble and does not make the process unready.
+    names what is in trouble and does not make the process unready.  `/readyz` also says in which `mode` it runs.
     """
 
     async def livez(request: web.Request) -> web.Response:
@@ -23,7 +24,7 @@ def build(registry: CollectorRegistry, health: Health) -> web.Application:
 
     async def readyz(request: web.Request) -> web.Response:
         reasons = health.unready()
-        return _answer("ready", reasons, degraded=health.degraded())
+        return _answer("ready", reasons, degraded=health.degraded(), mode=mode)
 
     application = web.Application()
     application.add_routes(
@@ -36,7 +37,7 @@ def build(registry: CollectorRegistry, health: Health) -> web.Application:
     return application
 
 
-def _answer(what: str, reasons: Mapping[str, str], **more: Mapping[str, str]) -> web.Response:
+def _answer(what: str, reasons: Mapping[str, str], **more: object) -> web.Response:
     return web.json_response(
         {what: not reasons, "reasons": reasons, **more},
         status=503 if reasons else 200,

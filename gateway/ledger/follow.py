@@ -371,7 +371,10 @@ def skip(was: Situation, now: dt.datetime, rules: Rules) -> Move:
     return move
 
 
-def suppress(was: Situation, reason: Reason, now: dt.datetime) -> Move:
+def suppress(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> Move:
+    """It is not to be sent.  What may already have left ends by its attempt instead."""
+    if any(each.state in OPEN for each in was.attempts):
+        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(was.attempts[-1].provider))
     return _end(was, ReminderState.SUPPRESSED, reason, now)
 
 

@@ -121,7 +121,7 @@ async def settle(
             planned.append(follow.expire(was, now))
             changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif verdict.suppress is not None:
-            planned.append(follow.suppress(was, verdict.suppress, now))
+            planned.append(follow.suppress(was, verdict.suppress, now, rules))
         elif verdict.cancel is not None:
             move, _ = follow.cancel(was, verdict.cancel, now, rules)
             assert move is not None  # it is scheduled

@@ -48,7 +48,7 @@ REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
     ReminderState.DELIVERED: (None,),
     ReminderState.UNDELIVERED: (Reason.CONTACTS_EXHAUSTED, Reason.LADDER_CLOSED),
     ReminderState.UNCONFIRMED: (Reason.OUTCOME_UNKNOWN, Reason.NO_RECEIPT),
-    ReminderState.SUPPRESSED: (Reason.DUPLICATE_STAGE, Reason.OPTED_OUT),
+    ReminderState.SUPPRESSED: (Reason.DUPLICATE_STAGE, Reason.OPTED_OUT, Reason.NOT_ALLOWLISTED),
     ReminderState.CANCELLED: (Reason.CANCELLED_REQUEST, Reason.CANCELLED_DEBT, Reason.CANCELLED_BORROWER),
     ReminderState.EXPIRED: (Reason.NOT_AFTER, Reason.OUT_OF_DATE),
 }

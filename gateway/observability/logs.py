@@ -22,9 +22,9 @@ from structlog.typing import EventDict, FilteringBoundLogger
 # fmt: off
 FIELDS: Final = frozenset({
     # who and what, by id or name
-    "adapter", "attempt", "channel", "component", "group", "internal_port", "lane", "lender", "number", "offset",
-    "partition", "provider", "public_port", "receipt", "reminder", "role", "round", "source", "stage", "stored",
-    "template", "topic", "version", "worker",
+    "adapter", "attempt", "channel", "component", "group", "internal_port", "lane", "lender", "mode", "number",
+    "offset", "partition", "provider", "public_port", "receipt", "reminder", "role", "round", "source", "stage",
+    "stored", "template", "topic", "version", "worker",
     # how it stands, by a code of a closed set
     "code", "disposition", "failure", "late", "outcome", "reason", "rejection", "scope", "signal", "state", "status",
     "why",

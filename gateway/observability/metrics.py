@@ -34,12 +34,13 @@ from schemas.vocabulary import (
     Disposition,
     Failure,
     FailureScope,
+    Mode,
     Reason,
     Rejection,
     ReminderState,
 )
 
-__all__ = ["NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue"]
+__all__ = ["NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue", "show_mode"]
 
 NAMESPACE: Final = "reminder_gateway"
 
@@ -224,6 +225,13 @@ class Metrics:
 
     def _name(self, provider: str) -> str:
         return provider if provider in self._channel else OTHER
+
+
+def show_mode(registry: CollectorRegistry, mode: Mode) -> None:
+    """Whom this process may reach: 1 at its mode, 0 at the others."""
+    gauge = Gauge("mode", "1 for the mode this process runs in.", ("mode",), namespace=NAMESPACE, registry=registry)
+    for each in Mode:
+        gauge.labels(each).set(each is mode)
 
 
 def _each(values: Iterable[str]) -> Iterable[Key]:

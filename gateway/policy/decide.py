@@ -1,6 +1,7 @@
 """The one place that says whether a contact may be made now.
 
-Today's rules are stops and time: cancelled, frozen, expired; stops come before time.  Windows, caps and wording packs
+Today's rules are stops, time and the allowlist: cancelled, frozen, expired, not listed.  Stops come before time; the
+allowlist comes last, so that what it ends is what would have been tried without it.  Windows, caps and wording packs
 come behind the same call.  Intend looks at the stops again under the borrower's lock.
 """
 
@@ -56,11 +57,15 @@ Verdict = Send | Defer | Hold | Suppress | Cancel | Skip | Expire
 
 
 class Facts(Struct, frozen=True):
-    """What is known about the contact when it is decided.  `cancelled` is the stop that closed its ladder."""
+    """What is known about the contact when it is decided.  `cancelled` is the stop that closed its ladder.
+
+    `listed` is False for an address that the mode does not let us reach.
+    """
 
     not_after: dt.datetime
     frozen: bool = False
     cancelled: Reason | None = None
+    listed: bool = True
 
 
 def decide(now: dt.datetime, facts: Facts) -> Verdict:
@@ -71,4 +76,6 @@ def decide(now: dt.datetime, facts: Facts) -> Verdict:
         return Hold(Reason.FROZEN, "frozen")
     if now >= facts.not_after:
         return Expire()
+    if not facts.listed:
+        return Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
     return Send(send_by=facts.not_after)

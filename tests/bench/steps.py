@@ -31,7 +31,7 @@ from gateway.sealing import Sealer
 from gateway.worker import Lease
 from providers.catalog import discover
 from providers.contract import Callback, Context, HttpResponse
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Mode
 from tests.stack.gateway import requested
 
 _TOKEN: Final = "t0ken"
@@ -75,7 +75,7 @@ def measure(n: int) -> list[tuple[str, float]]:
 
     provider = _provider()
     lender = LenderRoutes("Acme Finance", "en", {Channel.SMS: "twilio"})
-    steps = Steps(catalogue, sealer, {"acme": lender}, {"twilio": provider})
+    steps = Steps(catalogue, sealer, {"acme": lender}, {"twilio": provider}, Mode.LIVE, None)
     lease = Lease(1, time.monotonic() + 60)
     jobs = [_job(each, lease) for each in decoded]
     unfrozen = Freezes(frozenset())
@@ -110,6 +110,7 @@ def _provider() -> Provider:
         reservation=Reservation(10**9, None, None, time.monotonic),
         transport=Transport(timeouts, 1),
         wall_clock=lambda: dt.datetime.now(dt.UTC),
+        allowlist=None,
     )
 
 

@@ -238,6 +238,7 @@ def live_config(tmp_path: Path) -> Path:
     path = tmp_path / "gateway.yaml"
     path.write_text(
         """
+mode: live
 database: {dsn: env:DSN}
 kafka: {bootstrap: "127.0.0.1:9"}
 http: {public_url: https://reminders.example.com}
@@ -259,6 +260,7 @@ async def test_check_config_tells_every_problem_at_its_key(live_config: Path) ->
     assert good.code == 0, good.err
     assert "kafka.bootstrap" in good.out
     assert "*** (env:DSN)" in good.out
+    assert good.out.endswith("mode live: REAL PEOPLE are reached, every borrower a request names\n")
     assert ENVIRON["DSN"] not in good.out
 
     text = live_config.read_text().replace("routes: {sms: twilio}", "routes: {sms: nobody}").replace("AC1", '"?"')
@@ -271,6 +273,47 @@ async def test_check_config_tells_every_problem_at_its_key(live_config: Path) ->
         "providers.twilio.settings.account_sid",
     } <= paths  # fmt: skip
     assert "5 problems" in bad.err
+
+
+async def test_without_a_mode_nothing_starts(live_config: Path) -> None:
+    text = live_config.read_text()
+    for mode, problem in {
+        "": "mode: Field required (missing)",
+        "mode: lvie": "mode: Input should be 'simulate', 'allowlist' or 'live' (wrong_value)",
+        "mode: simulate": "providers.twilio.settings.base_url: is not on loopback",
+    }.items():
+        live_config.write_text(text.replace("mode: live", mode))
+        commands = [run(each, "--config", live_config, environ=ENVIRON) for each in ("run", "check-config")]
+        for refused in await asyncio.gather(*commands):
+            assert (refused.code, refused.out) == (2, "")
+            assert refused.err.startswith(problem)
+
+
+async def test_allowlist_prints_an_index_for_each_address_and_never_an_address(live_config: Path) -> None:
+    addresses = live_config.parent / "addresses.txt"
+    addresses.write_text("# +86 139 1234 5677\n+86 139 1234 5678  # Ann\n+8613912345678\nsome-device-token\n")
+    listed = await run("allowlist", addresses, "--config", live_config, environ=ENVIRON)
+    assert (listed.code, listed.err) == (0, "")
+    indexes = listed.out.splitlines()
+    assert [len(each) for each in indexes] == [32 + len("  # Ann"), 32, 32]
+    assert indexes[0] == f"{indexes[1]}  # Ann" != f"{indexes[2]}  # Ann"
+    live_config.write_text(live_config.read_text().replace("mode: live", "mode: allowlist"))
+    kept = live_config.parent / "allowlist.txt"
+    kept.write_text(listed.out)
+    environ = {**ENVIRON, "GATEWAY__ALLOWLIST__FILE": str(kept)}
+    shown = await run("check-config", "--config", live_config, environ=environ)
+    assert shown.out.endswith("mode allowlist: only the addresses listed are reached, 2 of them\n"), shown.err
+    assert indexes[1] not in shown.out
+
+    addresses.write_text("+86 139 1234 5678\n139 1234 5678\n")
+    refused = await run("allowlist", addresses, "--config", live_config, environ=environ)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"{addresses}:2: looks like a phone number" in refused.err
+    kept.write_text("+86 139 1234 5678\n")
+    refused = await run("check-config", "--config", live_config, environ=environ)
+    assert (refused.code, refused.out) == (2, "")
+    assert "allowlist.file: line 1 is no index of an address" in refused.err
+    assert "139" not in refused.err
 
 
 async def test_nothing_that_needs_a_server_hangs_or_spills_without_one(live_config: Path) -> None:

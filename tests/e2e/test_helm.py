@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from gateway.config.model import Config
 from providers.catalog import discover
+from schemas.vocabulary import Mode
 from tests.stack.tools import required
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +33,13 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([HELM, *arguments], capture_output=True, text=True, check=False)
 
 
+def template(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return helm("template", "test", CHART, "--kube-version", "1.30.0", *arguments)
+
+
 def render(*arguments: str | Path) -> dict[str, Object]:
-    """What Helm would apply, by "kind/name"."""
-    result = helm("template", "test", CHART, "--kube-version", "1.30.0", *arguments)
+    """What Helm would apply, by "kind/name"; the mode is live where nothing else is said."""
+    result = template("--set", "config.mode=live", *arguments)
     assert result.returncode == 0, result.stderr
     objects = [each for each in yaml.safe_load_all(result.stdout) if each]
     return {f"{each['kind']}/{each['metadata']['name']}": each for each in objects}
@@ -61,6 +66,29 @@ def test_there_are_two_value_sets() -> None:
 def test_it_lints(values: Path | None) -> None:
     result = helm("lint", "--strict", CHART, *(("--values", values) if values else ()))
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_without_a_mode_nothing_is_rendered_and_the_choice_is_explained() -> None:
+    result = template()
+    assert result.returncode != 0
+    assert "config.mode is needed" in result.stderr
+    assert [mode for mode in Mode if f"`{mode}`" in result.stderr] == list(Mode)
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"), [("mode=Live", "mode"), ("mode=", "mode"), ("allowlist.indexes={+8613912345678}", "indexes")]
+)
+def test_another_mode_and_an_address_in_the_list_are_refused(setting: str, word: str) -> None:
+    result = template("--set", "config.mode=allowlist", "--set", f"config.{setting}")
+    assert result.returncode != 0
+    assert word in result.stderr
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_mode_that_was_chosen_is_the_gateways(mode: Mode) -> None:
+    rendered = render("--set", f"config.mode={mode}")
+    for name in ("ConfigMap/test-reminder-gateway", "ConfigMap/test-reminder-gateway-migrate"):
+        assert yaml.safe_load(rendered[name]["data"]["gateway.yaml"])["mode"] == mode
 
 
 def test_kubernetes_waits_longer_than_the_gateway_needs(objects: dict[str, Object]) -> None:
@@ -96,7 +124,7 @@ def test_secrets_come_by_reference_only(objects: dict[str, Object]) -> None:
     "setting", ["database.dsn=hunter2", "http.app_tokens={env:A,hunter2}", "sealing.keys.1=hunter2"]
 )
 def test_a_secret_in_the_configuration_is_refused(setting: str) -> None:
-    result = helm("template", "test", CHART, "--kube-version", "1.30.0", "--set", f"config.{setting}")
+    result = template("--set", "config.mode=live", "--set", f"config.{setting}")
     assert result.returncode != 0
     assert setting.split(".")[0] in result.stderr
     assert "hunter2" not in result.stderr

@@ -524,6 +524,7 @@ UNKNOWN_VERDICTS: Final = {
     "expire": (("unconfirmed", Reason.OUTCOME_UNKNOWN), ["unconfirmed"]),
     "cancel": (("awaiting", Reason.OUTCOME_UNKNOWN), ["unknown"]),
     "skip": (("awaiting", Reason.OUTCOME_UNKNOWN), ["unknown"]),
+    "suppress": (("awaiting", Reason.OUTCOME_UNKNOWN), ["unknown"]),
     "hold-frozen": (("held", Reason.FROZEN), ["unknown"]),
 }
 

@@ -22,8 +22,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
 {{- end -}}
 
+{{- define "gateway.noMode" -}}
+config.mode is needed, say whom this gateway may reach: `simulate` (nobody, every provider is on loopback), `allowlist` (only the addresses whose indexes config.allowlist lists) or `live` (every borrower a request names)
+{{- end -}}
+
 {{- /* The file itself; the Deployment and the migration Job each mount a ConfigMap with it. */ -}}
 {{- define "gateway.config" -}}
+{{- $_ := required (include "gateway.noMode" .) .Values.config.mode -}}
 gateway.yaml: |
   {{- toYaml .Values.config | nindent 2 }}
 {{- end -}}

@@ -75,6 +75,7 @@ SECRETS = {
 }
 
 TREE: dict[str, Any] = {
+    "mode": "live",
     "database": {"dsn": "env:DSN"},
     "kafka": {"bootstrap": "localhost:9092"},
     "http": {"public_url": "https://reminders.example.com", "app_tokens": ["env:APP"]},

@@ -51,6 +51,7 @@ ONE = [
     (text("- a\n- b\n"), "", "not_yaml"),
     (text("a: 1\n---\nb: 2\n"), "", "not_yaml"),
     (put("http", None), "http", "wrong_value"),
+    (drop("mode"), "mode", "missing"),
     (drop("kafka"), "kafka", "missing"),
     (drop("kafka/bootstrap"), "kafka.bootstrap", "missing"),
     (drop("http/public_url"), "http.public_url", "missing"),
@@ -101,6 +102,16 @@ ONE = [
     (put("roles", ["cook"]), "roles.0", "wrong_value"),
     (put("templates_path", "/does/not/exist"), "templates_path", "wrong_value"),
     (put("log_level", "loud"), "log_level", "wrong_value"),
+    (put("mode", "Live"), "mode", "wrong_value"),
+    (put("mode", "production"), "mode", "wrong_value"),
+    (put("mode", None), "mode", "wrong_value"),
+    (put("mode", ["live"]), "mode", "wrong_value"),
+    (variable("GATEWAY__MODE", "lve"), "mode", "wrong_value"),
+    (put("allowlist/indexes", ["0" * 32, "+8613912345678"]), "allowlist.indexes.1", "wrong_value"),
+    (put("allowlist/indexes", ["A" * 32]), "allowlist.indexes.0", "wrong_value"),
+    (put("allowlist/indexes", "0" * 32), "allowlist.indexes", "wrong_value"),
+    (put("allowlist/file", "/does/not/exist"), "allowlist.file", "wrong_value"),
+    (put("allowlist/numbers", []), "allowlist.numbers", "unknown_key"),
     # secrets
     (put("database/dsn", "postgresql://u:p@h/d"), "database.dsn", "literal_secret"),
     (put("database/dsn", "file:relative/path"), "database.dsn", "literal_secret"),
@@ -131,6 +142,14 @@ ONE = [
     (put("sealing/current", 2), "sealing.current", "unknown_key_id"),
     (put("http/public_url", "http://reminders.example.com"), "http.public_url", "insecure_url"),
     (put("http/public_url", "http://localhost.example.com"), "http.public_url", "insecure_url"),
+    (
+        each_of(
+            put("mode", "simulate"),
+            *(put(f"providers/{name}/settings/base_url", "http://127.0.0.1:9") for name in ("texts", "calls")),
+        ),
+        "providers.bells.settings.base_url",
+        "not_loopback",
+    ),
     (put("http/internal_port", 8080), "http.internal_port", "same_port"),
     (put("kafka/events_topic", "reminders.requests"), "kafka.events_topic", "same_topic"),
     (put("kafka/deadletters_topic", "reminders.events"), "kafka.deadletters_topic", "same_topic"),
@@ -214,6 +233,8 @@ def test_every_reason_has_a_case() -> None:
 
 
 def test_all_problems_are_told_at_once(case: Case) -> None:
+    case.drop("mode")
+    case.put("allowlist/indexes", ["me"])
     case.put("database/dsn", "postgresql://u:p@h/d")
     case.drop("kafka/bootstrap")
     case.put("http/public_url", "http://a.example.com")
@@ -229,6 +250,8 @@ def test_all_problems_are_told_at_once(case: Case) -> None:
     case.environ["GATEWAY__ROLES"] = "intake"
     too_short = {(f"providers.{name}.total_timeout_seconds", "lease_too_short") for name in ("texts", "bells", "calls")}
     assert case.found() == too_short | {
+        ("mode", "missing"),
+        ("allowlist.indexes.0", "wrong_value"),
         ("database.dsn", "literal_secret"),
         ("kafka.bootstrap", "missing"),
         ("http.public_url", "insecure_url"),

@@ -110,7 +110,7 @@ def provider(line: Line, adapter: Scripted | None = None, **more: Any) -> Provid
         reservation=Watched(),
         transport=line,  # type: ignore[arg-type]  # the seam
         wall_clock=lambda: NOW,
-        **more,
+        **{"allowlist": None, **more},
     )
 
 

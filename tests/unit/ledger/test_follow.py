@@ -522,7 +522,7 @@ OTHERS: dict[str, tuple[Callable[[Situation], Move], set[R]]] = {
     "defer": (lambda was: follow.defer(was, NOW, NOW + 200 * HOUR), {R.SCHEDULED}),
     "release": (lambda was: follow.release(was, NOW), {R.HELD}),
     "hold": (lambda was: follow.hold(was, Reason.FROZEN, NOW, NOW + 200 * HOUR), {R.SCHEDULED, R.HELD}),
-    "suppress": (lambda was: follow.suppress(was, Reason.OPTED_OUT, NOW), {R.SCHEDULED, R.HELD}),
+    "suppress": (lambda was: follow.suppress(was, Reason.OPTED_OUT, NOW, RULES), {R.SCHEDULED, R.HELD}),
     "expire": (lambda was: follow.expire(was, NOW), {R.SCHEDULED, R.HELD}),
 }
 

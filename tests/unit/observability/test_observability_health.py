@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.internal import Health, build
+from schemas.vocabulary import Mode
 
 Client = TestClient[web.Request, web.Application]
 
@@ -52,7 +53,7 @@ def health(lag: Lag, parts: Parts) -> Health:
 async def client(health: Health) -> AsyncIterator[Client]:
     registry = CollectorRegistry()
     Counter("things", "Things.", ("kind",), registry=registry).labels("odd").inc(3)
-    async with TestClient(TestServer(build(registry, health))) as client:
+    async with TestClient(TestServer(build(registry, health, Mode.ALLOWLIST))) as client:
         yield client
 
 
@@ -63,11 +64,11 @@ async def ask(client: Client, path: str) -> tuple[int, object]:
 
 
 def unready(degraded: dict[str, str] | None = None, **reasons: str) -> tuple[int, object]:
-    return 503, {"ready": False, "reasons": reasons, "degraded": degraded or {}}
+    return 503, {"ready": False, "reasons": reasons, "degraded": degraded or {}, "mode": "allowlist"}
 
 
 def ready(**degraded: str) -> tuple[int, object]:
-    return 200, {"ready": True, "reasons": {}, "degraded": degraded}
+    return 200, {"ready": True, "reasons": {}, "degraded": degraded, "mode": "allowlist"}
 
 
 async def test_ready_when_it_has_started_and_everything_was_well_once(

@@ -14,7 +14,7 @@ from gateway.dispatch.circuit import CircuitState
 from gateway.ledger import follow
 from gateway.ledger.follow import Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.gauges import Counted, ReadOutcome
-from gateway.observability.metrics import CallbackResult, Metrics, Rescue
+from gateway.observability.metrics import CallbackResult, Metrics, Rescue, show_mode
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
 from schemas.vocabulary import (
     FINAL_REMINDER_STATES,
@@ -24,6 +24,7 @@ from schemas.vocabulary import (
     Failure,
     FailureScope,
     Lane,
+    Mode,
     Reason,
     Rejection,
     ReminderState,
@@ -193,6 +194,12 @@ def test_circuits(metrics: Metrics, registry: CollectorRegistry, state: CircuitS
     assert value(registry, "circuit_state", provider="one_push", scope="account") == 0
     states[FailureScope.ACCOUNT] = CircuitState.CLOSED
     assert value(registry, "circuit_state", provider="one_sms", scope="account") == 0
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_mode_is_one_and_the_others_are_there_too(registry: CollectorRegistry, mode: Mode) -> None:
+    show_mode(registry, mode)
+    assert series(registry) == {(P + "mode", (("mode", each.value),)): float(each is mode) for each in Mode}
 
 
 def test_two_gateways_in_one_process_share_nothing() -> None:

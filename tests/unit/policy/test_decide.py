@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy import Cancel, Expire, Facts, Hold, Send, decide
+from gateway.policy import Cancel, Expire, Facts, Hold, Send, Suppress, decide
 from schemas.vocabulary import Reason
 
 NOW = dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC)
@@ -33,11 +33,28 @@ def test_at_its_end_it_is_too_late() -> None:
     assert isinstance(decide(NOW - dt.timedelta(microseconds=1), Facts(NOW)), Send)
 
 
-@given(seconds=st.integers(-1000, 1000), frozen=st.booleans(), cancelled=st.none() | st.sampled_from(STOPS))
-def test_a_send_is_never_stopped_frozen_or_late(seconds: int, frozen: bool, cancelled: Reason | None) -> None:
+def test_who_is_not_listed_is_left_out() -> None:
+    assert decide(NOW, Facts(LATER, listed=False)) == Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
+
+
+def test_the_allowlist_ends_only_what_would_have_been_sent() -> None:
+    assert decide(NOW, Facts(LATER, cancelled=STOPS[0], listed=False)) == Cancel(STOPS[0])
+    assert decide(NOW, Facts(LATER, frozen=True, listed=False)) == Hold(Reason.FROZEN, "frozen")
+    assert decide(NOW, Facts(NOW, listed=False)) == Expire("not_after")
+
+
+@given(
+    seconds=st.integers(-1000, 1000),
+    frozen=st.booleans(),
+    cancelled=st.none() | st.sampled_from(STOPS),
+    listed=st.booleans(),
+)
+def test_a_send_is_never_stopped_frozen_late_or_unlisted(
+    seconds: int, frozen: bool, cancelled: Reason | None, listed: bool
+) -> None:
     not_after = NOW + dt.timedelta(seconds=seconds)
-    verdict = decide(NOW, Facts(not_after, frozen, cancelled))
-    free = cancelled is None and not frozen and not_after > NOW
+    verdict = decide(NOW, Facts(not_after, frozen, cancelled, listed))
+    free = cancelled is None and not frozen and not_after > NOW and listed
     assert isinstance(verdict, Send) == free
     if isinstance(verdict, Send):
         assert NOW < verdict.send_by <= not_after
