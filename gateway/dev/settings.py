@@ -17,6 +17,7 @@ import yaml
 from gateway.dev.simulator import Credentials
 
 LENDER: Final = "acme"
+LENDER_THAT_ASKS: Final = "harbour"  # its calls ask who listens
 LENDER_IN_CHINA: Final = "jinhe"  # its SMS go by Aliyun
 ALIYUN_TEMPLATE: Final = "TTS_10001"
 ALIYUN_SMS_TEMPLATE: Final = "SMS_154950909"
@@ -80,6 +81,11 @@ def development(
                 "default_locale": "en",
                 "routes": {"sms": "twilio", "push": "fcm", "voice": "aliyun"},
             },
+            LENDER_THAT_ASKS: {
+                "name": "Harbour Credit",
+                "default_locale": "en",
+                "routes": {"sms": "twilio", "push": "fcm", "voice": "twilio_voice"},
+            },
             LENDER_IN_CHINA: {
                 "name": "金禾金融",
                 "default_locale": "zh-CN",
@@ -108,6 +114,17 @@ def development(
                     "private_key_id": credentials.google_private_key_id,
                     "private_key": "env:FCM_PRIVATE_KEY",
                 },
+                **_speed(),
+            },
+            "twilio_voice": {
+                "adapter": "twilio_voice",
+                "settings": {
+                    "base_url": provider_url,
+                    "account_sid": credentials.twilio_account_sid,
+                    "auth_tokens": ["env:TWILIO_AUTH_TOKEN"],
+                    "sender": "+15005550006",
+                },
+                "callback_tokens": ["env:GATEWAY_CALLBACK_TOKEN"],
                 **_speed(),
             },
             "aliyun": {

@@ -67,6 +67,7 @@ _RINGING = {
 }
 _PICKED_UP = ("in-progress", "completed")
 _ANSWERED_BY = {"human": AttemptState.ANSWERED_HUMAN, "fax": AttemptState.ANSWERED_MACHINE}
+_DECLINE = "603"
 # RFC 3261 §21: how a call that failed was refused on the way.
 _SIP: dict[str, tuple[AttemptState, Failure | None]] = {
     "404": (AttemptState.UNDELIVERED, Failure.BAD_RECIPIENT),  # not found
@@ -74,7 +75,7 @@ _SIP: dict[str, tuple[AttemptState, Failure | None]] = {
     "410": (AttemptState.UNDELIVERED, Failure.BAD_RECIPIENT),  # gone
     "480": (AttemptState.NO_ANSWER, Failure.UNREACHABLE),  # temporarily unavailable
     "484": (AttemptState.UNDELIVERED, Failure.BAD_RECIPIENT),  # address incomplete
-    "603": (AttemptState.DECLINED, None),  # decline
+    _DECLINE: (AttemptState.DECLINED, None),
     "604": (AttemptState.UNDELIVERED, Failure.BAD_RECIPIENT),  # does not exist anywhere
 }
 
@@ -173,8 +174,10 @@ def _receipt(fields: Mapping[str, str], attempt: str | None, ref: str) -> Provid
     if state is None:
         return Invalid("call_status")
     code, scope = status, FailureScope.RECIPIENT
+    sip, error = fields.get("SipResponseCode", ""), fields.get("ErrorCode", "")
+    if status == "busy" and sip == _DECLINE:
+        state, code = AttemptState.DECLINED, f"sip_{sip}"  # a phone that is busy says 486
     if status == "failed":
-        sip, error = fields.get("SipResponseCode", ""), fields.get("ErrorCode", "")
         code = clean_code(error or (f"sip_{sip}" if sip else status))
         state, failure = _SIP.get(sip, (state, None))
         if (verdict := _CODES.get(error)) is not None:

@@ -44,7 +44,7 @@ HURRY: Final[Mapping[str, Any]] = {
         "backoff_base_seconds": 0.5,
         "backoff_cap_seconds": 2,
     },
-    "providers": {name: dict(_PROVIDER) for name in ("twilio", "fcm", "aliyun", "aliyun_sms")},
+    "providers": {name: dict(_PROVIDER) for name in ("twilio", "fcm", "aliyun", "aliyun_sms", "twilio_voice")},
     "shutdown": {"not_ready_seconds": 0, "drain_seconds": 4, "flush_seconds": 2, "leave_seconds": 1},
 }
 _LEFT_SQL: Final = """

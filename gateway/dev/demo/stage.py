@@ -29,7 +29,7 @@ _IMPATIENT: Final[dict[str, Any]] = {
     # The total time is what a send must have left of its `not_after`.
     "providers": {
         name: {"receipt_window_hours": 6 / 3600, "total_timeout_seconds": 3.5}
-        for name in ("twilio", "fcm", "aliyun", "aliyun_sms")
+        for name in ("twilio", "fcm", "aliyun", "aliyun_sms", "twilio_voice")
     },
 }
 

@@ -133,6 +133,7 @@ SAMPLES = (
     ),
     receipt("completed", AttemptState.ANSWERED, "unknown", AnsweredBy="unknown"),
     receipt("busy", AttemptState.BUSY, SipResponseCode="486"),
+    receipt("busy", AttemptState.DECLINED, "sip_603", SipResponseCode="603"),
     receipt("no-answer", NO_ANSWER, SipResponseCode="487"),
     receipt("canceled", UNDELIVERED),
     receipt("failed", UNDELIVERED),

@@ -121,6 +121,7 @@ def test_in_simulate_the_vendors_own_addresses_are_refused_where_the_file_says_n
         "providers.firebase.settings.base_url",
         "providers.firebase.settings.token_url",
         "providers.aliyun.settings.base_url",
+        "providers.aliyun_sms.settings.base_url",
     }
 
 
