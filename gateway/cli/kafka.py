@@ -64,6 +64,7 @@ class Listener:
         await self._consumer.stop()
 
     async def more(self, milliseconds: int = 200) -> list[dict[str, Any]]:
-        """The data of what came meanwhile: statuses, and dead letters, which have an `offset`."""
+        """The data of what came meanwhile, each with the `type` of its event."""
         polled = await self._consumer.getmany(timeout_ms=milliseconds)
-        return [json.loads(record.value)["data"] for records in polled.values() for record in records]
+        events = [json.loads(record.value) for records in polled.values() for record in records]
+        return [{"type": event["type"], **event["data"]} for event in events]

@@ -58,6 +58,11 @@ _COMMON: Mapping[defaults.Verdict, str] = {
 # Alibaba adds names for what is wrong with a template faster than it lists them.
 _ABOUT_A_TEMPLATE = re.compile(r"isv\.([A-Z_]+_)?TEMPLATE_([A-Z_]+_)?ILLEGAL")
 
+# "+", "+86", "0086", "86" or nothing before the 11 digits of a mobile number in mainland China; elsewhere the country
+# code and the number.
+_AT_HOME = re.compile(r"(?:\+|\+86|0086|86)?(1[3-9][0-9]{9})")
+_ABROAD = re.compile(r"(?:\+|00)?([1-9][0-9]{6,14})")
+
 _CHINA_AHEAD = dt.timedelta(hours=8)  # of UTC; no daylight saving time since 1991
 _REFERENCE_LENGTH = 13
 
@@ -146,13 +151,33 @@ def classify(
     return defaults.classify_code({answer.code: verdict} if verdict else {}, answer.code, response, wait)
 
 
-def called_number(address: str) -> str:
+def _called_number(address: str) -> str:
     """An E.164 number as the vendor wants it: bare in China, landlines with their 0; else country code and number."""
     digits = address.removeprefix("+")
     if not digits.startswith("86"):
         return digits
     national = digits[2:]
     return national if len(national) == 11 and national.startswith("1") else f"0{national}"
+
+
+def phone_number(address: str) -> str:
+    """An E.164 number in the vendor's form, which means the same person to the vendor.
+
+    Raises ValueError where it would not: after the country code 1 many numbers of North America have the 11 digits of
+    a Chinese mobile number, and a stranger in China would hear of the debt.
+    """
+    number = _called_number(address)
+    if e164(number) not in (address, None):
+        raise ValueError("the vendor would take this number for another")
+    return number
+
+
+def e164(number: str) -> str | None:
+    """A number as the vendor writes it, in any of the forms it documents; None for anything else."""
+    if home := _AT_HOME.fullmatch(number):
+        return f"+86{home[1]}"
+    abroad = _ABROAD.fullmatch(number)
+    return f"+{abroad[1]}" if abroad is not None else None
 
 
 def replay_key(callback: Callback) -> str:

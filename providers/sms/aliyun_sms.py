@@ -12,7 +12,6 @@ message id and its number together.
 from __future__ import annotations
 
 import datetime as dt
-import re
 from typing import ClassVar
 
 import msgspec
@@ -92,11 +91,6 @@ _STATES = {
 # `Status` of the international report.
 _STATUS = {"1": AttemptState.DELIVERED, "2": AttemptState.UNDELIVERED, "6": AttemptState.TTL_EXPIRED}
 
-# "+", "+86", "0086", "86" or nothing before the 11 digits of a mobile number in mainland China; elsewhere the country
-# code and the number.
-_AT_HOME = re.compile(r"(?:\+|\+86|0086|86)?(1[3-9][0-9]{9})")
-_ABROAD = re.compile(r"(?:\+|00)?([1-9][0-9]{6,14})")
-
 
 class AliyunSmsSettings(aliyun.AliyunSettings):
     """The signature is not among them: it belongs to each mapped template (`sign`)."""
@@ -157,7 +151,7 @@ class AliyunSms(Adapter):
         if template is None or not template.sign:
             raise ValueError("aliyun_sms needs a provider template and its signature")
         params = {
-            "PhoneNumbers": phone_number(message.address),
+            "PhoneNumbers": aliyun.phone_number(message.address),
             "SignName": template.sign,
             "TemplateCode": template.code,
             "OutId": message.reference,
@@ -178,26 +172,6 @@ class AliyunSms(Adapter):
         self, outcome: CallbackOutcome, settings: AliyunSmsSettings, prompt: Prompt | None = None
     ) -> HttpResponse:
         return aliyun.reply(outcome)
-
-
-def phone_number(address: str) -> str:
-    """An E.164 number in the vendor's form, which means the same person to the vendor.
-
-    Raises ValueError where it would not: after the country code 1 many numbers of North America have the 11 digits of
-    a Chinese mobile number, and a stranger in China would read of the debt.
-    """
-    number = aliyun.called_number(address)
-    if e164(number) not in (address, None):
-        raise ValueError("aliyun_sms would take this number for another")
-    return number
-
-
-def e164(number: str) -> str | None:
-    """A number as the vendor writes it, in any of the forms it documents; None for anything else."""
-    if home := _AT_HOME.fullmatch(number):
-        return f"+86{home[1]}"
-    abroad = _ABROAD.fullmatch(number)
-    return f"+{abroad[1]}" if abroad is not None else None
 
 
 def _event(item: msgspec.Raw) -> ProviderEvent:
@@ -225,7 +199,7 @@ def _receipt(
     at: dt.datetime | None,
 ) -> ProviderEvent:
     """A receipt without its number is none: anybody could have sent it, and it would fit any borrower."""
-    ref, address, code = clean_reference(message_id), e164(number), clean_code(code)
+    ref, address, code = clean_reference(message_id), aliyun.e164(number), clean_code(code)
     if ref is None and attempt is None:
         return Invalid("message_id")
     if address is None:
@@ -240,7 +214,7 @@ def _receipt(
 
 
 def _inbound(reply: _Reply) -> ProviderEvent:
-    ref, sender = clean_reference(str(reply.sequence_id)), e164(reply.phone_number)
+    ref, sender = clean_reference(str(reply.sequence_id)), aliyun.e164(reply.phone_number)
     if ref is None:
         return Invalid("sequence_id")
     if sender is None:

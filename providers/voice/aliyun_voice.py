@@ -126,6 +126,7 @@ class _Report(msgspec.Struct):
     status_code: str | int
     call_id: str | None = None
     out_id: str | None = None
+    callee: str | None = None
     end_time: str | None = None
     status_time: str | None = None
     dtmf: str | None = None
@@ -142,11 +143,12 @@ class AliyunVoice(Adapter):
     needs_template = True
 
     def build_request(self, message: Message, settings: AliyunVoiceSettings, ctx: Context) -> HttpRequest:
+        """Raises ValueError without a template, and for a number that the vendor could misread."""
         template = message.template
         if template is None:
             raise ValueError("aliyun_voice needs a provider template")
         params = settings.constant_params | {
-            "CalledNumber": aliyun.called_number(message.address),
+            "CalledNumber": aliyun.phone_number(message.address),
             "OutId": message.reference,
             "TtsCode": template.code,
         }
@@ -183,7 +185,8 @@ def _event(report: _Report | None) -> ProviderEvent:
     if code not in _STATUS:
         return Invalid("status_code")
     state, failure = _STATUS[code]
-    return Receipt(state, code, attempt, ref, failure, at, _SCOPES.get(code, FailureScope.RECIPIENT))
+    scope, called = _SCOPES.get(code, FailureScope.RECIPIENT), aliyun.e164(report.callee or "")
+    return Receipt(state, code, attempt, ref, failure, at, scope, called)
 
 
 ADAPTER = AliyunVoice()

@@ -181,7 +181,8 @@ def _name(told: dict[str, Any]) -> str:
     """An event or a dead letter in a few words; ids and states only."""
     if "offset" in told:
         return f"a dead letter at {told['partition']}/{told['offset']}: {told['reason']}"
-    return f"{told['source']} {told['request_id']}: {told.get('answer') or told.get('state')}"
+    what = told.get("answer") or told.get("state") or told["type"]
+    return f"{told.get('source', '')} {told.get('request_id', '')}: {what}".strip()
 
 
 def _colour(fate: Fate) -> str:

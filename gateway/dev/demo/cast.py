@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from gateway.cli.events import absolute, made
-from gateway.dev.settings import LENDER, LENDER_IN_CHINA
+from gateway.dev.settings import LENDER, LENDER_IN_CHINA, LENDER_THAT_ASKS
 from gateway.dev.simulator import Rule, Script, Vendor
 from schemas.messages import CANCELLED, REQUESTED
 
@@ -19,6 +19,7 @@ SOURCE: Final = "demo"
 _CAST: Final = Path(__file__).with_name("cast.yaml")
 _VENDORS: Final = {
     LENDER: {"sms": Vendor.TWILIO, "push": Vendor.FCM, "voice": Vendor.ALIYUN},
+    LENDER_THAT_ASKS: {"sms": Vendor.TWILIO, "push": Vendor.FCM, "voice": Vendor.TWILIO_VOICE},
     LENDER_IN_CHINA: {"sms": Vendor.ALIYUN_SMS, "push": Vendor.FCM, "voice": Vendor.ALIYUN},
 }
 _DUE: Final = {
@@ -43,6 +44,7 @@ class Expectation:
     channel: str | None = None
     attempts: int = 0
     was: str | None = None  # a state the attempt must have been through
+    said: str | None = None  # what the borrower says back, by the event's type
     answer: str | None = None
     dead_letter: str | None = None
 

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from gateway.cli.kafka import Listener
 from gateway.dev.demo.books import Books
 from gateway.dev.demo.cast import SOURCE, Item
+from schemas.messages import STATUS
 from schemas.vocabulary import FINAL_REMINDER_STATES, AttemptState
 
 # Attempts whose message the provider has not taken, by its own word or by proof.
@@ -39,6 +40,7 @@ class Fate:
     reason: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list, repr=False)
     been: set[str] = field(default_factory=set)  # states its attempts were told in
+    said: list[str] = field(default_factory=list)  # what its borrower said back, by the events' types
 
     @property
     def ended(self) -> bool:
@@ -54,6 +56,11 @@ class Fate:
         return sum(each["state"] not in _NEVER_LEFT for each in self.attempts)
 
     @property
+    def heard(self) -> bool:
+        """Whether its borrower has said what he was to say, and nothing else."""
+        return self.said == ([] if self.item.expect.said is None else [self.item.expect.said])
+
+    @property
     def as_expected(self) -> bool:
         expect, found = self.item.expect, len(self.attempts)
         if expect.dead_letter is not None:
@@ -66,6 +73,7 @@ class Fate:
             (self.state, self.reason or None, found) == (expect.state, expect.reason, expect.attempts)
             and expect.channel == self.delivered_by
             and (expect.was is None or expect.was in self.been)
+            and self.heard
         )
 
 
@@ -146,9 +154,11 @@ class Watch:
     def _take(self, told: dict[str, Any]) -> bool:
         if "offset" in told:
             return self._take_letter((told["partition"], told["offset"]), told["reason"])
-        if told["source"] != SOURCE:
+        if told.get("source") != SOURCE:
             return False
         mine = [fate for fate in self.fates if fate.item.id == told["request_id"]]
+        if told["type"] != STATUS:
+            return any([_take_word(fate, told) for fate in mine])
         match told.get("answer"):
             case None:
                 return any([_take_state(fate, told) for fate in mine])
@@ -161,7 +171,9 @@ class Watch:
         return _settle([fate for fate in self.fates if fate.place == place], "dead letter", reason)
 
     def _may_go(self, after: str | None) -> bool:
-        return after is None or any(fate.ended for fate in self.fates if fate.item.id == after and not fate.item.stop)
+        return after is None or any(
+            fate.ended and fate.heard for fate in self.fates if fate.item.id == after and not fate.item.stop
+        )
 
 
 def _take_state(fate: Fate, told: dict[str, Any]) -> bool:
@@ -180,6 +192,13 @@ def _take_state(fate: Fate, told: dict[str, Any]) -> bool:
         fate.seq, fate.state, fate.reason = told["seq"], told["state"], told.get("reason") or ""
         fate.attempts = attempts
     return True
+
+
+def _take_word(fate: Fate, told: dict[str, Any]) -> bool:
+    mine = not fate.item.stop and fate.item.expect.state is not None and fate.reminder in (None, told["reminder"])
+    if mine:
+        fate.said.append(told["type"])
+    return mine
 
 
 def _settle(fates: Sequence[Fate], state: str, reason: str) -> bool:

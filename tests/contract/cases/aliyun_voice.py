@@ -97,8 +97,16 @@ SCOPES = {
     "400": FailureScope.ACCOUNT, "476": FailureScope.SENDER, "500": FailureScope.ACCOUNT,
     "999999": FailureScope.ACCOUNT,
 }  # fmt: skip
+
+
+def about(state: AttemptState, code: str = "200002", **more: Any) -> Receipt:
+    """What a report says that names whom it called."""
+    given = {"attempt": REFERENCE, "ref": CALL, "occurred_at": ENDED, "address": PHONE} | more
+    return Receipt(state, code, **given)
+
+
 STEPS = (("200101", A.ACCEPTED), ("200201", A.SENT), ("200102", A.ANSWERED), ("200100", A.SENT))
-BUSY = Receipt(A.BUSY, "200002", REFERENCE, CALL, None, ENDED)
+BUSY = about(A.BUSY)
 GOOD = report("200002")
 UNREADABLE = Invalid("report_unreadable")
 
@@ -106,7 +114,7 @@ SAMPLES = (
     *(
         sample(
             [report(code)],
-            Receipt(state, code, REFERENCE, CALL, why, ENDED, SCOPES.get(code, FailureScope.RECIPIENT)),
+            about(state, code, failure=why, scope=SCOPES.get(code, FailureScope.RECIPIENT)),
         )
         for code, state, why in LAST_WORDS
     ),
@@ -118,14 +126,18 @@ SAMPLES = (
     sample([]),
     sample([GOOD, GOOD], BUSY, BUSY),
     # Found by the vendor's call id when `out_id` is not ours, and by ours when the call id is missing.
-    sample([report("200002", out_id=f"ORDER-{BARE}")], Receipt(A.BUSY, "200002", None, CALL, None, ENDED)),
-    sample([report("200002", out_id=None)], Receipt(A.BUSY, "200002", None, CALL, None, ENDED)),
-    sample([report("200002", call_id=ABSENT)], Receipt(A.BUSY, "200002", REFERENCE, None, None, ENDED)),
+    sample([report("200002", out_id=f"ORDER-{BARE}")], about(A.BUSY, attempt=None)),
+    sample([report("200002", out_id=None)], about(A.BUSY, attempt=None)),
+    sample([report("200002", call_id=ABSENT)], about(A.BUSY, ref=None)),
     sample([report(200002)], BUSY),
+    # Whom it called, in any of the vendor's forms; where that cannot be read, by the reference alone.
+    *(sample([report("200002", callee=number)], BUSY) for number in (f"+86{BARE}", f"86{BARE}", f"0086{BARE}")),
+    sample([report("200002", callee="85291234567")], about(A.BUSY, address="+85291234567")),
+    *(sample([report("200002", callee=each)], about(A.BUSY, address=None)) for each in ("057112345678", "", ABSENT)),
     # Times are China's, without saying so; a time that is none does not cost us the receipt.
-    sample([report("200002", end_time="")], Receipt(A.BUSY, "200002", REFERENCE, CALL)),
-    sample([report("200002", end_time="0001-01-01 00:00:00")], Receipt(A.BUSY, "200002", REFERENCE, CALL)),
-    sample([report("200002", end_time="yesterday")], Receipt(A.BUSY, "200002", REFERENCE, CALL)),
+    sample([report("200002", end_time="")], about(A.BUSY, occurred_at=None)),
+    sample([report("200002", end_time="0001-01-01 00:00:00")], about(A.BUSY, occurred_at=None)),
+    sample([report("200002", end_time="yesterday")], about(A.BUSY, occurred_at=None)),
     # One bad element never spoils its neighbours.
     *(
         sample([GOOD, bad, GOOD], BUSY, UNREADABLE, BUSY)
