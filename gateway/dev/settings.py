@@ -176,6 +176,7 @@ def console_urls(settings: Development) -> dict[str, str]:
         "aliyun_url": f"{url}/callbacks/aliyun/{token}",
         "aliyun_sms_url": f"{url}/callbacks/aliyun_sms/{token}",
         "app_events_url": f"{url}/events/push",
+        "twilio_sms_url": f"{url}/callbacks/twilio/{token}",
     }
 
 

@@ -250,6 +250,29 @@ async def test_its_receipts_are_authentic_and_tell_the_end(
                 assert abs((datetime.now(UTC) - receipt.occurred_at).total_seconds()) < 60
 
 
+async def test_what_a_borrower_writes_to_a_number_of_ours_is_authentic(
+    tmp_path: Path, credentials: Credentials
+) -> None:
+    case = load_case("twilio_sms")
+    async with bench(tmp_path, credentials, case) as (far, arrived):
+        far.simulator.console(twilio_sms_url=f"{far.base}/cb#rc=1")
+        letter = {
+            "vendor": "twilio",
+            "number": "+8613900001234",
+            "content": "已还 100%+ STOP",
+            "dest_code": "+14155550000",
+        }
+        async with far.session.post(f"{far.simulator.urls.control}/reply", json=letter) as response:
+            sid = (await response.json())["id"]
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        (callback,) = far.callbacks
+        assert case.adapter.verify_callback(callback, configure(case, far.simulator), datetime.now(UTC))
+        assert case.adapter.parse_callback(callback) == [
+            Inbound(sid, "+8613900001234", "+14155550000", "已还 100%+ STOP")
+        ]
+
+
 async def test_what_the_borrower_writes_back_is_read_beside_a_receipt(tmp_path: Path, credentials: Credentials) -> None:
     case = load_case("aliyun_sms")
     async with bench(tmp_path, credentials, case) as (far, arrived):

@@ -10,9 +10,11 @@ from urllib.parse import quote, quote_plus, urlsplit
 import aiohttp
 import pytest
 
+from gateway.dev.settings import LENDER_THAT_ASKS
 from gateway.intake.letters import unseal
 from gateway.personal import SEALED_FIELD
 from gateway.sealing import Sealer
+from schemas.messages import OPTED_OUT, REPLIED
 from tests.stack.gateway import address, cancelled, requested
 from tests.stack.scene import Scene, rule, until
 
@@ -23,7 +25,7 @@ OVERRIDES = {
     "providers": {name: {"receipt_window_hours": 3 / 3600, "read_timeout_seconds": 1} for name in ("twilio", "aliyun")},
 }
 NAME, LINK, AMOUNT, WORD = "Canaria Vogelsang", "https://pay.example.com/canary-link", "7654321.09", "canaryword"
-NUMBERS = range(7_654_000, 7_654_011)
+NUMBERS = range(7_654_000, 7_654_012)
 
 
 def planted() -> list[str]:
@@ -74,6 +76,7 @@ async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres:
         rule(n[3], "fcm", action="error", code="INVALID_ARGUMENT"),
         rule(n[4], "aliyun", action="truncate"),
         rule(n[5], "aliyun", action="error", status=502),
+        {"vendor": "twilio_voice", "recipient": address("voice", n[11]), "callee": {"keys": ["1", "9"]}},
     )
     good = [
         canary(n[0]),
@@ -82,12 +85,14 @@ async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres:
         canary(n[3], ["push"]),
         canary(n[4], ["voice"]),
         canary(n[5], ["voice"]),
+        canary(n[11], ["voice"], lender=LENDER_THAT_ASKS),
         canary(n[10], send_at=(dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).isoformat()),
     ]
     await scene.world.publish(good)
     await scene.world.publish(list(bad()))
-    for number in (n[0], n[1]):
+    for number in (n[0], n[1], n[11]):
         assert await scene.ended(number) == ("delivered", None)
+    await says_something_back(scene)
     await forged_callbacks(scene)
     # Faults: the ledger refuses one, then goes away with work in hand.
     await scene.sql(f"alter table reminder add constraint t check (debt <> 'debt-{n[6]}') not valid")
@@ -124,9 +129,20 @@ async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres:
             assert found(words + secrets, whole) == []
     cells = await every_cell(scene)
     assert {place.partition(".")[0] for place, _ in cells} >= {
-        "attempt", "deadletter", "decision", "ending", "inbox", "live", "receipt", "reminder", "subject",
+        "attempt", "deadletter", "decision", "ending", "inbox", "live", "receipt", "reminder", "reply", "subject",
     }  # fmt: skip
     assert [place for place, cell in cells if found(words + secrets, cell)] == []
+
+
+async def says_something_back(scene: Scene) -> None:
+    """A reply that repeats everything, and a key press in a call."""
+    words = f"{NAME}: {AMOUNT} {LINK} {WORD}"
+    letter = {"vendor": "twilio", "number": address("sms", NUMBERS[0]), "content": words}
+    control = f"{scene.world.simulator.urls.control}/reply"
+    async with aiohttp.ClientSession() as session, session.post(control, json=letter) as response:
+        assert response.status == 200
+    await scene.heard(REPLIED)
+    await scene.heard(OPTED_OUT)
 
 
 @pytest.mark.parametrize("word", ["+8613907654000", "abc/def+ghi=", "Canaria Vogelsang", "0123456789abcdef01234567"])

@@ -103,7 +103,7 @@ class Scene:
     async def events(self, request: int | str) -> list[dict[str, Any]]:
         """The data of every event about a request, in order."""
         found = [each["data"] for each in await self.world.read(self.world.topics.events)]
-        return [each for each in found if (each["source"], each["request_id"]) == (SOURCE, name_of(request))]
+        return [each for each in found if (each.get("source"), each.get("request_id")) == (SOURCE, name_of(request))]
 
     async def told(self, request: int | str, n: int, within: float = 10) -> list[dict[str, Any]]:
         """At least `n` events about a request, waiting for them."""
@@ -113,6 +113,18 @@ class Scene:
             return found if len(found) >= n else None
 
         return await until(enough, f"{n} events about {name_of(request)}", within)
+
+    async def heard(self, type_: str, n: int = 1, within: float = 10) -> list[dict[str, Any]]:
+        """The data of exactly `n` events of a type, waiting for them."""
+
+        async def enough() -> list[dict[str, Any]] | None:
+            found = await self.world.read(self.world.topics.events)
+            mine = [each["data"] for each in found if each["type"] == type_]
+            return mine if len(mine) >= n else None
+
+        found = await until(enough, f"{n} events {type_}", within)
+        assert len(found) == n
+        return found
 
     async def answer(self, request: int | str, kind: str, within: float = 10) -> dict[str, Any]:
         """The one answer of a kind about a request."""

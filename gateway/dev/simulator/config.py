@@ -20,6 +20,7 @@ class ReceiptSettings(BaseModel):
 
     aliyun_url: str | None = Field(default=None, repr=False)  # Voice
     aliyun_sms_url: str | None = Field(default=None, repr=False)  # reports, and what borrowers write back
+    twilio_sms_url: str | None = Field(default=None, repr=False)  # what borrowers write to our numbers
     app_events_url: str | None = Field(default=None, repr=False)
     delay: Span = (0.05, 0.3)  # seconds before each receipt
     # Real seconds for one second of a vendor's retry schedule (Aliyun re-pushes after 60, 300 and 600 of them).

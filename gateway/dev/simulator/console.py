@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gateway.dev.simulator.aliyun import Product
 from gateway.dev.simulator.fcm import Fcm
+from gateway.dev.simulator.twilio import Twilio
 
 
 class Entries(BaseModel):
@@ -16,21 +17,33 @@ class Entries(BaseModel):
     aliyun_url: str | None = None
     aliyun_sms_url: str | None = None
     app_events_url: str | None = None
+    twilio_sms_url: str | None = None
 
 
 class Console:
     """All vendors' consoles."""
 
-    def __init__(self, voice: Product, sms: Product, fcm: Fcm) -> None:
+    def __init__(self, voice: Product, sms: Product, fcm: Fcm, twilio: Twilio) -> None:
         self._voice = voice
         self._sms = sms
         self._fcm = fcm
+        self._twilio = twilio
 
     def __call__(
-        self, *, aliyun_url: str | None = None, aliyun_sms_url: str | None = None, app_events_url: str | None = None
+        self,
+        *,
+        aliyun_url: str | None = None,
+        aliyun_sms_url: str | None = None,
+        app_events_url: str | None = None,
+        twilio_sms_url: str | None = None,
     ) -> None:
         """Sets where reports go, once the gateway's own address is known.  None leaves a setting as it is."""
-        given = {"aliyun_url": aliyun_url, "aliyun_sms_url": aliyun_sms_url, "app_events_url": app_events_url}
+        given = {
+            "aliyun_url": aliyun_url,
+            "aliyun_sms_url": aliyun_sms_url,
+            "app_events_url": app_events_url,
+            "twilio_sms_url": twilio_sms_url,
+        }
         self.enter(Entries(**{name: url for name, url in given.items() if url is not None}))
 
     def enter(self, entries: Entries) -> None:
@@ -41,3 +54,5 @@ class Console:
             self._sms.report_url = entries.aliyun_sms_url
         if "app_events_url" in named:
             self._fcm.app_events_url = entries.app_events_url
+        if "twilio_sms_url" in named:
+            self._twilio.inbound_url = entries.twilio_sms_url

@@ -2,8 +2,8 @@
 
 POST /control/script    replaces the script (JSON, see `script`)
 POST /control/console   sets what the vendors' consoles know: {"aliyun_url": ..., "aliyun_sms_url": ...,
-                        "app_events_url": ...}
-POST /control/reply     a borrower writes back to an SMS of Aliyun's (JSON, see `upstream.Letter`): {"sequence_id": n},
+                        "app_events_url": ..., "twilio_sms_url": ...}
+POST /control/reply     a borrower writes back to an SMS (JSON, see `upstream.Letter`): {"id": ..., "sequence_id": n},
                         or 409 as long as the console has no URL for it
 POST /control/refuse    {"seconds": s}: connections are refused and open ones reset for that long
 GET  /control/log?since=<byte offset>   {"lines": [...], "next": <byte offset>}
@@ -74,12 +74,14 @@ class Control:
         return web.json_response({"set": sorted(given.model_fields_set)})
 
     async def _reply(self, request: web.Request) -> web.Response:
-        sequence = self._upstream.write(await _body(request, Letter))
-        if sequence is None:
+        letter = await _body(request, Letter)
+        written = self._upstream.write(letter)
+        if written is None:
+            missing = "aliyun_sms_url" if letter.vendor == "aliyun_sms" else "twilio_sms_url"
             raise web.HTTPConflict(
-                text=json.dumps({"errors": ["aliyun_sms_url is not set"]}), content_type="application/json"
+                text=json.dumps({"errors": [f"{missing} is not set"]}), content_type="application/json"
             )
-        return web.json_response({"sequence_id": sequence})
+        return web.json_response({"id": written.id, "sequence_id": written.sequence})
 
     async def _refused(self, request: web.Request) -> web.Response:
         given = await _body(request, _Refuse)

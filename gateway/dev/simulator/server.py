@@ -122,7 +122,7 @@ class Simulator:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
-        upstream = Upstream(self.journal, self._courier, self._vendors.aliyun_sms)
+        upstream = Upstream(self.journal, self._courier, self._vendors.aliyun_sms, self._vendors.twilio)
         control = Control(self.journal, self._director, self._courier, self.console, upstream, self.refuse)
         app.add_routes(
             [

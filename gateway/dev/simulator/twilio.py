@@ -1,6 +1,7 @@
-"""Twilio's Messages API and its status callbacks.
+"""Twilio's Messages API, its status callbacks, and what borrowers write to a number of the account.
 
-Source: https://www.twilio.com/docs/messaging/api/message-resource.
+Sources: https://www.twilio.com/docs/messaging/api/message-resource,
+https://www.twilio.com/docs/messaging/guides/webhook-request.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ class Twilio:
 
     vendor = Vendor.TWILIO
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, inbound_url: str | None = None) -> None:
+        """`inbound_url` is what the console has as "a message comes in" for every number."""
         self._account = account
+        self.inbound_url = inbound_url
         self.path = account.path("Messages.json")
 
     def read(self, incoming: Incoming) -> Order | Refusal:
@@ -96,6 +99,16 @@ class Twilio:
             return Post(route, message_id, order.reference, status, item)
 
         return [post(status) for status in statuses]
+
+    def upstream(self, url: str, seed: bytes, number: str, content: str, ours: str) -> Post:
+        """A message to a number of ours."""
+        sid = self.message_id(seed)
+        form = {
+            "AccountSid": self._account.sid, "ApiVersion": API_VERSION, "MessageSid": sid, "SmsSid": sid,
+            "SmsMessageSid": sid, "SmsStatus": "received", "From": number, "To": ours, "Body": content,
+            "NumMedia": "0", "NumSegments": "1", _IDEMPOTENCY: secrets.token_hex(16),
+        }  # fmt: skip
+        return Post(self._account.route(self.vendor, url, self._pack), sid, None, "upstream", lambda _now: form)
 
     def _pack(self, url: str, items: list[Any]) -> Packed:
         form = dict(items[0])

@@ -33,13 +33,13 @@ class Vendors:
     def __init__(self, credentials: Credentials, twilio: TwilioAccount, config: SimulatorConfig) -> None:
         receipts = config.receipts
         self.office = TokenOffice(credentials)
-        self.twilio = Twilio(twilio)
+        self.twilio = Twilio(twilio, receipts.twilio_sms_url)
         self.twilio_voice = TwilioVoice(twilio)
         self.fcm = Fcm(credentials, self.office, receipts)
         self.aliyun = AliyunAccount(credentials)
         self.aliyun_voice = AliyunVoice(self.aliyun, receipts, receipts.aliyun_url)
         self.aliyun_sms = AliyunSms(self.aliyun, receipts, receipts.aliyun_sms_url)
-        self.console = Console(self.aliyun_voice, self.aliyun_sms, self.fcm)
+        self.console = Console(self.aliyun_voice, self.aliyun_sms, self.fcm, self.twilio)
 
     def routes(self, desk: Desk) -> list[web.RouteDef]:
         """Every vendor's door; behind each the same desk."""

@@ -93,6 +93,28 @@ async def test_twilio_retries_as_the_fragment_says(
     assert {line["answer"] for line in bench.lines("receipt")} == {answer}
 
 
+async def test_what_a_borrower_writes_to_twilio_passes_the_vendors_validator(start: Start, far_end: FarEnd) -> None:
+    bench = await start(receipts=QUICK)
+    letter = {"vendor": "twilio", "number": "+14155550100", "content": "已还 M-1 & STOP", "dest_code": "+14155550000"}
+    assert await bench.control("reply", letter) == (409, {"errors": ["twilio_sms_url is not set"]})
+    far_end.answers.append((503, "", 0.0))
+    await bench.control("console", {"twilio_sms_url": f"{far_end.base}/sms/T#rc=1&rp=5xx"})
+    status, answer = await bench.control("reply", letter)
+    await bench.simulator.settled()
+    assert status == 200
+    validator = RequestValidator(bench.simulator.credentials.twilio_auth_token)
+    first, again = far_end.calls
+    assert (first.url, first.body) == (again.url, again.body), "tried again as the fragment says"
+    assert validator.validate(first.url, first.form, first.headers["x-twilio-signature"])
+    said = {name: first.form[name] for name in ("MessageSid", "SmsStatus", "From", "To", "Body", "NumMedia")}
+    assert said == {
+        "MessageSid": answer["id"], "SmsStatus": "received", "From": letter["number"], "To": letter["dest_code"],
+        "Body": letter["content"], "NumMedia": "0",
+    }  # fmt: skip
+    (line,) = bench.lines("upstream")
+    assert (line["vendor"], line["id"], line["text"]) == ("twilio", answer["id"], letter["content"])
+
+
 async def test_twilio_retries_refused_connections_once(start: Start, far_end: FarEnd) -> None:
     bench = await start()
     await bench.sms(callback="http://127.0.0.1:1/x/REF")
