@@ -1,6 +1,7 @@
 """The command line against a live stack: files in, answers and timelines out, and refusals that say where."""
 
 import asyncio
+import base64
 import csv
 import json
 import os
@@ -11,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import aiohttp
 import asyncpg
 import pytest
 from pydantic import BaseModel
 
 from gateway.config import Config
+from schemas.messages import REPLIED
 from tests.conftest import Topics
 from tests.stack.gateway import GatewayProcess, World, requested, world
 from tests.stack.postgres import PostgresServer
+from tests.stack.scene import until
 
 EXAMPLES = Path("docs/examples")
 
@@ -203,6 +207,39 @@ async def test_show_tells_the_story_without_personal_data(live: Live) -> None:
     unclear: tuple[list[str], ...] = ([], [name[1], "--source", "x", "--id", "y"], ["--source", "x"])
     refused = await asyncio.gather(*(live.run("show", *each) for each in (*unknown, *unclear)))
     assert [each.code for each in refused] == [1, 1, 1, 2, 2, 2]
+
+
+async def test_reply_opens_what_a_borrower_wrote_back(live: Live) -> None:
+    assert (await live.run("request", live.write("one.json", json.dumps(row(8))))).code == 0
+    await live.ended("row-8")
+    letter = {
+        "vendor": "twilio",
+        "number": "+8613900000008",
+        "content": "已还 [bold]谢谢[/]",
+        "dest_code": "+15005550006",
+    }
+    async with aiohttp.ClientSession() as session:
+        await session.post(f"{live.world.simulator.urls.control}/reply", json=letter)
+
+    async def told() -> str | None:
+        events = await live.world.read(live.world.topics.events)
+        return next((each["data"]["reply"] for each in events if each["type"] == REPLIED), None)
+
+    name = await until(told, "the event of the reply")
+    read = await live.run("reply", name)
+    assert read.code == 0, read.err
+    for word in (letter["number"], letter["content"], letter["dest_code"], "twilio", "reminder "):
+        assert word in read.out
+    shown = await live.run("show", "--source", "command-line", "--id", "row-8")
+    assert "engaged: replied" in shown.out
+    assert "谢谢" not in shown.out
+    refused = await asyncio.gather(*(live.run("reply", each) for each in ("0000000000000", "nonsense")))
+    assert [(each.code, each.err) for each in refused] == [(1, "no such reply\n")] * 2
+    # Without the key nothing is read.
+    other = {"GATEWAY_SEAL_KEY_1": base64.b64encode(os.urandom(32)).decode()}
+    environ = live.gateway.settings.environ | other
+    closed = await run("reply", "--config", live.home / "gateway.yaml", name, environ=environ)
+    assert (closed.code, closed.err) == (1, "the reply cannot be opened: does_not_open\n")
 
 
 @pytest.mark.parametrize(
