@@ -122,6 +122,7 @@ def test_in_simulate_the_vendors_own_addresses_are_refused_where_the_file_says_n
         "providers.firebase.settings.token_url",
         "providers.aliyun.settings.base_url",
         "providers.aliyun_sms.settings.base_url",
+        "providers.twilio_voice.settings.base_url",
     }
 
 

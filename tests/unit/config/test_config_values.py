@@ -219,7 +219,7 @@ def test_the_example_loads_with_the_adapters_there_are() -> None:
     secrets = _example_secrets()
     config = load(EXAMPLE, secrets)
     adapters = {each.adapter for each in config.providers.values()}
-    assert adapters == {"twilio_sms", "fcm", "aliyun_voice", "aliyun_sms"}
+    assert adapters == {"twilio_sms", "twilio_voice", "fcm", "aliyun_voice", "aliyun_sms"}
     shown = repr(config) + repr(describe(config))
     assert not [value for value in secrets.values() if value in shown]
 
