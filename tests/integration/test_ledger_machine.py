@@ -29,7 +29,7 @@ from gateway.ledger.outcomes import Outcome
 from gateway.ledger.received import Stored
 from gateway.ledger.states import FAILED
 from schemas.vocabulary import AttemptState as A
-from schemas.vocabulary import Failure, Lane, Rejection
+from schemas.vocabulary import Choice, Failure, Lane, Rejection
 
 TOPIC = "reminders.requests"
 LENDER = "acme"
@@ -41,13 +41,15 @@ RULES = Rules(
     max_rescues=2,
     resend=frozenset(),
 )
-BORROWERS = ("b1", "b2")
+# What the last one says in a call is for ever, so only one says it: the others keep the machine busy.
+BORROWERS = ("b1", "b2", "b3")
+SAYS_NO_MORE = "b3"
 
 
 WEIGHTS = {
     "request": 6, "request again": 1, "read again": 1, "cancel": 2, "unreadable stop": 1, "claim": 2, "intend": 3,
-    "claim and intend": 8, "record": 8, "receipts": 4, "lose lease": 1, "rescue": 2, "time": 1, "freeze": 1,
-    "unfreeze": 2,
+    "claim and intend": 8, "record": 8, "receipts": 4, "no more": 2, "lose lease": 1, "rescue": 2, "time": 1,
+    "freeze": 1, "unfreeze": 2,
 }  # fmt: skip
 OPERATIONS = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
 OUTCOMES: list[tuple[A, Failure | None]] = [
@@ -91,6 +93,7 @@ class Ledger(RuleBasedStateMachine):
         self.claimed: dict[int, dict[int, claims.Claimed]] = {}
         self.requests: list[Request] = []
         self.stops: list[tuple[Stop, int]] = []
+        self.opted_out: set[bytes] = set()
         self.history: dict[int, str] = {}
         self.endings: dict[int, tuple[str, int]] = {}
         self.step = 0
@@ -110,7 +113,7 @@ class Ledger(RuleBasedStateMachine):
             self.connection = await asyncpg.connect(self.dsn)
             await self.connection.execute(
                 "truncate subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
-                " unsettled, provider_ref, decision, receipt, parked, engagement, outbox, deadletter,"
+                " unsettled, provider_ref, decision, receipt, reply, parked, engagement, outbox, deadletter,"
                 ' intake_count, intake_offset, worker, "freeze"'
             )
             await self.connection.execute("insert into intake_offset values ($1, 0, 1, 1)", TOPIC)
@@ -286,6 +289,7 @@ class Ledger(RuleBasedStateMachine):
             elif stop.kind == "borrower" or stop.value == request.debt:
                 assert request.state_as_of > stop.as_of, "intent after a stop"
         assert request.subject not in getattr(self, "held_at", {})
+        assert request.subject not in self.opted_out, "intent after the borrower wanted no more"
 
     def record(self, data: st.DataObject, outcome: tuple[A, Failure | None], lost: bool) -> None:
         sent = data.draw(st.sampled_from([each for each in self.sent.values() if not each.recorded]))
@@ -380,6 +384,33 @@ class Ledger(RuleBasedStateMachine):
             failure=Failure.UNREACHABLE if state in FAILED else None, occurred_at=self.now,
         )  # fmt: skip
 
+    def says_no_more(self, data: st.DataObject, how: str) -> None:
+        """The borrower presses the key in a call that is still being recorded, or is long over."""
+        subject = ids.subject_key(LENDER, SAYS_NO_MORE)
+        mine = {each.id for each in self.requests if each.subject == subject}
+        called = [each for each in self.sent.values() if each.reminder in mine and each.taken is not False]
+        if not called:
+            return
+        sent = data.draw(st.sampled_from(called))
+        sent.taken = True
+        id_ = self.ids.next(0)
+        key = Stored(
+            id=id_, provider="p", kind="key", code=Choice.STOP, received_at=self.now, replay=str(id_).encode(),
+            attempt=sent.attempt,
+        )  # fmt: skip
+
+        async def take(connection: Any) -> Any:
+            return await receipts.take(connection, [key], self.now, self.numbers, self.random.random)
+
+        async def store(connection: Any) -> Any:
+            return await receipts.store(connection, [key], self.now)
+
+        self.run(self.tx(store if how == "parked" else take))
+        if how == "twice":
+            self.run(self.tx(take))
+        self.run(self.sweep())
+        self.opted_out.add(subject)
+
     async def sweep(self) -> None:
         async def work(connection: Any) -> Any:
             ripe = await receipts.ripe(connection, self.now)
@@ -446,6 +477,8 @@ class Ledger(RuleBasedStateMachine):
                 case "receipts" if self.sent:
                     states = draw(st.lists(st.sampled_from(RECEIPTS), min_size=1, max_size=3))
                     self.receipts(data, states, draw(st.sampled_from(("once", "twice", "parked"))))
+                case "no more":
+                    self.says_no_more(data, draw(st.sampled_from(("once", "twice", "parked"))))
                 case "lose lease":
                     self.lose_lease(draw(st.sampled_from((0, 1))), draw(st.booleans()))
                 case "rescue":
