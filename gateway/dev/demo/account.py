@@ -182,7 +182,7 @@ def _name(told: dict[str, Any]) -> str:
     if "offset" in told:
         return f"a dead letter at {told['partition']}/{told['offset']}: {told['reason']}"
     what = told.get("answer") or told.get("state") or told["type"]
-    return f"{told.get('source', '')} {told.get('request_id', '')}: {what}".strip()
+    return f"{told['source']} {told['request_id']}: {what}" if "source" in told else f"{what}"
 
 
 def _colour(fate: Fate) -> str:
@@ -199,5 +199,6 @@ def _wish(fate: Fate) -> str:
         expect.reason,
         expect.channel and f"by {expect.channel}",
         f"{expect.attempts} tries",
+        expect.said and f"told {expect.said}",
     ]
     return ", ".join(part for part in wish if part)

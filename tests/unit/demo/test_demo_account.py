@@ -18,6 +18,7 @@ from gateway.dev.demo.books import Books
 from gateway.dev.demo.cast import SOURCE, Expectation, Item
 from gateway.dev.demo.watch import Fate, Watch
 from gateway.ledger.gauges import Conservation, Counted, ReadOutcome
+from schemas.messages import CALLBACK_REQUESTED, DEADLETTER, REPLIED, STATUS
 from schemas.vocabulary import ReminderState
 
 TOPIC = "reminders.requests"
@@ -63,7 +64,10 @@ class Said:
         self.news = list(news)
 
     async def more(self, milliseconds: int = 0) -> list[dict[str, Any]]:
-        return [self.news.pop(0)] if self.news else []
+        if not self.news:
+            return []
+        told = self.news.pop(0)
+        return [{"type": DEADLETTER if "offset" in told else STATUS, **told}]
 
 
 def listener(*news: dict[str, Any]) -> Listener:
@@ -186,6 +190,40 @@ async def test_the_providers_have_the_last_word(whole: Watch, providers: dict[st
     ],
 )
 async def test_what_is_told_about_nothing_of_the_cast_is_a_problem(stranger: dict[str, Any], problem: str) -> None:
+    seen = await watched(*STORY[:3], stranger, *STORY[3:])
+    assert account(seen).problems() == [problem]
+
+
+def wished(name: str, **more: Any) -> dict[str, Any]:
+    return {"type": CALLBACK_REQUESTED, "source": SOURCE, "request_id": name, "reminder": f"r-{name}", "at": AT, **more}
+
+
+async def test_what_a_borrower_was_not_to_say_is_a_problem() -> None:
+    seen = await watched(*STORY[:3], wished("sent"), *STORY[3:])
+    assert account(seen).problems() == ["sent: expected delivered, by sms, 1 tries"]
+
+
+async def test_what_a_borrower_was_to_say_and_did_not_is_a_problem() -> None:
+    asked = item("sent", state="delivered", channel="sms", attempts=1, said=CALLBACK_REQUESTED)
+    silent = Watch((asked,))
+    silent.fates[0].place, silent.published = (0, 0), 1
+    await silent.follow(listener(STORY[0], STORY[-1]), lambda: None)
+    assert not silent.fates[0].as_expected
+    spoken = Watch((asked,))
+    spoken.fates[0].place, spoken.published = (0, 0), 1
+    await spoken.follow(listener(STORY[0], wished("sent"), STORY[-1]), lambda: None)
+    assert spoken.fates[0].as_expected
+
+
+@pytest.mark.parametrize(
+    ("stranger", "problem"),
+    [
+        (wished("nobody"), "nobody expected to be told of demo nobody: contact.callback_requested.v1"),
+        (wished("sent", reminder="another"), "nobody expected to be told of demo sent: contact.callback_requested.v1"),
+        ({"type": REPLIED, "reply": "x", "at": AT}, "nobody expected to be told of contact.replied.v1"),
+    ],
+)
+async def test_a_word_of_nobody_of_the_cast_is_a_problem(stranger: dict[str, Any], problem: str) -> None:
     seen = await watched(*STORY[:3], stranger, *STORY[3:])
     assert account(seen).problems() == [problem]
 
