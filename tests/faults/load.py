@@ -6,12 +6,13 @@ knows them by that.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import random
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tests.faults.harness import WINDOW
+from tests.faults.harness import WINDOW, Stand
 from tests.stack.gateway import cancelled, requested
 
 Event = dict[str, Any]
@@ -132,3 +133,13 @@ class Load:
         """A cancel of one request."""
         number = int(event["data"]["borrower"]["ref"].partition("-")[2])
         return cancelled(number, {"kind": "request", "source": event["source"], "id": event["id"]})
+
+
+async def heal(here: Stand, load: Load, within: float = 120) -> float:
+    """Nothing is disturbed any more: the last cancels, the last receipts, and everything ends.  The seconds it took."""
+    while load.waiting:
+        await here.world.publish(load.cancels())
+        await asyncio.sleep(0.2)
+    await here.quiet(within)
+    await asyncio.wait_for(here.world.simulator.settled(), within)
+    return await here.quiet(within)

@@ -23,8 +23,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 from gateway.dev.host import Home
 from tests.faults.checker import Report
 from tests.faults.harness import LEASE, Stand, fresh_topics, stand
-from tests.faults.load import Load, script
-from tests.faults.test_random_kills import heal, kill_in_flight
+from tests.faults.load import Load, heal, script
+from tests.faults.test_random_kills import kill_in_flight
 from tests.stack.gateway import GatewayProcess
 from tests.stack.kafka import KafkaServer
 from tests.stack.postgres import PostgresServer

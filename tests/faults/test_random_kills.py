@@ -17,7 +17,7 @@ import pytest
 from gateway.ledger import freezes
 from tests.faults import tables
 from tests.faults.harness import Stand, eventually, stand
-from tests.faults.load import FROZEN_SOURCE, KINDS, Load, script
+from tests.faults.load import FROZEN_SOURCE, KINDS, Load, heal, script
 from tests.faults.witness import Moves
 
 SEED = 20261124
@@ -131,16 +131,6 @@ async def kill_in_flight(here: Stand, load: Load) -> Counter[str]:
         here.gateway.child.resume()
         await asyncio.sleep(0.02)
     raise AssertionError(f"nothing was in flight\n{here.gateway.child.tail()}")
-
-
-async def heal(here: Stand, load: Load, within: float = 120) -> float:
-    """Nothing is disturbed any more: the last cancels, the last receipts, and everything ends.  The seconds it took."""
-    while load.waiting:
-        await here.world.publish(load.cancels())
-        await asyncio.sleep(0.2)
-    await here.quiet(within)
-    await asyncio.wait_for(here.world.simulator.settled(), within)
-    return await here.quiet(within)
 
 
 async def _is(here: Stand, sql: str, n: int) -> bool:
