@@ -10,6 +10,9 @@ from schemas.vocabulary import Mode
 
 REF: Final = "#/components/schemas/{name}"
 TOO_LARGE: Final = "Too large."
+NO_HTTP: Final = "Not HTTP as we can read it."
+TOO_SLOW: Final = "The body did not come in time."
+COMPRESSED: Final = "Compressed: it must come as it is."
 SEND_AGAIN: Final = "It could not be stored: send it again."
 
 _PROVIDER: Final = {
@@ -110,9 +113,12 @@ def _callback(operation: str) -> dict[str, Any]:
         "requestBody": {"content": {"*/*": {}}},
         "responses": {
             "2XX": {"description": "Stored, now or before.  Status and body are what the provider expects."},
+            "400": {"description": NO_HTTP},
             "401": {"description": "Not from the provider: signature missing, wrong or too old."},
             "404": {"description": "No such provider or token."},
+            "408": {"description": TOO_SLOW},
             "413": {"description": TOO_LARGE},
+            "415": {"description": COMPRESSED},
             "503": {"description": SEND_AGAIN},
         },
     }
@@ -135,10 +141,13 @@ def _push_event(examples: list[Any]) -> dict[str, Any]:
             },
         },
         "responses": {
-            "204": {"description": "Stored, now or before; also when no such attempt is known yet."},
+            "204": {"description": "Stored, now or before."},
             "400": {"description": "Not a push event."},
             "401": {"description": "Token missing or wrong."},
+            "404": {"description": "No push of ours has this attempt."},
+            "408": {"description": TOO_SLOW},
             "413": {"description": TOO_LARGE},
+            "415": {"description": COMPRESSED},
             "503": {"description": SEND_AGAIN},
         },
     }

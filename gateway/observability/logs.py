@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, FilteringBoundLogger
 
 # fmt: off
@@ -101,6 +102,8 @@ class _LibraryHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            level = logging.INFO  # whoever calls us may write what he likes: nobody has to get up for that
         extra: dict[str, Any] = {}
         if record.name.partition(".")[0] in _TEMPLATES_ARE_CONSTANT and isinstance(record.msg, str):
             extra["message"] = _Constant(record.msg)

@@ -99,7 +99,16 @@ def test_the_examples_tell_one_story() -> None:
 def test_the_openapi_document_is_valid() -> None:
     document = yaml.safe_load((SCHEMAS / "openapi.yaml").read_text(encoding="utf-8"))
     validate_openapi(document)
-    assert set(document["paths"]["/events/push"]["post"]["responses"]) == {"204", "400", "401", "413", "503"}
+    assert set(document["paths"]["/events/push"]["post"]["responses"]) == {
+        "204",
+        "400",
+        "401",
+        "404",
+        "408",
+        "413",
+        "415",
+        "503",
+    }
     assert document["paths"]["/events/push"]["post"]["security"] == [{"appToken": []}]
     assert set(document["paths"]) == {
         "/callbacks/{provider}/{token}",
