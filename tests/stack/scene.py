@@ -114,7 +114,7 @@ class Scene:
 
         return await until(enough, f"{n} events about {name_of(request)}", within)
 
-    async def heard(self, type_: str, n: int = 1, within: float = 10) -> list[dict[str, Any]]:
+    async def heard(self, type_: str, n: int = 1, within: float = 20) -> list[dict[str, Any]]:
         """The data of exactly `n` events of a type, waiting for them."""
 
         async def enough() -> list[dict[str, Any]] | None:
