@@ -11,10 +11,14 @@ from gateway.config.model import Config
 from schemas.vocabulary import Mode
 
 _INDEXES: Final = "allowlist.indexes"
+_INDEX_KEY: Final = "sealing.index_key"
 
 
 def describe(config: Config) -> list[tuple[str, str]]:
-    """Every key in force, defaults too, with its value; of a secret only where it came from."""
+    """Every key in force, defaults too, with its value; of a secret only where it came from.
+
+    And whether a new one is taken while the gateway runs.
+    """
     return list(_rows(config, config, ""))
 
 
@@ -31,7 +35,8 @@ def reach(config: Config) -> str:
 
 def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, SecretStr | SecretBytes):
-        yield path, f"*** ({config.origin(path)})"
+        origin = config.origin(path)
+        yield path, f"*** ({origin}){', reloads' if _reloads(path, origin) else ', needs a restart'}"
     elif path == _INDEXES:
         yield path, f"{len(value)} listed"  # as many lines would hide the rest
     elif isinstance(value, BaseModel) or (isinstance(value, dict | tuple | list) and value):
@@ -41,6 +46,11 @@ def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, ", ".join(sorted(map(str, value)))
     else:
         yield path, "none" if value is None or value in ((), [], {}) else str(value)
+
+
+def _reloads(path: str, origin: str) -> bool:
+    """A variable of a living process never changes, and the index key never does at all."""
+    return origin.startswith("file:") and path != _INDEX_KEY
 
 
 def _items(value: Any) -> Iterator[tuple[object, Any]]:
