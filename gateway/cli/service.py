@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Run the gateway until SIGTERM."""
+    """Run the gateway until SIGTERM; at SIGHUP it looks at its secrets."""
     import uvloop
 
     from gateway.app import Application
+    from gateway.config import Source
     from gateway.observability import logs
 
     settings = read(config)
@@ -32,7 +34,7 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise typer.Exit(runner.run(Application(settings).run()))
+        raise typer.Exit(runner.run(Application(settings, Source(config, os.environ)).run()))
 
 
 def _say_mode(settings: Config) -> None:
