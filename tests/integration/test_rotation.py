@@ -16,10 +16,13 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from gateway.dev.simulator.twilio_account import sign
 from tests.stack.gateway import requested
 from tests.stack.scene import QUICK, SOURCE, Scene, empty_world, fetch, name_of, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _ENDED: Final = """
 select e.state::text as state, e.reason, count(*) as n from reminder r join ending e on e.reminder = r.id
@@ -79,6 +82,16 @@ class Rotating:
         os.kill(self.scene.gateway.child.pid, signal.SIGHUP)
         await self.reloaded(since)
 
+    async def refused(self, times: int) -> None:
+        """By a signal, too; what was refused is counted."""
+        os.kill(self.scene.gateway.child.pid, signal.SIGHUP)
+
+        async def so_often() -> bool:
+            return await self.scene.metric("secrets_reloads_total", outcome="failed") == times
+
+        await until(so_often, "refusal", 10)
+        assert await self.scene.metric("secrets_reload_failed") == 1
+
     async def flow(self) -> None:
         while True:
             batch = [next(self.numbers) for _ in range(3)]
@@ -126,14 +139,13 @@ class Rotating:
             return response.status
 
 
-@pytest.fixture
-async def rotating(
-    postgres: Any, kafka: Any, tmp_path: Path, request: pytest.FixtureRequest
-) -> AsyncIterator[Rotating]:
-    """Looked at so often as a test says, else by signals only."""
-    vault = Vault(tmp_path / "vault")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rotating(postgres: Any, kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rotating]:
+    """One gateway for all of this; it looks at its secrets only when it is asked to."""
+    home = tmp_path_factory.mktemp("rotation")
+    vault = Vault(home / "vault")
     vault.home.mkdir()
-    async with empty_world(postgres, kafka, tmp_path) as here:
+    async with empty_world(postgres, kafka, home) as here:
         vault.put(
             twilio=here.simulator.credentials.twilio_auth_token,
             callback=secrets.token_urlsafe(24),
@@ -144,7 +156,7 @@ async def rotating(
         )
         tree: dict[str, Any] = {
             **{key: dict(value) for key, value in QUICK.items()},
-            "secrets": {"reload_seconds": getattr(request, "param", 600)},
+            "secrets": {"reload_seconds": 600},
             "database": {"dsn": vault.at("dsn")},
             "http": {"app_tokens": [vault.at("app")]},
             "sealing": {"keys": {1: vault.at("sealing_1")}},
@@ -159,13 +171,39 @@ async def rotating(
         gateway.spawn()
         try:
             await gateway.ready(60)
-            yield Rotating(Scene(here, gateway), vault)
+            rotating = Rotating(Scene(here, gateway), vault)
+            await rotating.reloaded(0)  # the look at the start
+            yield rotating
         finally:
             await gateway.child.kill()
 
 
 def _key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
+
+
+async def test_what_is_wrong_is_kept_out_until_it_is_good(rotating: Rotating) -> None:
+    scene, vault = rotating.scene, rotating.vault
+    first, second, sealing = vault.files["callback"], secrets.token_urlsafe(24), vault.files["sealing_1"]
+    auth = vault.files["twilio"]
+    vault.put(callback=second[:10])
+    await rotating.refused(1)
+    assert await rotating.call_back(first, auth) == 204
+    assert await rotating.call_back(second[:10], auth) == 404
+    good = await scene.metric("secrets_reloaded_timestamp_seconds")
+    vault.put(callback=second, sealing_1=_key())  # a good token, and a key that would lose what is sealed
+    await rotating.refused(2)
+    assert await rotating.call_back(second, auth) == 404
+    vault.put(sealing_1=sealing)
+    await rotating.reload()
+    assert await scene.metric("secrets_reload_failed") == 0
+    assert await scene.metric("secrets_reloaded_timestamp_seconds") > good
+    assert [await rotating.call_back(each, auth) for each in (first, second)] == [404, 204]
+    log = scene.gateway.log.read_text()
+    assert log.count('"secrets_not_reloaded"') == 2
+    assert "providers.twilio.callback_tokens.0: weak_secret" in log
+    assert "sealing.keys.1: bad_key" in log
+    _assert_silent(rotating, [first, second, second[:10]])
 
 
 @dataclass(frozen=True)
@@ -176,7 +214,7 @@ class Login:
     dsn: str
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def login(rotating: Rotating) -> AsyncIterator[Login]:
     dsn, user, password = rotating.scene.world.dsn, f"rotated_{secrets.token_hex(4)}", secrets.token_hex(16)
     await fetch(dsn, f"create role {user} superuser login password '{password}'")
@@ -251,40 +289,6 @@ async def test_everything_rotates_while_messages_flow(rotating: Rotating, login:
     assert await scene.metric("sealing_key_unknown_total") == 0
     assert [row[0] for row in await scene.sql(f"select distinct usename {mine}")] == [login.user]
     _assert_silent(rotating, [*old.values(), *new.values(), login.dsn])
-
-
-@pytest.mark.parametrize("rotating", [0.2], indirect=True)
-async def test_what_is_wrong_is_kept_out_and_tried_again_by_itself(rotating: Rotating) -> None:
-    """Nobody sends a signal here: the files are looked at every so often."""
-    scene, vault = rotating.scene, rotating.vault
-    first, second = vault.files["callback"], secrets.token_urlsafe(24)
-    vault.put(callback=second[:10])
-
-    async def failed() -> bool:
-        return await scene.metric("secrets_reload_failed") == 1
-
-    await until(failed, "failed reload", 10)
-    auth = vault.files["twilio"]
-    assert await rotating.call_back(first, auth) == 204
-    assert await rotating.call_back(second[:10], auth) == 404
-    good = await scene.metric("secrets_reloaded_timestamp_seconds")
-    vault.put(callback=second, sealing_1=_key())  # a good token, and a key that would lose what is sealed
-    await asyncio.sleep(1)
-    assert await failed()
-    assert await rotating.call_back(second, auth) == 404
-    vault.put(sealing_1=(vault.home / "v1" / "sealing_1").read_text())
-
-    async def taken() -> bool:
-        return not await failed()
-
-    await until(taken, "good reload", 10)
-    assert await scene.metric("secrets_reloaded_timestamp_seconds") > good
-    assert [await rotating.call_back(each, auth) for each in (first, second)] == [404, 204]
-    log = scene.gateway.log.read_text()
-    assert log.count('"secrets_not_reloaded"') == 2
-    assert "providers.twilio.callback_tokens.0: weak_secret" in log
-    assert "sealing.keys.1: bad_key" in log
-    _assert_silent(rotating, [first, second, second[:10]])
 
 
 async def _reseal(rotating: Rotating) -> None:

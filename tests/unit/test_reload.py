@@ -236,12 +236,19 @@ async def test_one_who_cannot_take_it_does_not_keep_it_from_the_others(bench: Be
     assert (line["event"], line["causes"]) == ("secrets_not_reloaded", ["ValueError"])
 
 
-async def test_a_signal_is_answered_at_once(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, seconds=60)
+@pytest.mark.parametrize(("seconds", "asks"), [(60, True), (0.05, False)])
+async def test_a_signal_is_answered_at_once_and_without_one_a_look_comes_by_itself(
+    tmp_path: Path, seconds: float, asks: bool
+) -> None:
+    bench = Bench(tmp_path, seconds)
     running = asyncio.create_task(bench.reload.run())
     try:
+        async with asyncio.timeout(5):
+            while bench.metric("secrets_reloads_total", outcome="good") < 1:
+                await asyncio.sleep(0.01)
         bench.write(NEW)
-        bench.reload.ask()
+        if asks:
+            bench.reload.ask()
         async with asyncio.timeout(5):
             while bench.taken != [NEW]:
                 await asyncio.sleep(0.01)

@@ -117,6 +117,22 @@ def test_a_sealing_key_is_added_made_current_and_removed(rotation: Rotation) -> 
     assert sorted(rotation.rotate().config.sealing.keys) == [2]
 
 
+def test_which_key_is_current_may_be_a_file(rotation: Rotation) -> None:
+    """So that a key is made current in all processes by one Secret, without a new configuration."""
+    rotation.write("sealing-2", key(b"2"))
+    rotation.write("current", "1\n")
+    rotation.case.put("sealing/keys/2", rotation.at("sealing-2"))
+    rotation.case.put("sealing/current", rotation.at("current"))
+    rotation.save()
+    before = rotation.source.look()
+    assert rotation.rotate().config.sealing.current == 1
+    rotation.write("current", "2\n")
+    assert rotation.source.look() != before
+    assert rotation.rotate().config.sealing.current == 2
+    rotation.write("current", "3")
+    assert rotation.problems() == {("sealing.current", "unknown_key_id")}
+
+
 def test_the_rest_is_noticed_and_not_applied(rotation: Rotation) -> None:
     rotation.write("text-key", "canary-new-key")
     rotation.case.put("log_level", "info")
