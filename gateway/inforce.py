@@ -27,13 +27,13 @@ class InForce:
         self._takers.append(take)
 
     def replace(self, config: Config) -> None:
-        """Raises an ExceptionGroup of what the takers raised, once all of them have been asked."""
-        was, self._config = self._config, config
+        """Raises an ExceptionGroup of what they raised, once all of them have been asked; it may be tried again."""
         errors = []
         for take in self._takers:
             try:
-                take(was, config)
+                take(self._config, config)
             except Exception as error:
                 errors.append(error)
         if errors:
             raise ExceptionGroup("not taken", errors)
+        self._config = config

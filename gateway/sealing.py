@@ -62,7 +62,7 @@ class Sealer:
     @property
     def current(self) -> int:
         """The id of the key that seals."""
-        return key_id_of(self._ring.head) or 0
+        return int.from_bytes(self._ring.head[1:])
 
     @property
     def known(self) -> frozenset[int]:

@@ -36,7 +36,7 @@ def reach(config: Config) -> str:
 def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, SecretStr | SecretBytes):
         origin = config.origin(path)
-        yield path, f"*** ({origin}){', reloads' if _reloads(path, origin) else ', needs a restart'}"
+        yield path, f"*** ({origin}), {_when(path, origin)}"
     elif path == _INDEXES:
         yield path, f"{len(value)} listed"  # as many lines would hide the rest
     elif isinstance(value, BaseModel) or (isinstance(value, dict | tuple | list) and value):
@@ -48,9 +48,11 @@ def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, "none" if value is None or value in ((), [], {}) else str(value)
 
 
-def _reloads(path: str, origin: str) -> bool:
-    """A variable of a living process never changes, and the index key never does at all."""
-    return origin.startswith("file:") and path != _INDEX_KEY
+def _when(path: str, origin: str) -> str:
+    """When another value of a secret is taken; a variable of a living process never changes."""
+    if path == _INDEX_KEY:
+        return "never changes"
+    return "reloads" if origin.startswith("file:") else "needs a restart"
 
 
 def _items(value: Any) -> Iterator[tuple[object, Any]]:

@@ -78,6 +78,7 @@ def test_one_file_of_a_list_holds_several(rotation: Rotation) -> None:
     assert tokens(rotation.running) == ["canary-current-token-0123456789", "canary-previous-token-0123456789"]
     rows = dict(describe(rotation.running))
     assert rows["providers.texts.callback_tokens.1"] == f"*** ({rotation.at('tokens')}), reloads"
+    assert rows["sealing.index_key"] == f"*** ({rotation.at('index')}), never changes"
 
 
 def test_lists_of_files_and_variables_keep_their_order(rotation: Rotation) -> None:
