@@ -1,5 +1,7 @@
 """The only composition root: builds every component, starts them in order, stops them in reverse.
 
+On SIGHUP: a look at the secrets.
+
 On SIGTERM: not ready, stop claiming and reading Kafka, drain what is in hand, take the receipts that still come, flush
 the outbox, leave the lease, leave.  The seconds of each phase are in `config.shutdown`.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +31,7 @@ from gateway.dispatch.pipeline import Steps
 from gateway.dispatch.provider import Provider
 from gateway.dispatch.reserve import Reservation
 from gateway.ids import to_reference
+from gateway.inforce import InForce
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder
 from gateway.intake.intake import Intake
@@ -40,11 +44,13 @@ from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Metrics, show_mode
+from gateway.observability.reloads import Reloads
 from gateway.public.http import PublicApi
 from gateway.public.listener import Listener
 from gateway.receipts.inbox import ReceiptInbox
 from gateway.recovery import Recovery
 from gateway.relay import KafkaPublisher, Relay, start_producer
+from gateway.reload import Reload, Source
 from gateway.sealing import Sealer
 from gateway.worker import Worker
 from providers.catalog import discover
@@ -71,8 +77,10 @@ class _Ground:
 class Application:
     """The whole service.  `run` returns the process's exit code."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, source: Source | None = None) -> None:
+        """`source` is where the configuration came from; without one its secrets stay what they are."""
+        self._config = config  # what counts from the start; what rotates is asked for in `_in_force`
+        self._in_force = InForce(config)
         self._stop = asyncio.Event()
         self._failed: str | None = None
         self._lifecycle = Lifecycle(parameters.phases(config))
@@ -83,6 +91,11 @@ class Application:
         channels = {name: discover()[each.adapter].channel for name, each in config.providers.items()}
         self.metrics = Metrics(self.registry, channels, _held)
         show_mode(self.registry, config.mode)
+        self._reloads = Reloads(self.registry)
+        self._reloads.started(config, time.time())
+        self._reload = None
+        if source is not None:
+            self._reload = Reload(source, self._in_force, self._reloads, config.secrets.reload_seconds)
         self.public_port: int | None = None
         self.internal_port: int | None = None
 
@@ -93,6 +106,8 @@ class Application:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        # Always: a SIGHUP that nobody handles ends the process.
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         started = await self._started()
         if started:
             log.info("ready", public_port=self.public_port, internal_port=self.internal_port)
@@ -123,6 +138,11 @@ class Application:
         """Asks for a clean stop; safe to call again."""
         self._stop.set()
 
+    def reload(self) -> None:
+        """Asks for a look at the secrets; safe to call again."""
+        if self._reload is not None:
+            self._reload.ask()
+
     def fatal(self, reason: str) -> None:
         """A component cannot go on: stop, and say so with the exit code."""
         self._failed = self._failed or reason
@@ -150,6 +170,8 @@ class Application:
         if Role.INTAKE in roles:
             await self._start_intake(ground, catalogue, dispatcher, on_events, gauges)
         self._lifecycle.on_stop("claiming", _at_once(dispatcher.stop_claiming), Phase.DRAIN)
+        if self._reload is not None:  # last: everybody who takes something is there
+            self._background("reload", self._reload.run())
         self.health.started()
 
     # --- parts ----------------------------------------------------------------------------------------------------
@@ -193,6 +215,13 @@ class Application:
         self._lifecycle.on_stop("worker", _whenever(worker.stop))
         self.health.needs("ledger", worker.trouble)
         sealer = config.sealing.sealer()
+
+        def take(was: Config, now: Config) -> None:
+            sealer.replace_keys(now.sealing.key_bytes(), now.sealing.current)
+            if now.database.dsn != was.database.dsn:
+                database.log_in_as(now.database.dsn.get_secret_value())
+
+        self._in_force.taken_by(take)
         allowlist = parameters.allowlist(config, sealer)
         return _Ground(database, clock, worker, sealer, parameters.rules(config), allowlist)
 
@@ -224,7 +253,14 @@ class Application:
                 callback_base=parameters.callback_base(self._config, name),
                 ttl_seconds=each.ttl_seconds,
             )
+        self._in_force.taken_by(partial(self._rotate_providers, opened))
         return opened
+
+    def _rotate_providers(self, opened: dict[str, Provider], was: Config, now: Config) -> None:
+        """What is routed from now on goes by the new credentials; what was routed before, by the old ones."""
+        for name, each in now.providers.items():
+            if each != was.providers[name]:
+                opened[name] = opened[name].renewed(each.settings, parameters.callback_base(now, name))
 
     def _start_gauges(self, ground: _Ground) -> GaugeRefresher:
         gauges = GaugeRefresher(self.registry, ground.database, ground.clock)
@@ -233,8 +269,9 @@ class Application:
 
     async def _start_relay(self, ground: _Ground) -> Wake:
         config = self._config
-        publisher = KafkaPublisher(partial(start_producer, parameters.producer_options(config.kafka)))
+        publisher = KafkaPublisher(lambda: start_producer(parameters.producer_options(self._in_force.config.kafka)))
         self._lifecycle.on_stop("producer", publisher.stop)
+        self._in_force.taken_by(partial(_renew_client, publisher.renew))
         topics = {EVENTS_TOPIC: config.kafka.events_topic, DEADLETTERS_TOPIC: config.kafka.deadletters_topic}
         relay = Relay(
             ground.database,
@@ -275,7 +312,15 @@ class Application:
             ground.database,
             ground.worker,
             ground.clock,
-            Steps(catalogue, ground.sealer, parameters.lenders(config), providers, config.mode, ground.allowlist),
+            Steps(
+                catalogue,
+                ground.sealer,
+                parameters.lenders(config),
+                providers,
+                config.mode,
+                ground.allowlist,
+                self._reloads.key_unknown,
+            ),
             ground.rules,
             parameters.limits(config),
             parameters.retries(config),
@@ -303,16 +348,20 @@ class Application:
             async with ground.database.connection() as connection:
                 return await timeline.push_provider(connection, attempt)
 
+        adapters = discover()
         api = PublicApi(
-            parameters.callback_routes(self._config, discover()),
+            parameters.callback_routes(self._config, adapters),
             push_provider,
             Calls(ground.database, ground.sealer).answer,
-            [each.get_secret_value() for each in http.app_tokens],
+            parameters.app_tokens(self._config),
             http.public_url,
             limits,
             receipts.keep,
             ground.clock.now,
             self.metrics,
+        )
+        self._in_force.taken_by(
+            lambda was, now: api.admit(parameters.callback_routes(now, adapters), parameters.app_tokens(now))
         )
         listener = Listener(api.handle, limits)
         self.public_port = await listener.start(http.public_host, http.public_port)
@@ -327,7 +376,7 @@ class Application:
 
         def make_consumer(write: Any) -> Consumer:
             return Consumer(
-                AIOKafkaConsumer(**parameters.consumer_options(config.kafka)),
+                AIOKafkaConsumer(**parameters.consumer_options(self._in_force.config.kafka)),
                 topic,
                 positions,
                 write,
@@ -355,6 +404,7 @@ class Application:
             config.intake.watchdog_seconds,
             config.kafka.rebalance_timeout_seconds,
         )
+        self._in_force.taken_by(partial(_renew_client, intake.renew))
         await intake.start()
         # Not all of the phase: what is in hand needs most of it, and to leave the group is only a courtesy.
         self._lifecycle.on_stop("intake", lambda seconds: intake.stop(seconds / 4), Phase.DRAIN)
@@ -369,6 +419,12 @@ class Application:
             await asyncio.gather(task, return_exceptions=True)
 
         self._lifecycle.on_stop(name, _whenever(stop))
+
+
+def _renew_client(renew: Callable[[], None], was: Config, now: Config) -> None:
+    """aiokafka's clients keep the password they were made with."""
+    if now.kafka.security != was.kafka.security:
+        renew()
 
 
 def _whenever(stop: Callable[[], Awaitable[object]]) -> Callable[[float], Awaitable[object]]:

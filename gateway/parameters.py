@@ -118,6 +118,10 @@ def callback_routes(config: Config, adapters: dict[str, Adapter]) -> dict[str, C
     }
 
 
+def app_tokens(config: Config) -> tuple[str, ...]:
+    return tuple(token.get_secret_value() for token in config.http.app_tokens)
+
+
 def public_limits(config: Config) -> PublicLimits:
     http = config.http
     return PublicLimits(http.max_body_bytes, http.read_timeout_seconds, http.idle_timeout_seconds, http.max_connections)

@@ -13,10 +13,11 @@ from providers.contract import ProviderTemplate
 from schemas.messages import ReminderRequested
 from schemas.vocabulary import Channel, Role, Stage
 
-# The fields that sealed parts are bound to, beside the id of their row.
+# The fields that sealed parts are bound to, beside the id of their row.  `gateway/resealing.py` knows them all.
 SEALED_FIELD: Final = "reminder"
 WORDS_FIELD: Final = "attempt"
 REPLY_FIELD: Final = "reply"
+RECEIPT_FIELD: Final = "receipt"
 
 
 class Sealed(Struct, frozen=True, omit_defaults=True, gc=False):

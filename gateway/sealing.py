@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -27,26 +27,56 @@ class SealBroken(Exception):
     """The value does not open: another row or field, an unknown key, or changed bytes.  Says only which of these."""
 
 
+class KeyUnknown(SealBroken):
+    """It was sealed with a key that we do not have, or do not have yet: another process has reloaded before us."""
+
+    def __init__(self, key_id: int | None = None) -> None:
+        super().__init__("unknown_key")
+        self.key_id = key_id
+
+
+class _Ring(NamedTuple):
+    """The keys in force, as one value: who seals takes head and cipher of the same key."""
+
+    ciphers: Mapping[bytes, AESGCM]
+    head: bytes  # version and id of the current key
+    cipher: AESGCM
+
+
 class Sealer:
-    """Seals with the current key, opens with any key it has.  Fingerprints are keyed: equality only, no dictionary."""
+    """Seals with the current key, opens with any key it has.  Fingerprints are keyed: equality only, no dictionary.
+
+    The keys may be replaced while it is used.  The index key never changes: what it found before it must find again.
+    """
 
     def __init__(self, keys: Mapping[int, bytes], current: int, index_key: bytes) -> None:
-        if current not in keys:
-            raise ValueError(f"no sealing key with id {current}")
-        if any(len(key) != 32 for key in keys.values()) or len(index_key) < 32:
-            raise ValueError("sealing keys are 32 bytes, the index key at least 32")
-        self._ciphers = {key_id.to_bytes(_KEY_ID, "big"): AESGCM(key) for key_id, key in keys.items()}
-        self._current = current.to_bytes(_KEY_ID, "big")
-        self._cipher = self._ciphers[self._current]
+        if len(index_key) < 32:
+            raise ValueError("the index key is at least 32 bytes")
+        self._ring = _ring(keys, current)
         self._index_key = index_key[:64]
         self._nonces: list[bytes] = []
 
     def __repr__(self) -> str:
-        return f"Sealer({len(self._ciphers)} keys)"
+        return f"Sealer({len(self._ring.ciphers)} keys)"
+
+    @property
+    def current(self) -> int:
+        """The id of the key that seals."""
+        return int.from_bytes(self._ring.head[1:])
+
+    @property
+    def known(self) -> frozenset[int]:
+        """The ids of all keys that open."""
+        return frozenset(int.from_bytes(key_id) for key_id in self._ring.ciphers)
+
+    def replace_keys(self, keys: Mapping[int, bytes], current: int) -> None:
+        """From now on these keys seal and open.  Raises ValueError, and keeps the old ones, when they cannot."""
+        self._ring = _ring(keys, current)
 
     def seal(self, value: bytes, row: int, field: str) -> bytes:
         nonce = self._nonces.pop() if self._nonces else self._draw()
-        return _VERSION + self._current + nonce + self._cipher.encrypt(nonce, value, _bound(row, field))
+        ring = self._ring
+        return ring.head + nonce + ring.cipher.encrypt(nonce, value, _bound(row, field))
 
     def _draw(self) -> bytes:
         """A nonce, and a stock of them: the system is asked once for many."""
@@ -55,10 +85,10 @@ class Sealer:
         return self._nonces.pop()
 
     def open(self, sealed: bytes, row: int, field: str) -> bytes:
-        """The value, or raises SealBroken."""
-        cipher = self._ciphers.get(sealed[1:_HEAD])
-        if sealed[:1] != _VERSION or cipher is None:
-            raise SealBroken("unknown_key")
+        """The value, or raises SealBroken; KeyUnknown where only the key is missing."""
+        cipher = self._ring.ciphers.get(sealed[1:_HEAD])
+        if cipher is None or sealed[:1] != _VERSION:
+            raise KeyUnknown(key_id_of(sealed))
         try:
             return cipher.decrypt(sealed[_HEAD : _HEAD + _NONCE], sealed[_HEAD + _NONCE :], _bound(row, field))
         except (InvalidTag, ValueError):
@@ -71,6 +101,21 @@ class Sealer:
     def address(self, value: str) -> bytes:
         """The blind index of an address: who it is can be asked, and not read."""
         return self.fingerprint(value.encode(errors="surrogatepass"), "address")
+
+
+def key_id_of(sealed: bytes) -> int | None:
+    """The id of the key that a value was sealed with; None for what is no sealed value."""
+    return int.from_bytes(sealed[1:_HEAD]) if sealed[:1] == _VERSION and len(sealed) >= _HEAD else None
+
+
+def _ring(keys: Mapping[int, bytes], current: int) -> _Ring:
+    if current not in keys:
+        raise ValueError(f"no sealing key with id {current}")
+    if any(len(key) != 32 for key in keys.values()):
+        raise ValueError("sealing keys are 32 bytes")
+    ciphers = {key_id.to_bytes(_KEY_ID, "big"): AESGCM(key) for key_id, key in keys.items()}
+    current_id = current.to_bytes(_KEY_ID, "big")
+    return _Ring(ciphers, _VERSION + current_id, ciphers[current_id])
 
 
 def same(one: str, other: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -261,10 +261,20 @@ Url = Annotated[str, AfterValidator(_absolute_url)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
+class _PublicHalf:
+    """See PUBLIC_HALF."""
+
+
+# In the `Annotated` of a setting that is no secret and changes when one does: the id of an access key, the name of a
+# service account.  Like the secret it may be read by reference, and it is taken anew while the gateway runs.
+PUBLIC_HALF: Final = _PublicHalf()
+
+
 class ProviderSettings(BaseModel):
     """Settings every adapter has.  Secrets are `Secret`; tuples of secrets are (current, previous) for rotation.
 
-    Frozen, so that a `cached_property` may hold what depends on them alone.
+    Frozen, so that a `cached_property` may hold what depends on them alone: a rotation makes new settings, and what the
+    old ones held goes with them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

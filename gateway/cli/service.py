@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import DEFAULT_CONFIG, ConfigPath, console, fail, read
+from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, read
 from schemas.vocabulary import Mode
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Run the gateway until SIGTERM."""
+    """Run the gateway until SIGTERM; at SIGHUP it looks at its secrets."""
     import uvloop
 
     from gateway.app import Application
+    from gateway.config import Source
     from gateway.observability import logs
 
     settings = read(config)
@@ -32,7 +34,7 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise typer.Exit(runner.run(Application(settings).run()))
+        raise typer.Exit(runner.run(Application(settings, Source(config, os.environ)).run()))
 
 
 def _say_mode(settings: Config) -> None:
@@ -63,7 +65,12 @@ def migrate(config: ConfigPath = DEFAULT_CONFIG) -> None:
     typer.echo(f"schema {version}")
 
 
-def check_config(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def check_config(
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Also whether every sealing key that the ledger needs is there.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
     """Check the configuration and print it, secrets hidden; all problems at once, and then exit 2."""
     from rich.markup import escape
     from rich.table import Table
@@ -76,3 +83,18 @@ def check_config(config: ConfigPath = DEFAULT_CONFIG) -> None:
         table.add_row(escape(path), escape(value))
     console().print(table)
     typer.echo(reach(settings))
+    if ledger:
+        _check_keys(settings)
+
+
+def _check_keys(settings: Config) -> None:
+    """A key that something is still sealed with must not go: what it sealed could not be opened any more."""
+    from gateway.cli.reseal import counted
+
+    walked = asyncio.run(counted(settings))
+    missing = walked.key_ids - settings.sealing.keys.keys() - {None}
+    for key_id in sorted(each for each in missing if each is not None):
+        typer.echo(f"sealing.keys.{key_id}: {walked.under(key_id)} values in the ledger need this key", err=True)
+    if missing:
+        raise typer.Exit(WRONG)
+    typer.echo("every sealing key that the ledger needs is there")

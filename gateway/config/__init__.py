@@ -5,10 +5,11 @@ from gateway.config.checks import LEASE_MARGIN_SECONDS
 from gateway.config.connections import Database, Http, Kafka
 from gateway.config.describe import describe, reach
 from gateway.config.keys import Sealing
-from gateway.config.loading import load
+from gateway.config.loading import Rotated, load, rotate
 from gateway.config.model import Config, Dispatch, Intake, Lender, Role, Shutdown
 from gateway.config.problems import ConfigError, Problem, ProblemReason
 from gateway.config.provider import OnUnknown, Provider, TemplateCode
+from gateway.config.source import Source
 
 __all__ = [
     "LEASE_MARGIN_SECONDS",
@@ -26,10 +27,13 @@ __all__ = [
     "ProblemReason",
     "Provider",
     "Role",
+    "Rotated",
     "Sealing",
     "Shutdown",
+    "Source",
     "TemplateCode",
     "describe",
     "load",
     "reach",
+    "rotate",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 
 from gateway.config.base import Count, Host, Port, PublicUrl, Seconds, Section, Token, Topic, differs
 from gateway.config.problems import ProblemReason, misfit
-from providers.contract import Secret
+from providers.contract import PUBLIC_HALF, Secret
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, REQUESTS_TOPIC
 
 
@@ -28,6 +29,16 @@ class Database(Section):
             raise misfit(ProblemReason.WRONG_VALUE, "must begin with postgresql://")
         return dsn
 
+    def same_place(self, other: Database) -> bool:
+        """Whether both lead to one database, whoever they log in as."""
+        return _place(self.dsn) == _place(other.dsn)
+
+
+def _place(dsn: SecretStr) -> tuple[str, str, list[tuple[str, str]]]:
+    parts = urlsplit(dsn.get_secret_value())
+    options = [each for each in parse_qsl(parts.query) if each[0] not in ("user", "password")]
+    return parts.netloc.rpartition("@")[2], parts.path, options
+
 
 class Security(Section):
     """How the brokers are reached.  Without `ca_file` the system's certificate authorities count."""
@@ -35,7 +46,7 @@ class Security(Section):
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     ca_file: FilePath | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: Annotated[str, Field(min_length=1)] | None = None
+    sasl_username: Annotated[str, Field(min_length=1), PUBLIC_HALF] | None = None
     sasl_password: Secret | None = None
 
     @field_validator("sasl_mechanism", "sasl_username", "sasl_password")

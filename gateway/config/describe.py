@@ -11,10 +11,14 @@ from gateway.config.model import Config
 from schemas.vocabulary import Mode
 
 _INDEXES: Final = "allowlist.indexes"
+_INDEX_KEY: Final = "sealing.index_key"
 
 
 def describe(config: Config) -> list[tuple[str, str]]:
-    """Every key in force, defaults too, with its value; of a secret only where it came from."""
+    """Every key in force, defaults too, with its value; of a secret only where it came from.
+
+    And whether a new one is taken while the gateway runs.
+    """
     return list(_rows(config, config, ""))
 
 
@@ -31,7 +35,8 @@ def reach(config: Config) -> str:
 
 def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, SecretStr | SecretBytes):
-        yield path, f"*** ({config.origin(path)})"
+        origin = config.origin(path)
+        yield path, f"*** ({origin}), {_when(path, origin)}"
     elif path == _INDEXES:
         yield path, f"{len(value)} listed"  # as many lines would hide the rest
     elif isinstance(value, BaseModel) or (isinstance(value, dict | tuple | list) and value):
@@ -41,6 +46,13 @@ def _rows(config: Config, value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, ", ".join(sorted(map(str, value)))
     else:
         yield path, "none" if value is None or value in ((), [], {}) else str(value)
+
+
+def _when(path: str, origin: str) -> str:
+    """When another value of a secret is taken; a variable of a living process never changes."""
+    if path == _INDEX_KEY:
+        return "never changes"
+    return "reloads" if origin.startswith("file:") else "needs a restart"
 
 
 def _items(value: Any) -> Iterator[tuple[object, Any]]:

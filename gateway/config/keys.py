@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from gateway.config.base import Section, differs
-from gateway.config.problems import ProblemReason, misfit
+from gateway.config.problems import Problem, ProblemReason, misfit, problem
 from gateway.sealing import Sealer
+from providers.contract import PUBLIC_HALF
 
 _KEY_BYTES: Final = 32
 
@@ -35,7 +37,7 @@ class Sealing(Section):
     """Keys by id; values are sealed with `current` and opened with any.  `index_key` never changes."""
 
     keys: Annotated[dict[Annotated[int, Field(ge=0, lt=2**32)], SealingKey], Field(min_length=1)]
-    current: int
+    current: Annotated[int, PUBLIC_HALF]
     index_key: SealingKey
 
     @field_validator("current")
@@ -53,4 +55,17 @@ class Sealing(Section):
         return key
 
     def sealer(self) -> Sealer:
-        return Sealer({n: _decoded(key) for n, key in self.keys.items()}, self.current, _decoded(self.index_key))
+        return Sealer(self.key_bytes(), self.current, _decoded(self.index_key))
+
+    def key_bytes(self) -> dict[int, bytes]:
+        return {key_id: _decoded(key) for key_id, key in self.keys.items()}
+
+    def unlike(self, former: Sealing) -> Iterator[Problem]:
+        """What must never change and has: values sealed or found before would be lost."""
+        if _decoded(self.index_key) != _decoded(former.index_key):
+            yield problem(("sealing", "index_key"), ProblemReason.BAD_KEY, "never changes")
+        was = former.key_bytes()
+        for key_id, key in self.key_bytes().items():
+            if was.get(key_id, key) != key:
+                message = "is another key than before: a new key needs a new id"
+                yield problem(("sealing", "keys", key_id), ProblemReason.BAD_KEY, message)

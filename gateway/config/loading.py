@@ -1,9 +1,14 @@
-"""Loading: read, put the secrets in, check each part and then all together.  All problems are told at once."""
+"""Loading: read, put the secrets in, check each part and then all together.  All problems are told at once.
+
+Loading again, for a gateway at work, takes what rotates as it is now, and everything else as it was at the start.
+"""
 
 from __future__ import annotations
 
+import copy
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
@@ -14,6 +19,7 @@ from gateway.config.model import Config, Dispatch, Lender
 from gateway.config.problems import ConfigError, Path, Problem, ProblemReason, dotted, from_validation, problem
 from gateway.config.provider import Provider
 from gateway.config.references import Unavailable, is_reference, references_in, replace, resolve, secrets_of
+from gateway.config.rotation import Kinds, public_halves_of, rotated
 from gateway.config.sources import Tree, merge, read_variables, read_yaml
 from gateway.content import DEFAULT_TEMPLATES, TemplateError
 from gateway.content.entry import Entry
@@ -23,7 +29,6 @@ from providers.contract import Adapter, ProviderSettings
 from schemas.vocabulary import Mode
 
 T = TypeVar("T")
-Kinds = Mapping[str, type[ProviderSettings]]
 
 _SHORTEST_HIDDEN: Final = 4  # a shorter secret would blank out half of every message
 
@@ -40,6 +45,34 @@ def load(path: pathlib.Path, environ: Mapping[str, str], adapters: Mapping[str, 
     return config
 
 
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A configuration with the secrets of now.  `unapplied` are the keys that differ as well and wait for a restart."""
+
+    config: Config
+    unapplied: tuple[str, ...]
+
+
+def rotate(
+    running: Config, path: pathlib.Path, environ: Mapping[str, str], adapters: Mapping[str, Adapter] | None = None
+) -> Rotated:
+    """`running` with the secrets of now.  Raises ConfigError with every problem.
+
+    The file must be good by itself, else half a file would pass for one with fewer secrets; texts and the allowlist are
+    not looked at again.  A sealing key that is another under its old id is a problem, and so is another index key.
+    """
+    adapters = discover() if adapters is None else adapters
+    fresh = _Loading(environ, adapters)
+    now = fresh.whole(path)
+    if now is None or fresh.problems:
+        raise ConfigError(fresh.told())
+    loading = _Loading(environ, adapters)
+    found = loading.rotate(now, running)
+    if found is None or loading.problems:
+        raise ConfigError(loading.told())
+    return found
+
+
 class _Loading:
     def __init__(self, environ: Mapping[str, str], adapters: Mapping[str, Adapter]) -> None:
         self.problems: list[Problem] = []
@@ -51,6 +84,50 @@ class _Loading:
         self._settings: dict[str, ProviderSettings] = {}  # those that are valid
 
     def run(self, path: pathlib.Path) -> Config | None:
+        tree = self._tree(path)
+        if tree is None:
+            return None
+        kinds = dict(self._settings_types(tree))
+        written = copy.deepcopy(tree)
+        self._take_references(tree, kinds)
+        self._take_settings(tree, kinds)
+        self.problems += check(self._draft(tree, self._templates(tree.get("templates_path"))))
+        filed = self._filed(tree)
+        config = self._valid(Config, tree, ())
+        return None if config is None else config.with_origins(self._origins).with_filed(filed).with_written(written)
+
+    def whole(self, path: pathlib.Path) -> Tree | None:
+        """The tree with its references, once it has been checked as a whole."""
+        tree = self._tree(path)
+        if tree is None:
+            return None
+        written = copy.deepcopy(tree)
+        self._checked(tree, dict(self._settings_types(tree)))
+        return written
+
+    def _checked(self, tree: Tree, kinds: Kinds) -> Config | None:
+        self._take_references(tree, kinds)
+        self._take_settings(tree, kinds)
+        self.problems += check(self._draft(tree, None))
+        return self._valid(Config, tree, ())
+
+    def rotate(self, now: Tree, running: Config) -> Rotated | None:
+        kinds = dict(self._settings_types(dict(running.written)))
+        tree, others = rotated(Config, dict(running.written), now, kinds)
+        written = copy.deepcopy(tree)
+        config = self._checked(tree, kinds)
+        if config is None:
+            return None
+        self.problems += config.sealing.unlike(running.sealing)
+        unapplied = {dotted(each) for each in others}
+        if not config.database.same_place(running.database):
+            unapplied.add("database.dsn")
+            config = config.model_copy(update={"database": running.database})
+        config = config.with_origins(self._origins).with_filed(running.listed).with_written(written)
+        return Rotated(config, tuple(sorted(unapplied)))
+
+    def _tree(self, path: pathlib.Path) -> Tree | None:
+        """The file under the variables, with no secret left in the open."""
         file, problems = read_yaml(path)
         variables, more = read_variables(self._environ)
         self.problems += problems + more
@@ -65,12 +142,7 @@ class _Loading:
         for name, over in variables:
             self._take_literals(over, kinds, f"env:{name}")
             tree = merge(tree, over)
-        self._take_references(tree, kinds)
-        self._take_settings(tree, kinds)
-        self.problems += check(self._draft(tree))
-        filed = self._filed(tree)
-        config = self._valid(Config, tree, ())
-        return None if config is None else config.with_origins(self._origins).with_filed(filed)
+        return tree
 
     def told(self) -> Iterator[Problem]:
         """Every problem that is not the mere consequence of another, with no secret in it whoever wrote the text."""
@@ -100,15 +172,47 @@ class _Loading:
 
     def _take_references(self, tree: Tree, kinds: Kinds) -> None:
         """Only those that no variable has overridden are followed."""
+        self._spread(tree, kinds)
         for path, reference in _secrets_of(tree, kinds):
             self._origins[dotted(path)] = reference
             try:
                 self._put(tree, path, resolve(reference, self._environ))
             except Unavailable as error:
                 self._spoil(path, ProblemReason.SECRET_UNAVAILABLE, str(error))
+        for path, reference in _public_halves_of(tree, kinds):
+            try:
+                replace(tree, path, resolve(reference, self._environ))
+            except Unavailable as error:
+                self._spoil(path, ProblemReason.SECRET_UNAVAILABLE, str(error))
         for path in references_in(tree):
             if not _is_unknowable(path, kinds):
-                self._spoil(path, ProblemReason.NOT_A_SECRET, "only a secret is read by reference; set the key itself")
+                message = "only a secret, or what goes with one, is read by reference; set the key itself"
+                self._spoil(path, ProblemReason.NOT_A_SECRET, message)
+
+    def _spread(self, tree: Tree, kinds: Kinds) -> None:
+        """In a list of secrets one file may hold several, one a line: so that one file is all there is to rotate."""
+        lists = {path[:-1]: None for path, _ in _secrets_of(tree, kinds) if isinstance(path[-1], int)}
+        for path in lists:
+            spread: list[Any] = []
+            for each in _at(tree, path):
+                lines = self._lines(each)
+                if len(lines) > 1:
+                    for line in lines:
+                        self._origins[dotted((*path, len(spread)))] = each
+                        self._secrets.add(line)
+                        spread.append(SecretStr(line))
+                else:
+                    spread.append(each)
+            replace(tree, path, spread)
+
+    def _lines(self, reference: Any) -> list[str]:
+        """None for what is no file, or cannot be read: that is told when the reference is followed."""
+        if not is_reference(reference) or not reference.startswith("file:"):
+            return []
+        try:
+            return [line.strip() for line in resolve(reference, self._environ).splitlines() if line.strip()]
+        except Unavailable:
+            return []
 
     def _put(self, tree: Tree, path: Path, secret: str) -> None:
         replace(tree, path, SecretStr(secret))
@@ -142,7 +246,7 @@ class _Loading:
                 self.problems.append(problem((*path, "adapter"), ProblemReason.UNKNOWN_ADAPTER, message))
             provider["settings"] = settings or ProviderSettings.model_construct()
 
-    def _draft(self, tree: Tree) -> Draft:
+    def _draft(self, tree: Tree, entries: Mapping[str, Entry] | None) -> Draft:
         providers = _mapping(tree.get("providers"))
         return Draft(
             mode=_part(Mode, tree.get("mode")),
@@ -152,7 +256,7 @@ class _Loading:
             providers=_parts(Provider, providers),
             named=frozenset(providers),
             adapters=self._adapters,
-            entries=self._templates(tree.get("templates_path")),
+            entries=entries,
         )
 
     def _templates(self, path: Any) -> Mapping[str, Entry] | None:
@@ -194,6 +298,20 @@ def _secrets_of(tree: Tree, kinds: Kinds) -> list[tuple[Path, Any]]:
         settings = _mapping(_mapping(_mapping(tree.get("providers")).get(name)).get("settings"))
         places += [((*path, *below), value) for below, value in secrets_of(kind, settings)]
     return places
+
+
+def _public_halves_of(tree: Tree, kinds: Kinds) -> list[tuple[Path, str]]:
+    places = list(public_halves_of(Config, tree))
+    for name, kind in kinds.items():
+        settings = _mapping(_mapping(tree.get("providers")).get(name)).get("settings")
+        places += public_halves_of(kind, settings, ("providers", name, "settings"))
+    return places
+
+
+def _at(tree: Any, path: Path) -> Any:
+    for part in path:
+        tree = tree[part]
+    return tree
 
 
 def _is_unknowable(path: Path, kinds: Kinds) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from pydantic import AfterValidator, DirectoryPath, Field, PrivateAttr, ValidationInfo, field_validator
@@ -129,6 +129,12 @@ class Shutdown(Section):
         return budget
 
 
+class Secrets(Section):
+    """Secrets in files are looked at again every `reload_seconds`, and at SIGHUP."""
+
+    reload_seconds: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] = 30.0
+
+
 class Config(Section):
     """Everything the service is told at its start.  Made by `load`; its repr holds no secret.
 
@@ -146,6 +152,7 @@ class Config(Section):
     dispatch: Dispatch = Dispatch()
     intake: Intake = Intake()
     shutdown: Shutdown = Shutdown()
+    secrets: Secrets = Secrets()
     roles: Annotated[frozenset[Role], Field(min_length=1)] = frozenset(Role)
     templates_path: DirectoryPath | None = None  # None: the packaged ones
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -154,6 +161,8 @@ class Config(Section):
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     # What stands in the allowlist's file, read once.
     _filed: frozenset[str] = PrivateAttr(default=frozenset())
+    # The tree it was made of, references as they were written.
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def origin(self, path: str) -> str:
         """env:NAME or file:/path of the secret at `path`."""
@@ -161,6 +170,14 @@ class Config(Section):
 
     def with_origins(self, origins: Mapping[str, str]) -> Self:
         self._origins.update(origins)
+        return self
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        return self._written
+
+    def with_written(self, tree: Mapping[str, Any]) -> Self:
+        self._written = dict(tree)
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Secrets by reference: `env:NAME` or `file:/path`, read once at load."""
+"""Secrets by reference: `env:NAME` or `file:/path`, read at every load."""
 
 from __future__ import annotations
 
@@ -51,6 +51,12 @@ def _read(path: pathlib.Path) -> str:
         raise Unavailable(f"the file cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Unavailable("the file is not UTF-8") from None
+
+
+def file_of(reference: str) -> pathlib.Path | None:
+    """The file that a reference names, None when it names a variable."""
+    match = _REFERENCE.fullmatch(reference)
+    return None if match is None or match["path"] is None else pathlib.Path(match["path"])
 
 
 def secrets_of(kind: Any, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -33,11 +34,13 @@ from gateway.ledger.freezes import Freezes
 from gateway.ledger.intend import Intent
 from gateway.personal import SEALED_FIELD, WORDS_FIELD, Sealed, Words
 from gateway.personal import decode as decode_personal
-from gateway.sealing import SealBroken, Sealer
+from gateway.sealing import KeyUnknown, SealBroken, Sealer
 from gateway.worker import Lease
 from gateway.zones import in_zone
 from providers.contract import Message
 from schemas.vocabulary import Channel, Mode, Reason, Rejection, Stage
+
+_UNTIL_A_KEY_COMES: Final = dt.timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +98,35 @@ class Steps:
     providers: Mapping[str, Provider]
     mode: Mode
     allowlist: Allowlist | None
+    on_key_unknown: Callable[[int | None], None] = lambda key_id: None
 
     def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
         """decide, route, open, render; None when the job may go on to reserve."""
-        return self.decide(job, now, freezes) or self.route(job, now) or self.open(job) or self.render(job, now, ids)
+        return (
+            self.decide(job, now, freezes) or self.route(job, now) or self.open(job, now) or self.render(job, now, ids)
+        )
 
     def decide(self, job: Job, now: dt.datetime, freezes: Freezes) -> policy.Verdict | None:
         claimed, job.mode = job.claimed, self.mode
         frozen = bool(freezes.slices) and freezes.covers(claimed.facts(None))
         # What does not open is not called unlisted: if it may be sent for all else, `open` holds it.
-        listed = self.allowlist is None or self.open(job) is not None or self.allowlist.lists(job.address)
+        listed = self.allowlist is None or self.open(job, now) is not None or self.allowlist.lists(job.address)
         verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed))
         if isinstance(verdict, policy.Send):
             job.send_by = verdict.send_by
             return None
         return verdict
 
-    def open(self, job: Job) -> policy.Verdict | None:
+    def open(self, job: Job, now: dt.datetime) -> policy.Verdict | None:
         if job.personal is None:
             try:
                 opened = self.sealer.open(job.claimed.sealed, job.claimed.id, SEALED_FIELD)
                 job.personal = decode_personal(opened)
+            except KeyUnknown as unknown:
+                # Keys come with a reload, which other processes may have had before us: nothing is wrong with it yet.
+                self.on_key_unknown(unknown.key_id)
+                spread = 1 + (job.claimed.id >> 8 & 0xFF) / 0xFF
+                return policy.Defer(now + _UNTIL_A_KEY_COMES * spread, "sealing_key_unknown")
             except SealBroken as broken:
                 # Fail closed: without the facts there is nothing true to say.
                 return policy.Hold(Reason.BUG, f"seal_{broken}")

@@ -6,7 +6,7 @@ import datetime as dt
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.allowlist import Allowlist
@@ -42,7 +42,11 @@ class TemplateMapping:
 
 @dataclass(slots=True)
 class Provider:
-    """One row of the configuration, ready to send.  `templates` is keyed (template, stage or "*", locale or "*")."""
+    """One row of the configuration, ready to send.  `templates` is keyed (template, stage or "*", locale or "*").
+
+    Its credentials never change: a rotation makes another one (`renewed`), and a message goes by the one that it was
+    routed to.  So whatever is built for one message is built with one set.
+    """
 
     name: str
     adapter: Adapter
@@ -65,6 +69,16 @@ class Provider:
                 fetch=self.transport.post,
                 clock=time.monotonic,
             )
+
+    def renewed(self, settings: Any, callback_base: str | None) -> Provider:
+        """The same with other credentials, over the same connections, slots and circuits.
+
+        An access token that was got with other settings is not passed on.
+        """
+        fresh = replace(self, settings=settings, callback_base=callback_base, _tokens=None)
+        if settings == self.settings:
+            fresh._tokens = self._tokens
+        return fresh
 
     def template(self, name: str, stage: str, rendered: Rendered) -> ProviderTemplate | None:
         """The provider's own template for ours, filled; None when the configuration maps none."""

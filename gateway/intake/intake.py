@@ -101,7 +101,7 @@ class Intake:
         self._consumer: Consumer | None = None
         self._loop: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stopping = self._renewing = False
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -123,6 +123,10 @@ class Intake:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self._end(seconds)
+
+    def renew(self) -> None:
+        """Goes on with a client made anew: a living one logs in with what it was made with.  Safe to call again."""
+        self._renewing = True
 
     def trouble(self) -> str | None:
         """What keeps records from being read, None when nothing does; to have no partition is no trouble."""
@@ -152,6 +156,9 @@ class Intake:
             if worked or time.monotonic() - began > _LONG_AGO * self._watchdog_seconds:
                 silent = failed = away = 0
             await self._end(5.0)
+            if why == "renewed":
+                log.info("consumer_renewed")
+                continue
             silent += why == "silent"
             failed += why == "failed"
             away += why == "unreachable"
@@ -178,6 +185,7 @@ class Intake:
             return "failed"
 
     async def _begin(self) -> None:
+        self._renewing = False
         self._consumer = self._make_consumer(self.write)
         await self._consumer.start()
         self._loop = asyncio.create_task(self._consumer.run(), name="consume")
@@ -191,6 +199,8 @@ class Intake:
             if loop.done():
                 loop.result()
                 return "ended"
+            if self._renewing:
+                return "renewed"
             progress, now = consumer.progress, time.monotonic()
             # A rebalance holds a round up for as long as it may take.
             stuck = now - progress.polled_at > self._silent_after

@@ -61,17 +61,28 @@ class Database:
 
     async def open(self) -> None:
         """Connects.  Raises UnsafeDatabase when a session would not be durable or the server is too old."""
-        timeout = str(self._statement_timeout_ms)
         self._pool = await asyncpg.create_pool(
             self._dsn,
             min_size=1,
             max_size=self._size,
-            command_timeout=self._statement_timeout_ms / 1000 + 2,
-            timeout=10,
-            statement_cache_size=self._statement_cache,
             init=_prepare,
             reset=_nothing_to_reset,
-            server_settings={
+            **self._connect_options(),
+        )
+
+    def log_in_as(self, dsn: str) -> None:
+        """New connections are made with this address, which leads to the same database; those that stand stay."""
+        self._dsn = dsn
+        if self._pool is not None:
+            self._pool.set_connect_args(dsn, **self._connect_options())
+
+    def _connect_options(self) -> dict[str, Any]:
+        timeout = str(self._statement_timeout_ms)
+        return {
+            "command_timeout": self._statement_timeout_ms / 1000 + 2,
+            "timeout": 10,
+            "statement_cache_size": self._statement_cache,
+            "server_settings": {
                 "application_name": "reminder-gateway",
                 "statement_timeout": timeout,
                 "lock_timeout": timeout,
@@ -86,7 +97,7 @@ class Database:
                 "enable_hashjoin": "off",
                 "enable_mergejoin": "off",
             },
-        )
+        }
 
     async def close(self, within: float = 5.0) -> None:
         """Closes what is idle and cuts off what is not, within so many seconds."""

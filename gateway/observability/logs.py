@@ -26,6 +26,8 @@ FIELDS: Final = frozenset({
     "adapter", "attempt", "channel", "component", "group", "internal_port", "lane", "lender", "mode", "number",
     "offset", "partition", "provider", "public_port", "receipt", "reminder", "role", "round", "source", "stage",
     "stored", "template", "topic", "version", "worker",
+    # of the configuration: the path of a key in the file, or the id of a sealing key
+    "key", "keys",
     # how it stands, by a code of a closed set
     "code", "disposition", "failure", "late", "outcome", "reason", "rejection", "scope", "signal", "state", "status",
     "why",

@@ -80,16 +80,20 @@ class PublicApi:
         now: Callable[[], dt.datetime],
         metrics: CallbackObserver,
     ) -> None:
-        self._routes = routes
         self._push_provider_of = push_provider_of
         self._answer_key = answer_key
-        self._app_tokens = tuple(app_tokens)
+        self.admit(routes, app_tokens)
         self._public_url = public_url.rstrip("/")
         self._limits = limits
         self._keep = keep
         self._now = now
         self._metrics = metrics
         self._push_decoder = msgspec.json.Decoder(PushEvent)
+
+    def admit(self, routes: Mapping[str, CallbackRoute], app_tokens: Sequence[str]) -> None:
+        """From now on these open the door: what is not among them is refused with the next request."""
+        self._routes = routes
+        self._app_tokens = tuple(app_tokens)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """`POST /callbacks/{provider}/{token}[/{attempt}]` and `POST /events/push`; 404 for any other path."""

@@ -27,7 +27,7 @@ from gateway.ledger.follow import Move, Rules
 from gateway.ledger.receipts import Taken
 from gateway.ledger.received import Disposed, Stored
 from gateway.observability.logs import get_logger
-from gateway.personal import REPLY_FIELD, Reply
+from gateway.personal import RECEIPT_FIELD, REPLY_FIELD, Reply
 from gateway.sealing import Sealer
 from gateway.worker import Worker
 from providers.contract import Engaged, Inbound, Invalid, KeyPress, ProviderEvent, Receipt
@@ -156,7 +156,7 @@ class ReceiptInbox:
             state=state,
             failure=failure,
             occurred_at=None if isinstance(event, Invalid) else _sane(event.occurred_at),
-            sealed=self._sealer.seal(raw, id_, "receipt") if position == 0 else None,
+            sealed=self._sealer.seal(raw, id_, RECEIPT_FIELD) if position == 0 else None,
             disposition=disposition,
             address=address,
             reply=reply,

@@ -34,6 +34,11 @@ class KafkaPublisher:
     def __init__(self, make: Callable[[], Awaitable[Any]]) -> None:
         self._make = make
         self._producer: Any = None
+        self._renewing = False
+
+    def renew(self) -> None:
+        """The next batch goes by a producer made anew: a living one logs in with what it was made with."""
+        self._renewing = True
 
     async def stop(self, seconds: float = 5.0) -> None:
         producer, self._producer = self._producer, None
@@ -42,6 +47,9 @@ class KafkaPublisher:
                 await asyncio.wait_for(producer.stop(), seconds)
 
     async def publish(self, messages: Sequence[Message]) -> None:
+        if self._renewing:
+            await self.stop()
+            self._renewing = False
         if self._producer is None:
             self._producer = await self._make()
         try:

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from providers import defaults
 from providers.auth import acs3
 from providers.contract import (
+    PUBLIC_HALF,
     Accepted,
     Ambiguous,
     Callback,
@@ -73,7 +74,7 @@ class AliyunSettings(ProviderSettings):
     action: ClassVar[str]
     version: ClassVar[str]
 
-    access_key_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z.]{1,128}$")]
+    access_key_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z.]{1,128}$"), PUBLIC_HALF]
     access_key_secret: Secret
     security_token: Secret | None = None  # of temporary credentials (STS)
 

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from providers import defaults, forms
 from providers.contract import (
+    PUBLIC_HALF,
     Accepted,
     Ambiguous,
     Callback,
@@ -48,7 +49,7 @@ class AccountSettings(ProviderSettings):
     base_url: Url = "https://api.twilio.com"
     account_sid: Annotated[str, Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")]
     auth_tokens: tuple[Secret, ...] = ()
-    api_key_sid: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = None
+    api_key_sid: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$"), PUBLIC_HALF] | None = None
     api_key_secret: Secret | None = None
     shared_keys: tuple[Secret, ...] = ()
     # How often and why Twilio calls back again; by its default an answer of 503 is final.

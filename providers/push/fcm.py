@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 from providers import defaults
 from providers.auth import google
 from providers.contract import (
+    PUBLIC_HALF,
     Accepted,
     Adapter,
     Ambiguous,
@@ -71,8 +72,8 @@ class FcmSettings(ProviderSettings):
     base_url: Url = "https://fcm.googleapis.com"
     token_url: Url = google.AUDIENCE
     project_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.:-]{0,62}$")]
-    client_email: Annotated[str, Field(pattern=r"^[!-~]+@[!-~]+$")]
-    private_key_id: Annotated[str, Field(pattern=r"^[!-~]+$")]
+    client_email: Annotated[str, Field(pattern=r"^[!-~]+@[!-~]+$"), PUBLIC_HALF]
+    private_key_id: Annotated[str, Field(pattern=r"^[!-~]+$"), PUBLIC_HALF]
     private_key: Secret
     # What an address is: a registration token, or a Firebase installation id.
     target: Literal["token", "fid"] = "token"

@@ -120,6 +120,16 @@ def test_secrets_come_by_reference_only(objects: dict[str, Object]) -> None:
         assert len(references) == 1
 
 
+def test_a_mounted_secret_may_rotate() -> None:
+    """By default it is files; a subPath would never be updated, and a variable never changes."""
+    for pod in pods(render()):
+        [volume] = [each for each in pod["volumes"] if "secret" in each]
+        [container] = pod["containers"]
+        [mount] = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
+        assert mount == {"name": "secrets", "mountPath": "/var/run/secrets/reminder-gateway", "readOnly": True}
+        assert "envFrom" not in container
+
+
 @pytest.mark.parametrize(
     "setting", ["database.dsn=hunter2", "http.app_tokens={env:A,hunter2}", "sealing.keys.1=hunter2"]
 )

@@ -106,6 +106,10 @@ class Simulator:
         """Replaces the script; the recipients' turns go on."""
         self._director.script = script
 
+    def promote_twilio_token(self, token: str, secondary: str | None = None) -> None:
+        """The account's primary auth token from now on, and the secondary one while it has two."""
+        self._vendors.twilio_account.promote(token, secondary)
+
     def service_account(self) -> dict[str, Any]:
         """A Google key file that asks this simulator for tokens."""
         return self.credentials.service_account(self.urls.token)

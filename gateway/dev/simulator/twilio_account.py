@@ -70,22 +70,28 @@ def callable_url(url: str) -> bool:
 
 
 class Account:
-    """One account with one auth token.  `retry_scale`: real seconds for one second of the retry schedule."""
+    """One account with one auth token, or two while it rotates.
+
+    `retry_scale`: real seconds for one second of the retry schedule."""
 
     def __init__(self, credentials: Credentials, retry_scale: float) -> None:
         self.sid = credentials.twilio_account_sid
-        self._token = credentials.twilio_auth_token
         self._scale = retry_scale
-        basic = base64.b64encode(f"{self.sid}:{self._token}".encode()).decode()
-        self._authorization = f"Basic {basic}".encode()
+        self.promote(credentials.twilio_auth_token)
+
+    def promote(self, token: str, secondary: str | None = None) -> None:
+        """Requests are admitted with either token; webhooks are signed with `token`, the primary one."""
+        self._token = token
+        tokens = [token] if secondary is None else [token, secondary]
+        self._authorizations = [b"Basic " + base64.b64encode(f"{self.sid}:{each}".encode()) for each in tokens]
 
     def path(self, resource: str) -> str:
         return f"/{API_VERSION}/Accounts/{self.sid}/{resource}"
 
     def admits(self, incoming: Incoming, path: str) -> bool:
-        """Whether the request carries this account's sid and token, and is for this path."""
+        """Whether the request carries this account's sid and one of its tokens, and is for this path."""
         given = incoming.headers.get("authorization", "").encode("utf-8", "surrogateescape")
-        return hmac.compare_digest(given, self._authorization) and incoming.path == path
+        return any([hmac.compare_digest(given, each) for each in self._authorizations]) and incoming.path == path
 
     def refused(self, refusal: Refusal, vendor: Vendor) -> Reply:
         """The documented error body."""

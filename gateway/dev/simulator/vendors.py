@@ -33,6 +33,7 @@ class Vendors:
     def __init__(self, credentials: Credentials, twilio: TwilioAccount, config: SimulatorConfig) -> None:
         receipts = config.receipts
         self.office = TokenOffice(credentials)
+        self.twilio_account = twilio
         self.twilio = Twilio(twilio, receipts.twilio_sms_url)
         self.twilio_voice = TwilioVoice(twilio)
         self.fcm = Fcm(credentials, self.office, receipts)

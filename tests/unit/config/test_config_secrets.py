@@ -36,12 +36,12 @@ def test_describe_says_where_each_secret_came_from(case: Case, tmp_path: Path) -
     case.environ["GATEWAY__DATABASE__DSN"] = SECRETS["DSN"]
     case.environ["GATEWAY__HTTP__APP_TOKENS"] = f'["{SECRETS["APP"]}", "env:TEXT_TOKEN"]'
     rows = dict(describe(case.load()))
-    assert rows["providers.texts.settings.key"] == f"*** (file:{kept})"
-    assert rows["providers.texts.settings.older.0"] == "*** (env:TEXT_KEY)"
-    assert rows["database.dsn"] == "*** (env:GATEWAY__DATABASE__DSN)"
-    assert rows["http.app_tokens.0"] == "*** (env:GATEWAY__HTTP__APP_TOKENS)"
-    assert rows["http.app_tokens.1"] == "*** (env:TEXT_TOKEN)"
-    assert rows["sealing.keys.1"] == "*** (env:SEALING_1)"
+    assert rows["providers.texts.settings.key"] == f"*** (file:{kept}), reloads"
+    assert rows["providers.texts.settings.older.0"] == "*** (env:TEXT_KEY), needs a restart"
+    assert rows["database.dsn"] == "*** (env:GATEWAY__DATABASE__DSN), needs a restart"
+    assert rows["http.app_tokens.0"] == "*** (env:GATEWAY__HTTP__APP_TOKENS), needs a restart"
+    assert rows["http.app_tokens.1"] == "*** (env:TEXT_TOKEN), needs a restart"
+    assert rows["sealing.keys.1"] == "*** (env:SEALING_1), needs a restart"
     assert not [path for path, value in rows.items() if value == "*** (given)"]
 
 

@@ -65,7 +65,7 @@ def test_it_cannot_be_changed(case: Case) -> None:
         ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__ACCOUNT", "0012", "providers.texts.settings.account", "0012"),
         ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__ACCOUNT", "1e9", "providers.texts.settings.account", "1e9"),
         ("GATEWAY__PROVIDERS__TEXTS__SETTINGS__LIMIT", "5", "providers.texts.settings.limit", "5"),
-        ("GATEWAY__SEALING__KEYS__1", "env:OTHER", "sealing.keys.1", "*** (env:OTHER)"),
+        ("GATEWAY__SEALING__KEYS__1", "env:OTHER", "sealing.keys.1", "*** (env:OTHER), needs a restart"),
     ],
 )
 def test_a_variable_overrides_the_file(case: Case, name: str, value: str, path: str, shown: str) -> None:

@@ -390,3 +390,31 @@ def test_a_keeper_that_ends_by_itself_gives_the_process_up(play: Play) -> None:
             return Torn(made.number, made.script, made.diary)
 
     assert play(TornStage([FAILS]).fatal()) == "intake_ended"
+
+
+def test_a_client_is_made_anew_when_the_login_changes_and_that_is_no_fault(play: Play) -> None:
+    async def body() -> None:
+        stage = Stage([WORKS])
+        await stage.intake.start()
+        await asyncio.sleep(3)
+        for n in range(1, 20):
+            stage.intake.renew()
+            stage.intake.renew()
+            await asyncio.sleep(5)
+            assert stage.story == ["made", "started", *["stopped", "made", "started"] * n]
+        assert (stage.rebuilt, stage.reasons, stage.intake.trouble()) == (0, [], None)
+        await stage.intake.stop(5)
+
+    play(body())
+
+
+def test_a_client_that_is_not_made_yet_is_not_made_twice(play: Play) -> None:
+    async def body() -> None:
+        stage = Stage([WORKS])
+        stage.intake.renew()
+        await stage.intake.start()
+        await asyncio.sleep(10)
+        assert stage.story == ["made", "started"]
+        await stage.intake.stop(5)
+
+    play(body())
