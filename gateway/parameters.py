@@ -45,6 +45,7 @@ def rules(config: Config) -> Rules:
         backoff_cap=dt.timedelta(seconds=dispatch.backoff_cap_seconds),
         max_tries=dispatch.max_tries,
         max_rescues=dispatch.max_rescues,
+        release_per_second=dispatch.release_per_second,
         routes={name: _routes(each) for name, each in config.lenders.items()},
     )
 

@@ -64,6 +64,7 @@ class Dispatch(Section):
 
     Retries of `retry_attempts` are seconds long, inside the lease, and follow proof that no byte left; later tries are
     `max_tries`, with a backoff from base to cap.  A reminder rescued `max_rescues` times without an intent is held.
+    What a freeze has held leaves `release_per_second`, by all processes together.
     """
 
     slots: Count = 512
@@ -77,6 +78,7 @@ class Dispatch(Section):
     max_tries: Count = 8
     max_rescues: Count = 5
     retry_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    release_per_second: Annotated[float, Field(gt=0, le=1000)] = 50.0
     fast_path: bool = True
 
     @field_validator("heartbeat_seconds")

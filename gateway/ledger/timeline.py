@@ -193,7 +193,7 @@ async def _freezes(connection: Connection, story: Timeline, now: dt.datetime, ro
     return [
         f"{kind} {value}: {reason}" + (f", until {until:%Y-%m-%d %H:%M:%S}" if until else "")
         for kind, value, reason, _, until in await connection.fetch(_FREEZES, now)
-        if freezes.Freezes(frozenset({(kind, value)})).covers(slice_)
+        if freezes.Freezes({(kind, value): freezes.OF_NONE}).covers(slice_)
     ]
 
 

@@ -17,7 +17,8 @@ from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, out
 from gateway.ledger.commands import Command, Letter, Origin, Request, Stop, Validation
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Rules
-from gateway.ledger.gauges import CAP, Backlog, FreezeKind, ReadOutcome
+from gateway.ledger.freezes import FreezeKind
+from gateway.ledger.gauges import CAP, Backlog, ReadOutcome
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
 from gateway.observability.gauges import GaugeRefresher
