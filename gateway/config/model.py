@@ -15,6 +15,7 @@ from pydantic import AfterValidator, DirectoryPath, Field, PrivateAttr, Validati
 
 from gateway.config.allowlist import Allowlist
 from gateway.config.base import Count, Seconds, Section
+from gateway.config.brakes import Brakes
 from gateway.config.connections import Database, Http, Kafka
 from gateway.config.keys import Sealing
 from gateway.config.problems import ProblemReason, misfit
@@ -147,6 +148,7 @@ class Config(Section):
     providers: dict[ProviderName, Provider] = Field(default_factory=dict)
     dispatch: Dispatch = Dispatch()
     intake: Intake = Intake()
+    brakes: Brakes = Brakes()
     shutdown: Shutdown = Shutdown()
     roles: Annotated[frozenset[Role], Field(min_length=1)] = frozenset(Role)
     templates_path: DirectoryPath | None = None  # None: the packaged ones

@@ -15,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.ledger.quotas import Quotas
 from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
 
@@ -133,6 +134,7 @@ class Rules:
     freeze_recheck: dt.timedelta = dt.timedelta(seconds=30)
     release_per_second: float = 50.0
     routes: Mapping[str, Mapping[Channel, str]] = field(default_factory=dict)
+    quotas: Quotas | None = None
 
     def route(self, lender: str, channel: Channel) -> str | None:
         """The provider a lender's contacts of this channel go through."""

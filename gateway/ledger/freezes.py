@@ -34,6 +34,10 @@ class FreezeKind(StrEnum):
 EVERYTHING: Final = "*"  # the value of the kind `all`
 OF_NONE: Final = 0  # in the place of a freeze's id: it has ended, what it held waits for its turn
 HELD_CAP: Final = 10_001
+# Authors of the gateway's own freezes.
+VOLUME_BRAKE: Final = "volume brake"
+INTAKE: Final = "intake"
+OURS: Final = frozenset({VOLUME_BRAKE, INTAKE})
 
 _LOCK_KEY: Final = 7_214_002
 _SHARED: Final = f"select pg_advisory_xact_lock_shared({_LOCK_KEY})"

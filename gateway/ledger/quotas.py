@@ -143,4 +143,4 @@ class Breach:
 
     @property
     def reason(self) -> str:
-        return f"volume brake: {', '.join(self.rules)}"
+        return f"{' and '.join(self.rules)} used up"

@@ -26,16 +26,6 @@ AHEAD: Final = dt.timedelta(seconds=5)
 # Who finds another process at it leaves it to that one.
 _NEXT: Final = "select greatest(next_at, $1) from release_pace for update skip locked"
 _TAKE: Final = "update release_pace set next_at = $1"
-# A step from freeze to freeze, whatever each of them holds.
-_HOLDERS: Final = """
-with recursive holder(freeze_id) as (
-    (select held_by from frozen order by held_by limit 1)
-    union all
-    select (select f.held_by from frozen f where f.held_by > h.freeze_id order by f.held_by limit 1)
-    from holder h where h.freeze_id is not null
-)
-select freeze_id from holder where freeze_id is not null and freeze_id <> all($1::bigint[])
-"""
 _TURN: Final = """
 select f.id, f.subject, f.missed from unnest($1::bigint[]) as h(freeze_id)
 cross join unnest(enum_range(null::lane)) as n(lane)
@@ -65,7 +55,7 @@ class Released:
 async def release(connection: Connection, now: dt.datetime, rules: Rules, limit: int = 200) -> Released:
     """Moves up to `limit` reminders that no freeze in force holds any more; repeatable by any number of processes."""
     in_force = await freezes.read_shared(connection, now)
-    ended = [row[0] for row in await connection.fetch(_HOLDERS, in_force.ids)]
+    ended = await frozen.ended(connection, in_force.ids)
     if not ended:
         return Released([], more=False)
     free_at = await connection.fetchval(_NEXT, now + LEAD)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gateway.ledger.database import Connection
@@ -57,18 +57,19 @@ class Bounded:
     The rows are locked; `store` writes what became of it.
     """
 
-    over: dict[int, tuple[Breach, ...]]
-    _volumes: dict[Slice, Volume]
-    _loads: dict[int, tuple[Load, tuple[Slice, ...]]]
+    over: dict[int, tuple[Breach, ...]] = field(default_factory=dict)
+    volumes: dict[Slice, Volume] = field(default_factory=dict)
+    counts: dict[int, tuple[int, list[Slice]]] = field(default_factory=dict)  # what it costs, against what it counts
 
     async def store(self, connection: Connection, intended: Collection[int]) -> None:
         """Counts the attempts that were written, of those that fitted."""
+        if not self.volumes:
+            return
         for attempt in intended:
-            load, slices = self._loads[attempt]
+            cost, slices = self.counts[attempt]
             for slice_ in slices:
-                self._volumes[slice_].add(load.cost)
-        if self._volumes:
-            await connection.execute(_STORE, *_columns(self._volumes))
+                self.volumes[slice_].add(cost)
+        await connection.execute(_STORE, *_columns(self.volumes))
 
 
 async def bound(connection: Connection, loads: Sequence[Load], quotas: Quotas, now: dt.datetime) -> Bounded:
@@ -78,14 +79,13 @@ async def bound(connection: Connection, loads: Sequence[Load], quotas: Quotas, n
     asked = {load.attempt: quotas.of(load.source, load.lender) for load in loads}
     slices = sorted({slice_ for each in asked.values() for slice_ in each})
     if not slices:
-        return Bounded({}, {}, {load.attempt: (load, ()) for load in loads})
+        return Bounded()
     span = quotas.span(now)
     volumes = await _locked(connection, slices, span)
     # Reckoned with on a copy: what is lost on the way to its row is not counted.
-    planned = {slice_: Volume(each.hour, each.day, each.hour_sent, each.day_sent, each.day_spent)
-               for slice_, each in volumes.items()}  # fmt: skip
+    planned = {slice_: replace(each) for slice_, each in volumes.items()}
     broken: dict[Slice, Breach] = {}
-    bounded = Bounded({}, volumes, {})
+    bounded = Bounded(volumes=volumes)
     for load in loads:
         wanted = asked[load.attempt]
         for slice_, quota in wanted.items():
@@ -97,7 +97,7 @@ async def bound(connection: Connection, loads: Sequence[Load], quotas: Quotas, n
             continue
         for slice_ in wanted:
             planned[slice_].add(load.cost)
-        bounded._loads[load.attempt] = (load, tuple(wanted))
+        bounded.counts[load.attempt] = (load.cost, list(wanted))
     return bounded
 
 
