@@ -77,7 +77,7 @@ async def bound(connection: Connection, loads: Sequence[Load], quotas: Quotas, n
     slice does.
     """
     asked = {load.attempt: quotas.of(load.source, load.lender) for load in loads}
-    slices = sorted({slice_ for each in asked.values() for slice_ in each})
+    slices = list({slice_ for each in asked.values() for slice_ in each})
     if not slices:
         return Bounded()
     span = quotas.span(now)
