@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from itertools import pairwise
 from typing import Any, Final
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.ledger import freezes, releases
 from gateway.ledger.commands import Request
+from gateway.ledger.database import Database
 from gateway.ledger.releases import AHEAD, LEAD
 from schemas.vocabulary import AttemptState, Lane, Reason
 from tests.integration.by_hand import HOUR, RULES, START, Hand, hand
@@ -151,6 +153,41 @@ async def test_frozen_reminders_keep_no_timer_from_ringing(database: str) -> Non
         [move] = await mine.fire(RULES.default_receipt_window)
         assert move.was.id == sending.request.id
         assert await mine.value("select count(*) from timer where at <= $1", mine.now) == 0
+
+
+_READ: Final = """
+select coalesce(sum(t.seq_scan), 0)::bigint,
+       (select coalesce(sum(i.idx_tup_read), 0)::bigint from pg_stat_user_indexes i where i.relname = 'frozen')
+from pg_stat_user_tables t where t.relname = 'frozen'
+"""
+
+
+async def test_what_is_frozen_costs_nothing_while_it_is(database: str) -> None:
+    """Thirty thousand under three freezes, and one that is free to go: a round takes a step for each freeze."""
+    async with hand(database) as mine:
+        await mine.freeze("stage", "due")
+        await mine.freeze("stage", "d7")
+        await mine.freeze()
+        await mine.connection.execute(
+            "insert into frozen select -n, 1 + n % 3, 'bulk', now() from generate_series(1, 30000) n"
+        )
+        await mine.connection.execute("analyze frozen")
+        request = await mine.born(stage="d3", lender="other", send_at=START)
+        worker, claimed = await mine.claimed(request)
+        await mine.settle(worker, claimed, hold=Reason.FROZEN)
+        before = await mine.connection.fetchrow(_READ)
+        ledger = Database(database, size=1, statement_timeout_ms=5000)
+        await ledger.open()
+        released = [
+            await ledger.transaction(lambda c: releases.release(c, mine.now, mine.rules)) for _ in range(8)
+        ]  # more than five: by then Postgres may have chosen a plan that ignores the parameters
+        await ledger.close()
+        assert [len(each.moves) for each in released] == [1] + [0] * 7
+        async with asyncio.timeout(30):
+            while (after := await mine.connection.fetchrow(_READ))[1] == before[1]:
+                await asyncio.sleep(0.05)
+        assert after[0] == before[0], "a full scan"
+        assert after[1] - before[1] < 8 * 20
 
 
 @pytest.mark.parametrize("lifted", [False, True])
