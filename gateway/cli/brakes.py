@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -73,7 +75,10 @@ def freezes(
     log: Annotated[int, typer.Option(help="How many of the last freezes and unfreezes are shown.", min=0)] = _LATEST,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Show what is frozen, by whom, why, until when and how much it holds; then what was frozen and unfrozen last."""
+    """Show what is frozen, by whom, why, until when and how much it holds; then what was frozen and unfrozen last.
+
+    What several freezes hold is counted under the one that was found first.
+    """
     settings = read(config)
     asyncio.run(_freezes(settings, log))
 
@@ -176,6 +181,23 @@ def _ends(until: str, span: str) -> dt.datetime | dt.timedelta | None:
 # --- what is done -----------------------------------------------------------------------------------------------------
 
 
+# More than the longest transaction that a freeze may have to wait for.
+_SECONDS: Final = 30.0
+
+
+@asynccontextmanager
+async def _committing(connection: Any) -> AsyncIterator[None]:
+    """A transaction that says so when nobody knows whether it took effect, in bounded time."""
+    import asyncpg
+
+    try:
+        async with asyncio.timeout(_SECONDS), connection.transaction():
+            yield
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        message = f"the database did not say that it is done ({type(error).__name__}): `freezes` shows whether it is"
+        raise fail(message) from None
+
+
 async def _freeze(config: Config, name: Named, why: str, who: str, ends: dt.datetime | dt.timedelta | None) -> None:
     from gateway.ledger import freezes as ledger_freezes
     from gateway.ledger import workers
@@ -185,7 +207,7 @@ async def _freeze(config: Config, name: Named, why: str, who: str, ends: dt.date
         until = now + ends if isinstance(ends, dt.timedelta) else ends
         if until is not None and until <= now:
             raise fail("--until: that is over", WRONG)
-        async with connection.transaction():
+        async with _committing(connection):
             done = await ledger_freezes.add(
                 connection, name.kind, name.value, reason=why, author=who, now=now, until=until
             )
@@ -204,7 +226,7 @@ async def _unfreeze(config: Config, name: Named, why: str, who: str) -> None:
     async with ledger(config) as connection:
         now = await workers.clock(connection)
         there = await _in_force(connection, name, now)
-        async with connection.transaction():
+        async with _committing(connection):
             done = await ledger_freezes.lift(connection, name.kind, name.value, reason=why, author=who, now=now)
         if not done:
             raise fail(f"{name} is not frozen")

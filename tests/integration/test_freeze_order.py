@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 import pytest
+import typer
 from pydantic import SecretStr
 
 from gateway.cli import brakes
@@ -212,3 +213,20 @@ async def test_the_command_waits_for_the_intends_under_way_and_later_ones_for_it
         assert bool((await later).frozen) is not lift
         acts = await mine.connection.fetch("select act, author from freeze_audit order by id desc limit 1")
         assert [tuple(each) for each in acts] == [("unfreeze" if lift else "freeze", "me")]
+
+
+async def test_a_command_that_waits_too_long_says_so(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody sits on the lock: better a word than silence."""
+    monkeypatch.setattr(brakes, "_SECONDS", 0.2)
+    async with hand(database) as mine, others(database) as (one, _):
+        transaction = one.transaction()
+        await transaction.start()
+        await freezes.read_shared(one, mine.now)
+        with pytest.raises(typer.Exit) as ended:
+            await by_command(database)
+        await transaction.rollback()
+        assert ended.value.exit_code == 1
+        assert "(TimeoutError): `freezes` shows whether it is" in capsys.readouterr().err
+        assert await freezes.in_force(mine.connection, mine.now) == []
