@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import datetime as dt
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli import app, brakes
+from gateway.config import load
+from gateway.ledger.quotas import Volume
 from tests.unit.config.case import SECRETS
 
 WHY: Final = ("--reason", "a test", "--author", "me")
-CONFIG: Final = {
+CONFIG: Final[dict[str, Any]] = {
     "mode": "live",
     "database": {"dsn": "env:DSN"},
     "kafka": {"bootstrap": "127.0.0.1:9"},
@@ -95,3 +99,31 @@ def test_the_author_is_the_user_of_the_machine_or_has_to_be_given(
     monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
     ran = CliRunner().invoke(app, ask)
     assert (ran.exit_code, ran.stderr) == (2, "--author: who? This machine does not say\n")
+
+
+def test_how_much_of_each_quota_is_used_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = copy.deepcopy(CONFIG)
+    tree["providers"]["texts"]["price"] = "0.05"
+    tree["brakes"] = {
+        "currency": "CNY",
+        "sources": {"default": {"per_hour": 100}},
+        "lenders": {"acme": {"per_day": 7, "spend_per_day": "12.50"}},
+    }
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    config = load(path, {**SECRETS, "DSN": "postgresql://nobody@127.0.0.1:9/none"})
+    now = dt.datetime(2026, 11, 2, 12, 30, tzinfo=dt.UTC)
+    hour, day = now.replace(minute=0), now.replace(hour=0, minute=0)
+    volumes = {
+        ("lender", "acme"): Volume(hour, day, 3, 5, 250_000),
+        ("lender", "gone"): Volume(hour, day, 3, 5, 250_000),  # it has no quota any more
+        ("source", "//core"): Volume(hour, day, 3, 5, 0),
+        ("source", "//old"): Volume(hour - dt.timedelta(hours=1), day, 9, 9, 0),
+    }
+    brakes._print_volumes(config, volumes, now)
+    shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in shown if line] == [
+        ["lender acme", "", "5 of 7", "0.25 of 12.5"],
+        ["source //core", "3 of 100", "", ""],
+        ["source //old", "0 of 100", "", ""],
+    ]
