@@ -252,6 +252,7 @@ class Application:
                 templates=parameters.templates(each),
                 callback_base=parameters.callback_base(self._config, name),
                 ttl_seconds=each.ttl_seconds,
+                price=parameters.millionths(each.price) or 0,
             )
         self._in_force.taken_by(partial(self._rotate_providers, opened))
         return opened

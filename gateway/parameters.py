@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 from typing import Any
 
 from gateway.allowlist import Allowlist
-from gateway.config import Config, Kafka, Lender
+from gateway.config import DEFAULT, Config, Kafka, Lender
 from gateway.config import Provider as ProviderConfig
 from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
@@ -16,6 +17,7 @@ from gateway.dispatch.transport import Timeouts, Transport
 from gateway.intake.decode import LenderFacts
 from gateway.intake.intake import FreezeRule
 from gateway.ledger.follow import Rules
+from gateway.ledger.quotas import MILLIONTHS, Quota, Quotas
 from gateway.lifecycle import Phase
 from gateway.public.http import CallbackRoute
 from gateway.public.listener import PublicLimits
@@ -45,8 +47,33 @@ def rules(config: Config) -> Rules:
         backoff_cap=dt.timedelta(seconds=dispatch.backoff_cap_seconds),
         max_tries=dispatch.max_tries,
         max_rescues=dispatch.max_rescues,
+        release_per_second=dispatch.release_per_second,
         routes={name: _routes(each) for name, each in config.lenders.items()},
+        quotas=quotas(config),
     )
+
+
+def quotas(config: Config) -> Quotas | None:
+    """None where nothing is bounded: then nothing is counted either."""
+    brakes = config.brakes
+    if not brakes.sources and not brakes.lenders:
+        return None
+    sources = {name: Quota(each.per_hour, each.per_day) for name, each in brakes.sources.items()}
+    lenders = {
+        name: Quota(each.per_hour, each.per_day, millionths(each.spend_per_day))
+        for name, each in brakes.lenders.items()
+    }
+    return Quotas(sources, lenders, sources.pop(DEFAULT, None), lenders.pop(DEFAULT, None), brakes.timezone)
+
+
+def millionths(amount: Decimal | None) -> int | None:
+    """Exact: an amount has six decimals at most."""
+    return None if amount is None else int(amount * MILLIONTHS)
+
+
+def amount(millionths: int) -> str:
+    """For people, with no more decimals than it has."""
+    return f"{(Decimal(millionths) / MILLIONTHS).normalize():f}"
 
 
 def limits(config: Config) -> Limits:

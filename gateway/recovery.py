@@ -1,4 +1,6 @@
-"""Recovery: what nobody's memory holds any more: dead workers' claims, forgotten claims, ripe timers."""
+"""Recovery: what nobody's memory holds any more: dead workers' claims, forgotten claims, ripe timers, what no freeze
+holds any more.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ import asyncio
 import datetime as dt
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.clock import AnchoredClock
-from gateway.ledger import claims, outcomes, schema, timers, workers
+from gateway.ledger import claims, outcomes, releases, schema, timers, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.observability.logs import get_logger
@@ -17,6 +19,8 @@ from gateway.worker import Worker
 from schemas.vocabulary import AttemptState, Failure
 
 log = get_logger(__name__)
+
+_MOST_RELEASES: Final = 20
 
 
 class RecoveryObserver(Protocol):
@@ -65,6 +69,7 @@ class Recovery:
             self._rescue_dead,
             self._give_back_forgotten,
             self._fire_timers,
+            self._release,
             self._make_partitions,
         )
         while True:
@@ -132,6 +137,17 @@ class Recovery:
             if moves:
                 self._on_due()
             if len(moves) < 100:
+                return
+
+    async def _release(self) -> None:
+        """The timetable keeps the pace; the bound keeps the other rounds from waiting."""
+        for _ in range(_MOST_RELEASES):
+            done = await self._database.transaction(lambda c: releases.release(c, self._clock.now(), self._rules))
+            self._metrics.moved(done.moves)
+            self._count_attempts(done.moves, AttemptState.UNCONFIRMED)
+            if done.moves:
+                self._on_due()
+            if not done.more:
                 return
 
     async def _make_partitions(self) -> None:

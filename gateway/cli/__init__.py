@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import allowlist, develop, reply, request, reseal, service, show, sums
+from gateway.cli import allowlist, brakes, develop, reply, request, reseal, service, show, sums
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -22,6 +22,9 @@ app.command()(allowlist.allowlist)
 app.command()(request.request)
 app.command()(show.show)
 app.command()(reply.reply)
+app.command()(brakes.freeze)
+app.command()(brakes.unfreeze)
+app.command()(brakes.freezes)
 app.command()(sums.sums)
 app.command()(reseal.reseal)
 app.command()(develop.simulate)

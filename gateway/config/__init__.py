@@ -1,6 +1,7 @@
 """Configuration: one YAML file, overridden by environment variables; secrets by reference; all problems at once."""
 
 from gateway.config.allowlist import Allowlist
+from gateway.config.brakes import DEFAULT, Brakes
 from gateway.config.checks import LEASE_MARGIN_SECONDS
 from gateway.config.connections import Database, Http, Kafka
 from gateway.config.describe import describe, reach
@@ -12,8 +13,10 @@ from gateway.config.provider import OnUnknown, Provider, TemplateCode
 from gateway.config.source import Source
 
 __all__ = [
+    "DEFAULT",
     "LEASE_MARGIN_SECONDS",
     "Allowlist",
+    "Brakes",
     "Config",
     "ConfigError",
     "Database",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.config.brakes import DEFAULT, Brakes
 from gateway.config.model import Dispatch, Lender
 from gateway.config.problems import Path, Problem, ProblemReason, problem
 from gateway.config.provider import ANY, OnUnknown, Provider
@@ -30,6 +31,8 @@ class Draft:
     mode: Mode | None
     settings: Mapping[str, ProviderSettings]  # of each provider, whatever else is wrong with it
     dispatch: Dispatch | None
+    brakes: Brakes | None
+    known: Collection[str]  # every lender in the file, valid or not
     lenders: Mapping[str, Lender]
     providers: Mapping[str, Provider]
     named: Collection[str]  # every provider in the file, valid or not
@@ -41,6 +44,8 @@ def check(draft: Draft) -> Iterator[Problem]:
     if draft.mode is Mode.SIMULATE:
         for name, settings in draft.settings.items():
             yield from _on_loopback(("providers", name, "settings"), settings)
+    if draft.brakes is not None:
+        yield from _brakes(draft, draft.brakes)
     for ref, lender in draft.lenders.items():
         yield from _lender(draft, ("lenders", ref), lender)
     for name, provider in draft.providers.items():
@@ -61,6 +66,26 @@ def _on_loopback(path: Path, settings: ProviderSettings) -> Iterator[Problem]:
         if not is_loopback(urlsplit(url).hostname or ""):
             message = "is not on loopback, as mode simulate needs it: 127.0.0.0/8, ::1 or localhost"
             yield problem((*path, *below), ProblemReason.NOT_LOOPBACK, message)
+
+
+def _brakes(draft: Draft, brakes: Brakes) -> Iterator[Problem]:
+    """A quota that names nobody would brake nobody; a cap of spending is kept by prices only."""
+    path = ("brakes", "lenders")
+    for ref, quota in brakes.lenders.items():
+        if ref not in (*draft.known, DEFAULT):
+            yield problem((*path, ref), ProblemReason.UNKNOWN_LENDER, "names no lender")
+        if quota.spend_per_day is not None and brakes.currency is None:
+            message = "needs brakes.currency: the one of every price and cap"
+            yield problem((*path, ref, "spend_per_day"), ProblemReason.MISSING, message)
+    for ref, lender in draft.lenders.items():
+        capped = brakes.of_lender(ref)
+        if capped is None or capped.spend_per_day is None:
+            continue
+        for name in lender.routes.values():
+            provider = draft.providers.get(name)
+            if provider is not None and provider.price is None:
+                message = f"is needed: what lender {ref} spends in a day is bounded"
+                yield problem(("providers", name, "price"), ProblemReason.MISSING, message)
 
 
 def _lender(draft: Draft, path: Path, lender: Lender) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from gateway.config.allowlist import read_indexes
+from gateway.config.brakes import Brakes
 from gateway.config.checks import Draft, check
 from gateway.config.model import Config, Dispatch, Lender
 from gateway.config.problems import ConfigError, Path, Problem, ProblemReason, dotted, from_validation, problem
@@ -252,6 +253,8 @@ class _Loading:
             mode=_part(Mode, tree.get("mode")),
             settings=self._settings,
             dispatch=_part(Dispatch, tree.get("dispatch", {})),
+            brakes=_part(Brakes, tree.get("brakes", {})),
+            known=frozenset(_mapping(tree.get("lenders"))),
             lenders=_parts(Lender, _mapping(tree.get("lenders"))),
             providers=_parts(Provider, providers),
             named=frozenset(providers),

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, DirectoryPath, Field, PrivateAttr, Validati
 
 from gateway.config.allowlist import Allowlist
 from gateway.config.base import Count, Seconds, Section
+from gateway.config.brakes import Brakes
 from gateway.config.connections import Database, Http, Kafka
 from gateway.config.keys import Sealing
 from gateway.config.problems import ProblemReason, misfit
@@ -64,6 +65,7 @@ class Dispatch(Section):
 
     Retries of `retry_attempts` are seconds long, inside the lease, and follow proof that no byte left; later tries are
     `max_tries`, with a backoff from base to cap.  A reminder rescued `max_rescues` times without an intent is held.
+    What a freeze has held leaves `release_per_second`, by all processes together.
     """
 
     slots: Count = 512
@@ -77,6 +79,7 @@ class Dispatch(Section):
     max_tries: Count = 8
     max_rescues: Count = 5
     retry_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    release_per_second: Annotated[float, Field(gt=0, le=1000)] = 50.0
     fast_path: bool = True
 
     @field_validator("heartbeat_seconds")
@@ -151,6 +154,7 @@ class Config(Section):
     providers: dict[ProviderName, Provider] = Field(default_factory=dict)
     dispatch: Dispatch = Dispatch()
     intake: Intake = Intake()
+    brakes: Brakes = Brakes()
     shutdown: Shutdown = Shutdown()
     secrets: Secrets = Secrets()
     roles: Annotated[frozenset[Role], Field(min_length=1)] = frozenset(Role)

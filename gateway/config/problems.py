@@ -41,6 +41,7 @@ class ProblemReason(StrEnum):
     OVER_BUDGET = "over_budget"
     UNKNOWN_ADAPTER = "unknown_adapter"
     UNKNOWN_PROVIDER = "unknown_provider"
+    UNKNOWN_LENDER = "unknown_lender"
     WRONG_CHANNEL = "wrong_channel"
     CANNOT_RESEND = "cannot_resend"
     CANNOT_LOOK_UP = "cannot_look_up"

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, InstanceOf, ValidationInfo, field_validator
 
 from gateway.config.base import Count, Seconds, Section, Token
+from gateway.config.brakes import Amount
 from gateway.config.problems import ProblemReason, misfit
 from providers.contract import ProviderSettings
 from schemas.vocabulary import Stage
@@ -36,7 +37,8 @@ class Provider(Section):
     """Its name is a label of the metrics.  Of `callback_tokens` the first is current, the others still open the path.
 
     `on_unknown_stages` says where a stage differs.  `concurrency` and the rate count for each process.  `templates` go
-    by template, stage and locale; "*" stands for every stage or every locale.
+    by template, stage and locale; "*" stands for every stage or every locale.  `price` is that of one segment of an
+    SMS, of one push, of one call.
     """
 
     adapter: Annotated[str, Field(min_length=1)]
@@ -51,6 +53,7 @@ class Provider(Section):
     on_unknown: OnUnknown = OnUnknown.WAIT
     on_unknown_stages: dict[Stage, OnUnknown] = Field(default_factory=dict)
     ttl_seconds: Annotated[int, Field(ge=1, le=2_419_200)] | None = None
+    price: Amount | None = None
     callback_tokens: tuple[Token, ...] = ()
     templates: dict[str, dict[str, dict[str, TemplateCode]]] = Field(default_factory=dict)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -13,10 +13,11 @@ from gateway import policy
 from gateway.clock import Clock
 from gateway.dispatch.pipeline import Job, inputs_of
 from gateway.ids import to_reference
-from gateway.ledger import intend, outcomes
+from gateway.ledger import freezes, intend, outcomes
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.outcomes import Outcome, Recorded, Verdict
+from gateway.ledger.quotas import Breach, QuotaRule, VolumeKind
 from gateway.observability.logs import get_logger
 from schemas.vocabulary import AttemptState, Failure, Reason
 
@@ -30,6 +31,7 @@ _UNRECORDABLE: Final = "unrecordable"
 class CommitObserver(Protocol):
     def moved(self, moves: Sequence[Move]) -> None: ...
     def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
+    def braked(self, kind: VolumeKind, rule: QuotaRule) -> None: ...
 
 
 class Commits:
@@ -63,7 +65,8 @@ class Commits:
         intents = [job.intent for job in jobs if job.intent is not None]
         now = self._clock.now()
         try:
-            done = await self._database.transaction(lambda c: intend.intend(c, lease, intents, now), attempts=1)
+            quotas = self._rules.quotas
+            done = await self._database.transaction(lambda c: intend.intend(c, lease, intents, now, quotas), attempts=1)
         except Exception as error:
             # The COMMIT may have happened.  What is there under our claim may be sent; what is not goes back to its
             # queue, and that counts as no rescue: nobody died.
@@ -72,6 +75,7 @@ class Commits:
                 present = await intend.read_back(connection, lease, intents)
             again = policy.Defer(now + dt.timedelta(seconds=1 + random.random()), "intend_failed")  # noqa: S311
             return {each.attempt: None if each.attempt in present else again for each in intents}
+        await self._brake({breach for breaches in done.over.values() for breach in breaches})
         found: dict[int, policy.Verdict | None] = {}
         for intent in intents:
             if intent.attempt in done.sendable:
@@ -79,12 +83,33 @@ class Commits:
                 self._metrics.attempt(intent.provider, AttemptState.INTENDED, None)
             elif intent.attempt in done.frozen:
                 found[intent.attempt] = policy.Hold(Reason.FROZEN, "frozen")
+            elif intent.attempt in done.over:
+                found[intent.attempt] = policy.Hold(Reason.FROZEN, "volume_brake")
             elif intent.attempt in done.stopped:
                 found[intent.attempt] = policy.Hold(Reason.STOP_UNREADABLE, "stop_unreadable")
             elif intent.attempt in done.elsewhere:
                 until = now + dt.timedelta(seconds=_ELSEWHERE_SECONDS * (1 + random.random()))  # noqa: S311
                 found[intent.attempt] = policy.Defer(until, "under_way_elsewhere")
         return found
+
+    async def _brake(self, breaches: Collection[Breach]) -> None:
+        """Freezes what has used up its quotas.  If that fails the quotas hold all the same, and it is tried again when
+        what they have held comes back.
+        """
+        for each in breaches:
+            try:
+                frozen = await self._database.transaction(partial(_freeze, breach=each, now=self._clock.now()))
+            except Exception as error:
+                log.warning("volume_brake_failed", scope=each.kind, exc_info=error)
+                continue
+            if frozen:  # by us, not by another process at the same moment
+                for rule in each.rules:
+                    self._metrics.braked(each.kind, rule)
+                name = each.value.replace("://", ":")
+                if each.kind is VolumeKind.SOURCE:
+                    log.error("volume_brake", scope=each.kind, reason=list(each.rules), source=name)
+                else:
+                    log.error("volume_brake", scope=each.kind, reason=list(each.rules), lender=name)
 
     async def intend_again(self, job: Job) -> bool:
         """The same fences before another first byte of the same attempt; False also when they cannot be asked."""
@@ -152,6 +177,13 @@ class Commits:
     async def _recorded(self, done: Sequence[Outcome]) -> Recorded:
         now = self._clock.now()
         return await self._database.transaction(lambda c: outcomes.record(c, done, now, self._rules, random.random))
+
+
+async def _freeze(connection: object, breach: Breach, now: dt.datetime) -> bool:
+    return await freezes.add(
+        connection, breach.kind, breach.value, reason=breach.reason, author=freezes.VOLUME_BRAKE, now=now,
+        until=breach.until,
+    )  # fmt: skip
 
 
 def _verdict(job: Job, verdict: policy.Verdict) -> Verdict:

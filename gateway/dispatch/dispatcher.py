@@ -83,7 +83,7 @@ class Dispatcher:
         self._sends: dict[int, asyncio.Task[None]] = {}  # by attempt
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
-        self._freezes = Freezes(frozenset())
+        self._freezes = Freezes({})
         self._claiming = True
         self._more_due = False  # the last claim took all it could: a free slot is worth another
         self._commits = Commits(database, clock, rules, metrics, on_events)

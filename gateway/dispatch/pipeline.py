@@ -200,6 +200,7 @@ class Steps:
             sealed=self.sealer.seal(_encode(words), job.attempt, WORDS_FIELD),
             inputs=inputs_of(job),
             address=self.sealer.address(job.address),
+            cost=provider.price * max(rendered.segments, 1),
         )
         return None
 

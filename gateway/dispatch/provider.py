@@ -59,6 +59,7 @@ class Provider:
     templates: Mapping[tuple[str, str, str], TemplateMapping] = field(default_factory=dict)
     callback_base: str | None = field(default=None, repr=False)  # public URL plus /callbacks/<provider>/<token>
     ttl_seconds: int | None = None
+    price: int = 0  # of a segment of an SMS, of a push, of a call; in millionths
     _tokens: TokenCache | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -314,7 +314,9 @@ class Intake:
         """In a transaction of its own: a freeze excludes intake, whose own transaction shares that lock."""
 
         async def freeze(connection: object) -> bool:
-            return await freezes.add(connection, "source", source, reason="dead_letter_share", author="intake", now=now)
+            return await freezes.add(
+                connection, "source", source, reason="dead_letter_share", author=freezes.INTAKE, now=now
+            )
 
         if await self._database.transaction(freeze):
             log.error("source_frozen", source=source.replace("://", ":"))

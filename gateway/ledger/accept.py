@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.ids import to_reference
-from gateway.ledger import outbox
+from gateway.ledger import frozen, outbox
 from gateway.ledger.commands import Letter, Request, Validation
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL, Rules
@@ -105,6 +105,7 @@ class _Birth(Struct, gc=False):
     queue: str
     duplicate_of: int | None = None
     resume_at: dt.datetime | None = None
+    freeze: int | None = None  # the id of what holds it
 
 
 async def write(
@@ -130,6 +131,12 @@ async def write(
         EVENTS_TOPIC,
         now,
     )
+    if held := [
+        (each.request.id, each.freeze, each.request.lane, each.request.send_at)
+        for each in births
+        if each.freeze is not None
+    ]:
+        await frozen.enter(connection, held)
     written.accepted = [Accepted(each.request, each.state, each.reason) for each in births]
     written.claimed = [each.request for each in births if each.queue == "claim"]
     return written
@@ -230,8 +237,18 @@ async def _births(
             births.append(
                 _Birth(each, ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, now, "none", duplicate_of=owner)
             )
-        elif in_force.slices and in_force.covers(_facts(each, rules)):
-            births.append(_Birth(each, ReminderState.HELD, Reason.FROZEN, now, "timer", resume_at=each.send_at))
+        elif in_force.slices and (freeze := in_force.holder(_facts(each, rules))) is not None:
+            births.append(
+                _Birth(
+                    each,
+                    ReminderState.HELD,
+                    Reason.FROZEN,
+                    each.not_after,
+                    "timer",
+                    resume_at=each.send_at,
+                    freeze=freeze,
+                )
+            )
         elif each.subject in held:
             births.append(
                 _Birth(each, ReminderState.HELD, Reason.STOP_UNREADABLE, now, "timer", resume_at=each.send_at)

@@ -15,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.ledger.quotas import Quotas
 from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
 
@@ -111,6 +112,7 @@ class Move(Struct, gc=False):
     emit: bool = False
     correction: bool = False
     resume_at: dt.datetime | None = None
+    freeze: int = 0  # the id of what holds a frozen one; 0 when that is over already
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ class Rules:
     """The numbers behind the moves.  `receipt_window` is by provider, `resend` by provider and stage.
 
     `max_tries` bounds how often something may be sent again that was taken, or may have been.  What certainly was not
-    is tried until `not_after`.
+    is tried until `not_after`.  `release_per_second` is how fast what freezes have held leaves, by
+    all processes together.
     """
 
     receipt_window: Mapping[str, dt.timedelta] = field(default_factory=dict)
@@ -129,7 +132,9 @@ class Rules:
     max_tries: int = 8
     max_rescues: int = 5
     freeze_recheck: dt.timedelta = dt.timedelta(seconds=30)
+    release_per_second: float = 50.0
     routes: Mapping[str, Mapping[Channel, str]] = field(default_factory=dict)
+    quotas: Quotas | None = None
 
     def route(self, lender: str, channel: Channel) -> str | None:
         """The provider a lender's contacts of this channel go through."""
@@ -346,9 +351,9 @@ def defer(was: Situation, now: dt.datetime, until: dt.datetime) -> Move:
     return _schedule(was, now, Reason.DEFERRED, until, was.rung, was.tries)
 
 
-def release(was: Situation, now: dt.datetime) -> Move:
-    """What held it is gone: it goes when it was to go, or at once if that has passed."""
-    at = now if was.resume_at is None else max(now, was.resume_at)
+def release(was: Situation, now: dt.datetime, place: dt.datetime | None = None) -> Move:
+    """What held it is gone: it goes when it was to go, or at once if that has passed; never before its `place`."""
+    at = max(now, was.resume_at or now, place or now)
     return _schedule(was, now, Reason.RELEASED, at, was.rung, was.tries)
 
 
@@ -359,6 +364,11 @@ def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.dateti
     move = _move(was, now, ReminderState.HELD, reason, at, Queue.TIMER, emit=news)
     move.resume_at = was.at if was.state is ReminderState.SCHEDULED else was.resume_at
     return move
+
+
+def freeze(was: Situation, now: dt.datetime, by: int) -> Move:
+    """Held by the freeze with this id until that is over, or until `not_after`."""
+    return replace(hold(was, Reason.FROZEN, now, was.not_after), freeze=by)
 
 
 def skip(was: Situation, now: dt.datetime, rules: Rules) -> Move:

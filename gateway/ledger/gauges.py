@@ -14,23 +14,11 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from gateway.ledger.database import Connection
+from gateway.ledger.freezes import FreezeKind
 from gateway.ledger.situations import LANE, REMINDER_STATE
 from schemas.vocabulary import Lane, ReminderState
 
 CAP: Final = 10_001
-
-
-class FreezeKind(StrEnum):
-    """What a freeze can name; the same list as the constraint `freeze_kind_known`."""
-
-    ALL = "all"
-    SOURCE = "source"
-    LENDER = "lender"
-    PRODUCT = "product"
-    STAGE = "stage"
-    CHANNEL = "channel"
-    PROVIDER = "provider"
-    TEMPLATE = "template"
 
 
 class ReadOutcome(StrEnum):
@@ -65,6 +53,7 @@ select count(*), min(sweep_at) from (select sweep_at from parked order by sweep_
 _HELD: Final = """
 select count(*) from (select from subject where unreadable_stop_at is not null order by key limit 10001) as first
 """
+_HELD_BY_FREEZES: Final = "select count(*) from (select from frozen order by id limit 10001) as first"
 # As many rows as there are partitions and outcomes.
 _PASSED: Final = "select coalesce(sum(next - first), 0)::bigint from intake_offset"
 _OUTCOME_SUMS: Final = "select outcome, sum(n)::bigint from intake_count group by outcome"
@@ -87,7 +76,8 @@ class Reading:
     """The gauges at one moment, of the whole ledger: every process reads the same.
 
     `parked` are receipts that wait for their attempt or for a calmer moment; its age is how overdue the first one is.
-    `held_borrowers` are those of whom a stop could not be read.  `passed` and `outcomes` are terms of `Conservation`.
+    `held_borrowers` are those of whom a stop could not be read; `frozen_reminders` those that a freeze holds, or
+    has held until their turn comes.  `passed` and `outcomes` are terms of `Conservation`.
     """
 
     due: Mapping[Lane, Backlog]
@@ -97,6 +87,7 @@ class Reading:
     frozen: Mapping[FreezeKind, int]
     parked: Backlog = Backlog()
     held_borrowers: int = 0
+    frozen_reminders: int = 0
     passed: int = 0
     outcomes: Mapping[ReadOutcome, int] = field(default_factory=dict)
 
@@ -117,6 +108,7 @@ async def read(connection: Connection, now: dt.datetime) -> Reading:
         frozen,
         Backlog(parked, _age(now, sweep_at)),
         await connection.fetchval(_HELD),
+        await connection.fetchval(_HELD_BY_FREEZES),
         await connection.fetchval(_PASSED),
         {ReadOutcome(row[0]): row[1] for row in await connection.fetch(_OUTCOME_SUMS)},
     )

@@ -1,21 +1,25 @@
 """Intend: the write-ahead of a send.  Only what it returns may leave.
 
 One commit re-checks, under the borrower's lock and with freezes ordered, everything that could have changed since the
-claim: the claim and its token, the worker's lease, stops, freezes, the ladder.  A lost COMMIT is read back by id.
+claim: the claim and its token, the worker's lease, stops, freezes, the ladder, quotas.  A lost COMMIT is read back
+by id.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.ledger import freezes, subjects
+from gateway.ledger import freezes, subjects, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
+from gateway.ledger.quotas import Breach, Quotas
+from gateway.ledger.volume import Bounded, Load
+from schemas.vocabulary import Lane
 
 _INTEND: Final = """
 with i as (
@@ -73,7 +77,7 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 class Intent(Struct, frozen=True, gc=False):
     """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON).
 
-    `address` is the blind index of whom it goes to.
+    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.
     """
 
     claimed: Claimed
@@ -82,6 +86,7 @@ class Intent(Struct, frozen=True, gc=False):
     sealed: bytes
     inputs: str
     address: bytes | None = None
+    cost: int = 0
 
     def __repr__(self) -> str:
         return f"Intent({self.claimed!r}, {self.attempt}, {self.provider})"
@@ -91,25 +96,39 @@ class Intent(Struct, frozen=True, gc=False):
 class Intended:
     """`sendable` are attempt ids that may leave; those of the other sets were refused for that reason.
 
-    `elsewhere` would repeat by one provider what another may have taken.
+    `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
+    to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.
     """
 
     sendable: frozenset[int]
     frozen: frozenset[int]
     stopped: frozenset[int]
     elsewhere: frozenset[int] = frozenset()
+    over: Mapping[int, tuple[Breach, ...]] = field(default_factory=dict)
 
 
-async def intend(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
-    """Writes the attempts that still may be made.  What is in none of the sets lost its claim: drop it."""
+async def intend(
+    connection: Connection,
+    worker: int,
+    intents: Sequence[Intent],
+    now: dt.datetime,
+    quotas: Quotas | None = None,
+) -> Intended:
+    """Writes the attempts that still may be made.  What is in none of the sets lost its claim: drop it.
+
+    What is written is counted in the same commit, so that `quotas` hold across processes.
+    """
     permitted, frozen, stopped = await _fence(connection, intents, now)
     elsewhere = await _elsewhere(connection, [each for each in permitted if each.claimed.attempts])
     permitted = [each for each in permitted if each.attempt not in elsewhere]
+    bounded = Bounded() if quotas is None else await _bound(connection, permitted, quotas, now)
+    permitted = [each for each in permitted if each.attempt not in bounded.over]
     sendable: frozenset[int] = frozenset()
     if permitted:
         rows = await connection.fetch(_INTEND, worker, now, [_row(each) for each in permitted])
         sendable = frozenset(row[0] for row in rows)
-    return Intended(sendable, frozen, stopped, elsewhere)
+    await bounded.store(connection, sendable)
+    return Intended(sendable, frozen, stopped, elsewhere, bounded.over)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
@@ -141,6 +160,13 @@ async def _fence(
         )
     stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
     return [each for each in intents if each.attempt not in frozen | stopped], frozen, stopped
+
+
+async def _bound(connection: Connection, permitted: Sequence[Intent], quotas: Quotas, now: dt.datetime) -> Bounded:
+    """Urgent ones first: what is left of a quota is theirs."""
+    ordered = sorted(permitted, key=lambda each: each.claimed.lane is not Lane.URGENT)
+    loads = [Load(each.attempt, each.claimed.source, each.claimed.lender, each.cost) for each in ordered]
+    return await volume.bound(connection, loads, quotas, now)
 
 
 async def _elsewhere(connection: Connection, repeats: Sequence[Intent]) -> frozenset[int]:

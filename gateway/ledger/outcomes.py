@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import claims, follow, moves, situations, subjects
+from gateway.ledger import claims, follow, freezes, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Attempt, Move, Rules
 from gateway.ledger.states import attempt_moves
@@ -112,6 +112,10 @@ async def settle(
     planned: list[Move] = []
     changes: list[moves.AttemptChange] = []
     kept: list[Verdict] = []
+    holders: Mapping[int, int] = {}
+    if frozen := {each.reminder: found[each.reminder] for each in verdicts if each.hold is Reason.FROZEN}:
+        # Lifted meanwhile: then nobody holds it, and it waits for its turn.
+        holders = await freezes.holders(connection, frozen, await freezes.read(connection, now), rules)
     for verdict in verdicts:
         was = found[verdict.reminder]
         if was.worker != worker or was.token != verdict.token or was.state is not ReminderState.SCHEDULED:
@@ -128,6 +132,8 @@ async def settle(
             planned.append(move)
         elif verdict.skip:
             planned.append(follow.skip(was, now, rules))
+        elif verdict.hold is Reason.FROZEN:
+            planned.append(follow.freeze(was, now, holders.get(was.id, freezes.OF_NONE)))
         elif verdict.hold is not None:
             recheck = now + rules.freeze_recheck if verdict.hold in RECHECKED else was.not_after
             planned.append(follow.hold(was, verdict.hold, now, recheck))
@@ -146,8 +152,9 @@ async def settle(
     return planned
 
 
-# Holds whose cause can go away by itself; the others end with an operator or at not_after.
-RECHECKED: Final = frozenset({Reason.FROZEN, Reason.STOP_UNREADABLE})
+# Holds whose cause can go away by itself and that nothing else looks after; the others end with an operator or at
+# not_after.
+RECHECKED: Final = frozenset({Reason.STOP_UNREADABLE})
 
 
 async def rescue(

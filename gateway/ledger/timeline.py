@@ -159,12 +159,15 @@ _QUEUE: Final = {Queue.DUE: "due at", Queue.CLAIM: "in a worker's hands, due at"
 async def _standing(connection: Connection, story: Timeline, now: dt.datetime, routes: Routes) -> None:
     was, say = story.situation, story.now.append
     if was.queue is not None:
-        held = was.state is ReminderState.HELD
-        say(("looked at again at" if held else _QUEUE[was.queue], was.at))
+        held, frozen = was.state is ReminderState.HELD, was.reason is Reason.FROZEN
+        say((("ends, if still held, at" if frozen else "looked at again at") if held else _QUEUE[was.queue], was.at))
         if was.resume_at is not None:
             say(("goes, once released, at", was.resume_at))
-        for frozen in await _freezes(connection, story, now, routes):
-            say(("frozen by", frozen))
+        by = await _freezes(connection, story, now, routes)
+        if held and frozen and not by:
+            by = ["nothing any more: it waits for its turn"]
+        for each in by:
+            say(("frozen by", each))
         say(("contact", f"{was.rung + 1} of {len(was.ladder)}: {_ladder(was)}"))
         for name, n in (("tries of this contact", was.tries), ("rescues", was.rescues)):
             if n:
@@ -193,7 +196,7 @@ async def _freezes(connection: Connection, story: Timeline, now: dt.datetime, ro
     return [
         f"{kind} {value}: {reason}" + (f", until {until:%Y-%m-%d %H:%M:%S}" if until else "")
         for kind, value, reason, _, until in await connection.fetch(_FREEZES, now)
-        if freezes.Freezes(frozenset({(kind, value)})).covers(slice_)
+        if freezes.Freezes({(kind, value): freezes.OF_NONE}).covers(slice_)
     ]
 
 

@@ -1,4 +1,7 @@
-"""Timers: receipt windows that close, holds that are looked at again, `not_after` of what is held."""
+"""Timers: receipt windows that close, unreadable stops that are looked at again, `not_after` of what is held.
+
+What a freeze holds has its timer at `not_after` and leaves by `releases`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,11 @@ from typing import Final
 
 from gateway.ledger import follow, freezes, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import LADDER_CHANNEL, Move, Queue, Rules, Situation
+from gateway.ledger.follow import Move, Queue, Rules
 from schemas.vocabulary import Reason, ReminderState
 
 _RIPE: Final = """
 select t.id, l.subject from timer t join live l on l.id = t.id where t.at <= $1 order by t.at, t.id limit $2
-"""
-_FACTS: Final = """
-select id, source, lender, product, stage, template from reminder where id = any($1::bigint[])
 """
 
 
@@ -26,7 +26,7 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
     planned = []
     changes: list[moves.AttemptChange] = []
     found = await situations.read(connection, [row[0] for row in ripe])
-    frozen = await _frozen(connection, found, in_force, rules)
+    frozen = await freezes.holders(connection, found, in_force, rules)
     for was in found.values():
         if was.queue is not Queue.TIMER or was.at > now:
             continue
@@ -36,29 +36,12 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
         elif now >= was.not_after:
             planned.append(follow.expire(was, now))
             changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
-        elif was.id in frozen:
-            planned.append(follow.hold(was, Reason.FROZEN, now, now + rules.freeze_recheck))
+        elif was.id in frozen or was.reason is Reason.FROZEN:
+            # The second: held by a process of the version before, which looks at each again and again.
+            planned.append(follow.freeze(was, now, frozen.get(was.id, freezes.OF_NONE)))
         elif was.subject in held:
             planned.append(follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
         else:
             planned.append(follow.release(was, now))
     await moves.apply(connection, planned, changes)
     return planned
-
-
-async def _frozen(
-    connection: Connection, found: dict[int, Situation], in_force: freezes.Freezes, rules: Rules
-) -> frozenset[int]:
-    if not in_force.slices:
-        return frozenset()
-    frozen = set()
-    for id_, source, lender, product, stage, template in await connection.fetch(_FACTS, list(found)):
-        was = found[id_]
-        channel = LADDER_CHANNEL[was.ladder[was.rung]]
-        facts = {
-            "source": source, "lender": lender, "product": product, "stage": stage, "template": template,
-            "channel": channel, "provider": rules.route(lender, channel),
-        }  # fmt: skip
-        if in_force.covers(facts):
-            frozen.add(id_)
-    return frozenset(frozen)

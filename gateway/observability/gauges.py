@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from gateway.clock import Clock
 from gateway.ledger import gauges
 from gateway.ledger.database import Database
-from gateway.ledger.gauges import CAP, FreezeKind, Reading, ReadOutcome
+from gateway.ledger.freezes import FreezeKind
+from gateway.ledger.gauges import CAP, Reading, ReadOutcome
 from gateway.observability.counts import Counts
 from gateway.observability.metrics import NAMESPACE
 from schemas.vocabulary import Lane
@@ -52,6 +53,9 @@ class GaugeRefresher:
         self._outbox_age = gauge("outbox_oldest_age_seconds", "How long the oldest of them has waited.")
         frozen = gauge("frozen_slices", "Freezes in force.", "kind")
         self._frozen = {kind: frozen.labels(kind) for kind in FreezeKind}
+        self._frozen_reminders = gauge(
+            "frozen_reminders", f"Reminders that a freeze holds, or has held until their turn comes. {_CAPPED}"
+        )
         self._parked = gauge("parked_receipts", f"Receipts kept and not applied yet. {_CAPPED}")
         self._parked_age = gauge("parked_overdue_seconds", "How overdue the first of them is.")
         self._held = gauge("held_borrowers", f"Borrowers held by a stop that could not be read. {_CAPPED}")
@@ -96,6 +100,7 @@ class GaugeRefresher:
         self._parked.set(reading.parked.rows)
         self._parked_age.set(reading.parked.age)
         self._held.set(reading.held_borrowers)
+        self._frozen_reminders.set(reading.frozen_reminders)
         self._passed.set(reading.passed)
         for outcome, of_outcome in self._records.items():
             of_outcome.set(reading.outcomes.get(outcome, 0))

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from gateway.dispatch.circuit import CircuitState
 from gateway.ledger.follow import Move, Queue
 from gateway.ledger.gauges import Counted, ReadOutcome, counted
+from gateway.ledger.quotas import QuotaRule, VolumeKind
 from gateway.observability.counts import Counts, Durations, Key
 from gateway.observability.labels import (
     BIRTHS,
@@ -95,6 +96,12 @@ class Metrics:
         )
         self._sent = histogram("send_seconds", "Time of one send, retries included.", _SEND_BUCKETS)
         self._rescued = counts("rescues", "Claims taken back from workers.", ("kind",), _each(Rescue))
+        self._brakes = counts(
+            "volume_brakes",
+            "Slices frozen because a quota had run out.",
+            ("kind", "rule"),
+            product(VolumeKind, QuotaRule),
+        )
         self._lease_lost = counts("worker_lease_lost", "Times this process lost its lease.")
         self._circuits: dict[str, Callable[[], Mapping[FailureScope, CircuitState]]] = {}
         circuits = gauge("circuit_state", "0 closed, 1 open, 2 half open; the worst of the scope.", "provider", "scope")
@@ -153,6 +160,10 @@ class Metrics:
     def rescued(self, kind: str, n: int) -> None:
         """`kind` is a `Rescue`."""
         self._rescued[(Rescue(kind),)] += n
+
+    def braked(self, kind: VolumeKind, rule: QuotaRule) -> None:
+        """This process has frozen a slice, by this quota."""
+        self._brakes[kind, rule] += 1
 
     def lease_lost(self) -> None:
         self._lease_lost[()] += 1

@@ -78,7 +78,7 @@ def measure(n: int) -> list[tuple[str, float]]:
     steps = Steps(catalogue, sealer, {"acme": lender}, {"twilio": provider}, Mode.LIVE, None)
     lease = Lease(1, time.monotonic() + 60)
     jobs = [_job(each, lease) for each in decoded]
-    unfrozen = Freezes(frozenset())
+    unfrozen = Freezes({})
     assert timed("decide, route, render, seal", jobs, lambda job: steps.prepare(job, now, unfrozen, ids)) == [None] * n
 
     context = Context(now, "nonce", None, f"{_URL}/{to_reference(1)}")

@@ -242,6 +242,44 @@ async def test_reply_opens_what_a_borrower_wrote_back(live: Live) -> None:
     assert (closed.code, closed.err) == (1, "the reply cannot be opened: does_not_open\n")
 
 
+async def test_hands_on_the_brakes(live: Live) -> None:
+    """Frozen, nothing leaves; lifted, it does; and who did what and why stands there for good."""
+    by = ("--author", "ann", "--reason", "wrong amounts")
+    frozen = await live.run("freeze", "lender", "acme", *by, "--for", "2h")
+    assert (frozen.code, frozen.err) == (0, "")
+    assert re.match(r"lender acme is frozen until \S+ \S+ UTC: nothing of it leaves", frozen.out)
+    assert (await live.run("request", live.write("one.json", json.dumps([row(1), row(2)])))).code == 0
+    await live.read_as(accepted=2)
+    assert {row[0] for row in await live.sql("select state || ' ' || reason from live")} == {"held frozen"}
+
+    again = await live.run("freeze", "lender", "acme", "--reason", "me too", "--author", "bob", "--for", "1h")
+    assert again.code == 1
+    assert re.match(r"lender acme is frozen already, since \S+ \S+ by ann until \S+ \S+ UTC: wrong amounts", again.err)
+    forever = await live.run("freeze", "lender", "acme", "--reason", "for longer", "--author", "bob")
+    assert (forever.code, forever.out) == (0, "lender acme is frozen: nothing of it leaves that is not on its way\n")
+    shown = await live.run("freezes")
+    assert re.search(r"lender acme +│ [-0-9]+ [:0-9]+ │ lifted +│ bob │ for longer │ 2 ", shown.out), shown.out
+
+    lifted = await live.run("unfreeze", "lender", "acme", "--author", "cid", "--reason", "amounts are right")
+    assert lifted.out == "lender acme is not frozen any more; it held 2, which leave at 50 a second\n"
+    assert set((await live.ended("row-1", "row-2")).values()) == {"delivered"}
+    assert live.sent() == 2
+    refused, unknown, unheard, over = await asyncio.gather(
+        live.run("unfreeze", "lender", "acme", *by),
+        live.run("freeze", "lender", "acne", "--force", *by, "--for", "1m"),
+        live.run("freeze", "source", "//nobody", *by),
+        live.run("freeze", "all", *by, "--until", "2020-11-02T10:00Z"),
+    )
+    assert (refused.code, refused.err) == (1, "lender acme is not frozen\n")
+    assert (unknown.code, unheard.code, "is that its name?" in unheard.err) == (0, 0, True)
+    assert (over.code, over.err) == (2, "--until: that is over\n")
+    shown = await live.run("freezes")
+    assert "lender acne" in shown.out
+    acts = re.findall(r"│ (\w+) +│ (freeze|unfreeze) lender acme[^│]*│ ([a-z ]+[a-z]) *│", shown.out)
+    assert acts == [("cid", "unfreeze", "amounts are right"), ("bob", "freeze", "for longer"),
+                    ("ann", "freeze", "wrong amounts")]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [

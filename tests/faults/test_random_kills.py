@@ -61,7 +61,12 @@ async def test_ten_random_kills(database: str, kafka: Any, topics: Any, tmp_path
             hit += states
             summary("states hit by random kills", f"kill {kill + 1}: {spelled(states)}")
             if kill == KILLS // 2:
-                await by_hand(here, lambda c: freezes.remove(c, "source", FROZEN_SOURCE))
+                await by_hand(
+                    here,
+                    lambda c: freezes.lift(
+                        c, "source", FROZEN_SOURCE, reason="test", author="test", now=dt.datetime.now(dt.UTC)
+                    ),
+                )
             await here.up()
             if kill in (3, 7):
                 here.world.simulator.refuse(1.5)  # nobody listens: proof that no byte left

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from gateway import ids
-from gateway.ledger import claims, freezes, intake, intend, outcomes, receipts, subjects, timers, workers
+from gateway.ledger import claims, freezes, intake, intend, outcomes, receipts, releases, subjects, timers, workers
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Letter, Origin, Request, Stop
 from gateway.ledger.follow import Move, Rules
@@ -41,7 +41,8 @@ RULES: Final = Rules(
 )
 _TABLES: Final = (
     "subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt, unsettled, provider_ref,"
-    ' decision, receipt, reply, parked, engagement, outbox, deadletter, intake_count, intake_offset, worker, "freeze"'
+    " decision, receipt, reply, parked, engagement, outbox, deadletter, intake_count, intake_offset, worker,"
+    ' "freeze", frozen, volume'
 )
 
 
@@ -70,6 +71,7 @@ class Hand:
         """An empty ledger; what was written down about moves stays."""
         await self.connection.execute(f"truncate {_TABLES}")
         await self.connection.execute("insert into intake_offset values ($1, 0, 0, 0)", TOPIC)
+        await self.connection.execute("update release_pace set next_at = '-infinity'")
         self._offset = 0
 
     async def tx(self, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -208,7 +210,12 @@ class Hand:
         return await self.tx(lambda c: freezes.add(c, kind, value, reason="", author="", now=self.now))
 
     async def unfreeze(self, kind: str = "lender", value: str = "acme") -> bool:
-        return await self.tx(lambda c: freezes.remove(c, kind, value))
+        return await self.tx(lambda c: freezes.lift(c, kind, value, reason="", author="", now=self.now))
+
+    async def release(self, after: dt.timedelta = dt.timedelta(0), limit: int = 200) -> list[Move]:
+        """Time passes, and what no freeze holds any more gets its turn."""
+        self.now += after
+        return (await self.tx(lambda c: releases.release(c, self.now, self.rules, limit))).moves
 
     async def released(self, request: Request) -> bool:
         """Somebody has looked at the stop that could not be read."""

@@ -173,17 +173,22 @@ async def _(hand: Hand) -> Request:
 
 @makes(R.HELD, R.HELD)
 async def _(hand: Hand) -> Request:
-    """Looked at again, and frozen still."""
+    """Its turn comes, and another freeze covers it."""
     await hand.freeze()
+    await hand.freeze("source", "core")
     request = await hand.born()
-    await hand.fire(HOUR)
+    for kind, value in await hand.connection.fetch(
+        'select kind, value from "freeze" f join frozen w on w.held_by = f.id'
+    ):
+        await hand.unfreeze(kind, value)
+    await hand.release(HOUR)
     return request
 
 
 @makes(R.HELD, R.SCHEDULED)
 async def _(hand: Hand) -> Request:
     request = await held(hand)
-    await hand.fire(HOUR)
+    await hand.release(HOUR)
     return request
 
 

@@ -70,7 +70,8 @@ async def test_passed_while_frozen(scene: Scene) -> None:
         assert scene.sent(30) + scene.sent(31) == []
     finally:
         async with connection.transaction():
-            await freezes.remove(connection, "source", SOURCE)
+            now = dt.datetime.now(dt.UTC)
+            await freezes.lift(connection, "source", SOURCE, reason="a test", author="a test", now=now)
         await connection.close()
 
 

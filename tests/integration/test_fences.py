@@ -474,7 +474,7 @@ VERDICTS: Final = {
         {"defer_until": START + 9 * HOUR}, "defer", ("scheduled", Reason.DEFERRED), ("due",), START + 2 * HOUR
     ),
     "hold-frozen": Settled(
-        {"hold": Reason.FROZEN}, "hold", ("held", Reason.FROZEN), ("timer",), START + RULES.freeze_recheck
+        {"hold": Reason.FROZEN}, "hold", ("held", Reason.FROZEN), ("timer",), START + 2 * HOUR
     ),
     "hold-stop-unreadable": Settled(
         {"hold": Reason.STOP_UNREADABLE}, "hold", ("held", Reason.STOP_UNREADABLE), ("timer",),

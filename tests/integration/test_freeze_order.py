@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, Final
 
 import asyncpg
 import pytest
+import typer
+from pydantic import SecretStr
 
+from gateway.cli import brakes
 from gateway.ledger import freezes, intend
 from gateway.ledger.intend import Intended, Intent
 from gateway.ledger.workers import Worker
-from tests.integration.by_hand import Hand, hand
+from tests.integration.by_hand import HOUR, Hand, hand
 
 RACES: Final = 50
 NO_LOCK: Final = "select 1"
@@ -171,3 +175,58 @@ async def test_without_the_lock_something_leaves_after_the_freeze(
     done, committed = await raced_at_the_worst_moment(database)
     assert done.sendable
     assert committed
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def by_command(dsn: str, *, lift: bool = False) -> Coroutine[Any, Any, None]:
+    """What `freeze source core` and `unfreeze source core` do."""
+    config: Any = SimpleNamespace(
+        database=SimpleNamespace(dsn=SecretStr(dsn)), dispatch=SimpleNamespace(release_per_second=50.0)
+    )
+    name = brakes.Named("source", "core")
+    return brakes._unfreeze(config, name, "why", "me") if lift else brakes._freeze(config, name, "why", "me", None)
+
+
+@pytest.mark.parametrize("lift", [False, True], ids=["freeze", "unfreeze"])
+async def test_the_command_waits_for_the_intends_under_way_and_later_ones_for_it(lift: bool, database: str) -> None:
+    async with hand(database) as mine, others(database) as (one, other):
+        worker, (first, second) = await ready(mine, 2)
+        mine.now = await mine.value("select clock_timestamp()") + HOUR  # the command takes the database's time
+        if lift:
+            await freezes_source(other, mine)
+        transaction = one.transaction()
+        await transaction.start()
+        done = await intend.intend(one, worker.id, [first], mine.now)
+        assert bool(done.sendable) is not lift
+        commanded = asyncio.create_task(by_command(database, lift=lift))
+        at_the_freezes_lock = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        async with asyncio.timeout(10):
+            while not await mine.value(at_the_freezes_lock):
+                await asyncio.sleep(0.005)
+        later = asyncio.create_task(intends(other, worker, second, mine))
+        await waits_for_a_lock(mine, other)
+        assert not commanded.done()
+        await transaction.commit()
+        await commanded
+        assert bool((await later).frozen) is not lift
+        acts = await mine.connection.fetch("select act, author from freeze_audit order by id desc limit 1")
+        assert [tuple(each) for each in acts] == [("unfreeze" if lift else "freeze", "me")]
+
+
+async def test_a_command_that_waits_too_long_says_so(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody sits on the lock: better a word than silence."""
+    monkeypatch.setattr(brakes, "_SECONDS", 0.2)
+    async with hand(database) as mine, others(database) as (one, _):
+        transaction = one.transaction()
+        await transaction.start()
+        await freezes.read_shared(one, mine.now)
+        with pytest.raises(typer.Exit) as ended:
+            await by_command(database)
+        await transaction.rollback()
+        assert ended.value.exit_code == 1
+        assert "(TimeoutError): `freezes` shows whether it is" in capsys.readouterr().err
+        assert await freezes.in_force(mine.connection, mine.now) == []

@@ -17,7 +17,8 @@ from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, out
 from gateway.ledger.commands import Command, Letter, Origin, Request, Stop, Validation
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Rules
-from gateway.ledger.gauges import CAP, Backlog, FreezeKind, ReadOutcome
+from gateway.ledger.freezes import FreezeKind
+from gateway.ledger.gauges import CAP, Backlog, ReadOutcome
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
 from gateway.observability.gauges import GaugeRefresher
@@ -192,10 +193,11 @@ insert into due select 'bulk', $1::timestamptz - n * interval '1 second', n from
 insert into due select 'urgent', $1::timestamptz + n * interval '1 second', n from generate_series(1, 30000) as n;
 insert into claim select n, 1, 'bulk', $1, 1 from generate_series(1, 30000) as n;
 insert into unsettled select n, $1 from generate_series(1, 30000) as n;
+insert into frozen select n, 1, 'bulk', $1 from generate_series(1, 30000) as n;
 insert into outbox (bucket, reminder, seq, id, topic, payload)
     select n % 256, n, 1, 0, '', '' from generate_series(1, 30000) as n;
 """
-TABLES = ["due", "claim", "unsettled", "outbox"]
+TABLES = ["due", "claim", "unsettled", "outbox", "frozen"]
 _SCANNED = """
 select coalesce(sum(t.seq_scan), 0)::bigint,
        (select coalesce(sum(i.idx_tup_read), 0)::bigint from pg_stat_user_indexes i where i.relname = any($1::text[]))
@@ -228,7 +230,7 @@ async def test_the_cost_is_fixed_whatever_waits(database: str, other: Any) -> No
         while (after := await scanned(database))[1] == before[1]:
             await asyncio.sleep(0.05)
     assert reading.due == {Lane.BULK: Backlog(CAP, 30_000.0), Lane.URGENT: Backlog()}
-    assert (reading.claims, reading.unknown.rows, reading.outbox.rows) == (CAP, CAP, CAP)
+    assert (reading.claims, reading.unknown.rows, reading.outbox.rows, reading.frozen_reminders) == (CAP,) * 4
     assert after[0] - before[0] == 0, "a full scan"
     assert after[1] - before[1] <= rounds * (len(TABLES) * CAP + 10)
 
@@ -260,6 +262,7 @@ async def test_every_gauge_exists_at_zero_and_shows_what_is_read(ledger: Databas
     await ledger.transaction(
         lambda c: freezes.add(c, "lender", "acme", reason="test", author="test", now=NOW, until=None)
     )
+    await ledger.fetch("insert into frozen values (1, 1, 'bulk', now()) returning 1")
     assert await refresher.refresh()
     assert value(registry, "queue_depth", lane="bulk") == 1
     assert value(registry, "queue_oldest_age_seconds", lane="bulk") == 40
@@ -269,6 +272,7 @@ async def test_every_gauge_exists_at_zero_and_shows_what_is_read(ledger: Databas
     assert value(registry, "unknown_oldest_age_seconds") == 40
     assert value(registry, "outbox_rows") == 4
     assert value(registry, "frozen_slices", kind="lender") == 1
+    assert value(registry, "frozen_reminders") == 1
     await ledger.fetch('delete from "freeze" returning 1')
     await ledger.fetch("delete from due returning 1")
     assert await refresher.refresh()

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from msgspec.structs import replace
 
 from gateway import ids
-from gateway.ledger import claims, freezes, intake, intend, outcomes, receipts, timers, workers
+from gateway.ledger import claims, freezes, intake, intend, outcomes, receipts, releases, timers, workers
 from gateway.ledger.accept import Slots
 from gateway.ledger.commands import Command, Letter, Origin, Request, Stop
 from gateway.ledger.follow import Rules
@@ -114,8 +114,9 @@ class Ledger(RuleBasedStateMachine):
             await self.connection.execute(
                 "truncate subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
                 " unsettled, provider_ref, decision, receipt, reply, parked, engagement, outbox, deadletter,"
-                ' intake_count, intake_offset, worker, "freeze"'
+                ' intake_count, intake_offset, worker, "freeze", frozen'
             )
+            await self.connection.execute("update release_pace set next_at = '-infinity'")
             await self.connection.execute("insert into intake_offset values ($1, 0, 1, 1)", TOPIC)
             for slot in (0, 1):
                 await self.register(slot)
@@ -435,13 +436,14 @@ class Ledger(RuleBasedStateMachine):
             return await timers.fire(connection, self.now, self.numbers)
 
         await self.tx(work)
+        await self.tx(lambda connection: releases.release(connection, self.now, self.numbers))
 
     def freeze(self, on: bool) -> None:
         async def work(connection: Any) -> Any:
             if on:
                 await freezes.add(connection, "source", "test", reason="t", author="t", now=self.now)
             else:
-                await freezes.remove(connection, "source", "test")
+                await freezes.lift(connection, "source", "test", reason="t", author="t", now=self.now)
 
         self.run(self.tx(work))
 
@@ -541,12 +543,22 @@ class Ledger(RuleBasedStateMachine):
             """
         )
         assert not broken, f"unsettled does not fit: {broken}"
+        broken = await fetch(
+            """
+            select coalesce(l.id, f.id) from frozen f full join (
+                select id from live where state = 'held' and reason = 'frozen'
+            ) l on l.id = f.id where l.id is null or f.id is null
+            """
+        )
+        assert not broken, f"frozen does not fit: {broken}"
         counted = await self.connection.fetchval("select sum(n) from intake_count where outcome = 'accepted'")
         assert (counted or 0) == await self.connection.fetchval("select count(*) from reminder")
 
     async def heal(self) -> None:
         """I8: once faults end, everything ends."""
-        await self.tx(lambda connection: freezes.remove(connection, "source", "test"))
+        await self.tx(
+            lambda connection: freezes.lift(connection, "source", "test", reason="t", author="t", now=self.now)
+        )
         for worker in list(self.workers.values()):
             await self.connection.execute("update worker set lease_until = '-infinity' where id = $1", worker.id)
         await self.rescue_all()

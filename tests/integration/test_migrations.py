@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 import gateway.ledger
-from gateway.ledger import outbox, schema
+from gateway.ledger import freezes, outbox, schema
 from schemas.messages import EVENTS_TOPIC
 
 SQL = Path(gateway.ledger.__file__).parent / "migrations" / "sql"
@@ -89,6 +89,40 @@ async def test_what_was_there_stays_and_old_processes_go_on(before: tuple[str, a
     await old.execute("insert into tombstone values ('s', 'opted_out', '', now())")
     with pytest.raises(asyncpg.CheckViolationError):
         await old.execute("insert into tombstone values ('s', 'whatever', '', now())")
+
+
+# Of version 0002.
+OLD_FREEZE = """
+insert into "freeze" (kind, value, reason, author, created_at, until) values ($1, $2, $3, $4, $5, $6)
+on conflict on constraint freeze_once do update set reason = excluded.reason, author = excluded.author,
+    created_at = excluded.created_at, until = excluded.until
+    where "freeze".until <= excluded.created_at
+returning id
+"""
+OLD_FREEZES = 'select kind, value from "freeze" where until is null or until > $1'
+
+
+async def test_freezes_of_the_version_before_stay_and_its_processes_go_on_freezing(
+    before: tuple[str, asyncpg.Connection],
+) -> None:
+    dsn, old = before
+    await old.execute((SQL / "0002_contacts.sql").read_text())
+    await old.execute("update alembic_version set version_num = '0002'")
+    freeze, read = [await old.prepare(sql) for sql in (OLD_FREEZE, OLD_FREEZES)]
+    now = await old.fetchval("select now()")
+    await freeze.fetch("source", "a", "dead_letter_share", "intake", now, None)
+
+    assert await schema.migrate(dsn) == schema.head()
+
+    await freeze.fetch("source", "b", "dead_letter_share", "intake", now, None)
+    assert sorted(tuple(row) for row in await read.fetch(now)) == [("source", "a"), ("source", "b")]
+    async with old.transaction():
+        assert await freezes.lift(old, "source", "a", reason="over", author="me", now=now)
+    assert [tuple(row) for row in await read.fetch(now)] == [("source", "b")]
+    # Lifted by the new version, frozen again by the old one: it is in force for both.
+    await freeze.fetch("source", "a", "again", "intake", now, None)
+    assert {each.value for each in await freezes.in_force(old, now)} == {"a", "b"}
+    assert [each.reason for each in await freezes.audit(old, 9)] == ["again", "over", *["dead_letter_share"] * 2]
 
 
 async def test_it_ends_where_a_new_one_begins(before: tuple[str, asyncpg.Connection], database: str) -> None:

@@ -194,6 +194,10 @@ async def test_the_freezes_that_cover_it(scene: Scene) -> None:
         assert len(by) == 2
         assert "provider aliyun: a test" in by
         assert any(str(each).startswith("lender acme: a test, until ") for each in by)
+        not_after = await scene.value("select not_after from live where request_id = 'request-40'")
+        assert standing(told)["ends, if still held, at"] == not_after
+        await connection.execute('delete from "freeze"')
+        assert standing(await story(scene, 40))["frozen by"] == "nothing any more: it waits for its turn"
     finally:
         await connection.execute('delete from "freeze"')
         await connection.close()

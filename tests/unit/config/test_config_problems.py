@@ -65,6 +65,15 @@ ONE = [
     (put("lenders/harbour/logo", "x"), "lenders.harbour.logo", "unknown_key"),
     (variable("GATEWAY__KAFAK__GROUP", "x"), "kafak.group", "unknown_key"),
     (variable("GATEWAY__KAFKA__GRUOP", "x"), "kafka.gruop", "unknown_key"),
+    # the brakes
+    (put("brakes", {"lenders": {"acme": {"per_hour": 1}}}), "brakes.lenders.acme", "unknown_lender"),
+    (put("brakes", {"sources": {"core": {"spend_per_day": "1"}}}), "brakes.sources.core.spend_per_day", "unknown_key"),
+    (put("brakes", {"sources": {"core": {"per_hour": 0}}}), "brakes.sources.core.per_hour", "wrong_value"),
+    (put("brakes", {"timezone": "Mars/Olympus"}), "brakes.timezone", "wrong_value"),
+    (put("brakes", {"currency": "yuan"}), "brakes.currency", "wrong_value"),
+    (put("providers/texts/price", 0.045), "providers.texts.price", "wrong_value"),
+    (put("providers/texts/price", "0.0000001"), "providers.texts.price", "wrong_value"),
+    (put("dispatch/release_per_second", 0), "dispatch.release_per_second", "wrong_value"),
     # values
     (put("database/pool_size", 0), "database.pool_size", "wrong_value"),
     (put("database/pool_size", "ten"), "database.pool_size", "wrong_value"),

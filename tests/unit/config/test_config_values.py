@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
+from gateway import parameters
 from gateway.config import Config, OnUnknown, Role, describe, load
+from gateway.ledger.quotas import Quota
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, REQUESTS_TOPIC
 from schemas.vocabulary import Channel
 from tests.unit.config.case import SECRETS, Case, key
@@ -227,3 +229,45 @@ def test_the_example_loads_with_the_adapters_there_are() -> None:
 def test_the_example_names_the_secrets_it_needs() -> None:
     named = set(re.findall(r"env:([A-Z0-9_]+)", re.sub(r"#.*", "", EXAMPLE.read_text(encoding="utf-8"))))
     assert named == set(_example_secrets())
+
+
+PRICES = {"providers/texts/price": "0.045", "providers/bells/price": "0", "providers/calls/price": "0.2"}
+
+
+def test_quotas_are_taken_exactly_and_the_default_is_for_the_rest(case: Case) -> None:
+    for path, price in PRICES.items():
+        case.put(path, price)
+    case.put("brakes", {
+        "timezone": "Asia/Shanghai", "currency": "CNY",
+        "sources": {"default": {"per_hour": 100}, "//core.example.com/x": {"per_day": 7}},
+        "lenders": {"harbour": {"per_hour": 5, "spend_per_day": "1500.000001"}},
+    })  # fmt: skip
+    config = case.load()
+    quotas = parameters.quotas(config)
+    assert quotas is not None
+    assert quotas.of("//core.example.com/x", "harbour") == {
+        ("source", "//core.example.com/x"): Quota(per_day=7),
+        ("lender", "harbour"): Quota(per_hour=5, spend_per_day=1_500_000_001),
+    }
+    assert quotas.of("other", "other") == {("source", "other"): Quota(per_hour=100)}
+    assert quotas.timezone == "Asia/Shanghai"
+    assert parameters.rules(config).quotas == quotas
+    assert parameters.millionths(config.providers["texts"].price) == 45_000
+    shown = dict(describe(config))
+    assert shown["brakes.lenders.harbour.spend_per_day"] == "1500.000001"
+    assert shown["brakes.sources.default.per_hour"] == "100"
+
+
+def test_without_quotas_there_is_nothing_to_count(case: Case) -> None:
+    assert parameters.rules(case.load()).quotas is None
+
+
+@pytest.mark.parametrize("who", ["harbour", "default"])
+def test_a_cap_of_spending_needs_a_currency_and_the_price_of_every_provider_it_pays(case: Case, who: str) -> None:
+    case.put("brakes", {"lenders": {who: {"spend_per_day": "10"}}})
+    case.put("providers/texts/price", "0.045")
+    assert case.found() == {
+        (f"brakes.lenders.{who}.spend_per_day", "missing"),
+        ("providers.bells.price", "missing"),
+        ("providers.calls.price", "missing"),
+    }

@@ -24,7 +24,7 @@ from tests.unit.dispatch.case import NOW, PHONE, Line, Scripted, claimed, job, m
 
 SEALER: Final = Sealer({1: b"k" * 32}, 1, b"i" * 32)
 OTHER: Final = "+14155550124"
-UNFROZEN: Final = Freezes(frozenset())
+UNFROZEN: Final = Freezes({})
 SUPPRESSED: Final = policy.Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
 
 

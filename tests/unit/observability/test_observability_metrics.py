@@ -14,6 +14,7 @@ from gateway.dispatch.circuit import CircuitState
 from gateway.ledger import follow
 from gateway.ledger.follow import Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.gauges import Counted, ReadOutcome
+from gateway.ledger.quotas import QuotaRule, VolumeKind
 from gateway.observability.metrics import CallbackResult, Metrics, Rescue, show_mode
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
 from schemas.vocabulary import (
@@ -90,6 +91,7 @@ EXPECTED: dict[str, list[dict[str, str]]] = {
         {"state": "held", "reason": "poison"},
     ],
     "worker_lease_lost_total": [{}],
+    "volume_brakes_total": [{"kind": kind, "rule": rule} for kind in VolumeKind for rule in QuotaRule],
     "intake_paused": [{}],
     "consumer_rebuilds_total": [{}],
     "offset_resets_total": [{}],
@@ -143,6 +145,8 @@ def test_nothing_that_happens_adds_a_series(metrics: Metrics, registry: Collecto
         metrics.published(topic, 1)
     metrics.born(ReminderState.SCHEDULED, None)
     metrics.lease_lost()
+    for kind, rule in itertools.product(VolumeKind, QuotaRule):
+        metrics.braked(kind, rule)
     metrics.paused(True)
     metrics.rebuilt()
     metrics.offset_reset(True)
