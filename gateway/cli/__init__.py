@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import allowlist, develop, reply, request, service, show, sums
+from gateway.cli import allowlist, deadletters, develop, reply, request, service, show, sums
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -23,6 +23,7 @@ app.command()(request.request)
 app.command()(show.show)
 app.command()(reply.reply)
 app.command()(sums.sums)
+app.add_typer(deadletters.app, name="deadletters")
 app.command()(develop.simulate)
 app.command()(develop.demo)
 

@@ -54,6 +54,7 @@ _SUBJECT_HELD: Final = "select unreadable_stop_at from subject where key = $1"
 _FREEZES: Final = 'select kind, value, reason, created_at, until from "freeze" where until is null or until > $1'
 _OUTBOX: Final = "select seq, at, type from outbox where bucket = $1 and reminder = $2 order by seq, id"
 _UNKNOWN: Final = "select since from unsettled where id = $1"
+_REDRIVEN: Final = "select letter, at, author, outcome from redrive where reminder = $1 order by at"
 _STAGE_OWNER: Final = "select reminder from stage_key where key = $1"
 _PUSH_PROVIDER: Final = "select provider from attempt where id = $1 and channel = 'push'"
 
@@ -212,6 +213,9 @@ async def _add_intake(connection: Connection, story: Timeline) -> None:
     facts, was = story.facts, story.situation
     place = f"{facts['topic']}/{facts['partition']}/{facts['offset']}"
     story.entries.append(Entry(facts["received_at"], "accepted", place))
+    for letter, at, author, outcome in await connection.fetch(_REDRIVEN, was.id):
+        what = "redriven" if outcome == "accepted" else f"redriven again: a {outcome}"
+        story.entries.append(Entry(at, what, f"by {author}, from dead letter {to_reference(letter)}"))
     key = request_key(facts["source"], facts["request_id"]).hex()
     for kind, as_of in await connection.fetch(_TOMBSTONES, was.subject, facts["debt"], key):
         if kind == "opted_out":
