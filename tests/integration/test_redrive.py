@@ -263,10 +263,27 @@ async def test_what_the_ledger_refuses_spoils_no_neighbour(desk: Desk) -> None:
 
 
 async def test_two_at_once_redrive_it_once(desk: Desk) -> None:
-    letters = await desk.take(*(of_harbour(n) for n in range(8)))
-    both = await asyncio.gather(*(desk.redrive(*letters, author=name) for name in ("ann", "bob")))
-    became = [[each.became for each in found] for found in both]
-    assert sorted(became) == [[Became.ACCEPTED] * 8, [Became.DONE] * 8]
+    """The second waits for the first to commit, and finds it done."""
+    events = [of_harbour(n) for n in range(8)]
+    letters = await desk.take(*events)
+    records = [Record(TOPIC, 0, n, b"k", json.dumps(event).encode()) for n, event in enumerate(events)]
+    decoded = {
+        letter: AFTER.decode(record, desk.ids, desk.clock.now()).command
+        for letter, record in zip(letters, records, strict=True)
+    }
+    async with desk.ledger.connection() as connection:
+        async with connection.transaction():
+            first = await redrives.redrive(connection, decoded, "ann", desk.clock.now(), RULES)
+            bob = asyncio.create_task(desk.redrive(*letters, author="bob"))
+            waiting = (
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            )
+            async with asyncio.timeout(10):
+                while not await desk.value(waiting):
+                    await asyncio.sleep(0.02)
+        second = await bob
+    assert [each.became for each in first.letters] == [Became.ACCEPTED] * 8
+    assert [(each.became, each.author) for each in second] == [(Became.DONE, "ann")] * 8
     assert await desk.value("select count(*) from reminder") == 8
     assert await desk.value("select count(*) from outbox where topic = 'reminders.events'") == 8
     await desk.assert_sums()
@@ -353,11 +370,16 @@ async def test_a_hold_stays_while_another_letter_may_name_him(desk: Desk, anothe
     assert ("acme", "borrower-1") in await desk.held()
 
 
-async def test_two_stops_of_one_borrower_in_one_batch_lift_together(desk: Desk) -> None:
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_last_stop_of_a_borrower_lifts_his_hold(desk: Desk, together: bool) -> None:
     letters = await desk.take(too_new(1, desk.clock), too_new(1, desk.clock, {"kind": "debt", "ref": "d"}))
     await desk.take(too_new(2, desk.clock))
     desk.clock.advance(dt.timedelta(hours=13))
-    assert [each.lifted for each in await desk.redrive(*letters)] == [True, True]
+    if together:
+        found = await desk.redrive(*letters)
+    else:
+        found = [(await desk.redrive(each))[0] for each in letters]
+    assert [each.lifted for each in found] == [together, True]
     assert await desk.held() == {("acme", "borrower-2")}
 
 
