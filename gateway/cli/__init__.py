@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import allowlist, deadletters, develop, reply, request, service, show, sums, unknowns
+from gateway.cli import allowlist, deadletters, develop, reminders, reply, request, service, show, sums, unknowns
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -24,6 +24,7 @@ app.command()(show.show)
 app.command()(reply.reply)
 app.command()(sums.sums)
 app.add_typer(deadletters.app, name="deadletters")
+app.add_typer(reminders.app, name="reminders")
 app.add_typer(unknowns.app, name="unknowns")
 app.command()(develop.simulate)
 app.command()(develop.demo)

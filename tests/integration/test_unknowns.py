@@ -227,12 +227,12 @@ async def test_show_tells_of_it(mine: Hand) -> None:
 
 
 async def test_the_list(mine: Hand) -> None:
+    # Intended last, though its reminder is the oldest.
+    late = await mine.born(send_at=mine.now + HOUR)
     sendings = []
     for _ in range(5):
         sendings.append(await unknown(mine))
         mine.later(1)
-    # Intended later, though its reminder is older.
-    late = await mine.born(send_at=mine.now + HOUR)
     mine.now += HOUR
     sendings.append(await mine.sent(late))
     await mine.record(sendings[-1], UNKNOWN)
