@@ -6,7 +6,19 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import allowlist, deadletters, develop, reminders, reply, request, service, show, sums, unknowns
+from gateway.cli import (
+    allowlist,
+    deadletters,
+    develop,
+    providers,
+    reminders,
+    reply,
+    request,
+    service,
+    show,
+    sums,
+    unknowns,
+)
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -23,6 +35,7 @@ app.command()(request.request)
 app.command()(show.show)
 app.command()(reply.reply)
 app.command()(sums.sums)
+app.command()(providers.providers)
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(reminders.app, name="reminders")
 app.add_typer(unknowns.app, name="unknowns")
