@@ -15,17 +15,18 @@ from gateway.cli.common import WRONG, console, fail
 _AGO: Final = re.compile(r"-?([0-9]{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TIME: Final = "a time (2026-11-18, 2026-11-18T09:30+08:00; UTC where no zone is given) or how long ago (30m, 2h, 7d)"
+_LIKE_A_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z])\+?[0-9(][0-9 ().-]{5,40}[0-9x]", re.ASCII | re.IGNORECASE)
 _AUTHOR_LENGTH: Final = 100
 _REASON_LENGTH: Final = 500
 
 
 def moment(text: str) -> dt.datetime:
     """A point in time as people write it: ISO 8601, or how long ago."""
-    if ago := _AGO.fullmatch(text):
-        return dt.datetime.now(dt.UTC) - dt.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago := _AGO.fullmatch(text):
+            return dt.datetime.now(dt.UTC) - dt.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         found = dt.datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"must be {_TIME}") from None
     return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
 
@@ -77,7 +78,7 @@ def _line(text: str, name: str, length: int) -> str:
     text = text.strip()
     if not text.isprintable() or len(text) > length:
         raise fail(f"{name} must be one line of at most {length} characters", WRONG)
-    if any(references.is_number(each) for each in (text, *text.split())):
+    if any(references.is_number(each) for each in (*text.split(), *_LIKE_A_NUMBER.findall(text))):
         raise fail(f"{name} holds a phone or identity number, and would be kept in clear", WRONG)
     return text
 

@@ -317,6 +317,32 @@ async def test_what_dies_in_between_leaves_nothing_and_is_repeated(desk: Desk) -
     await desk.assert_sums()
 
 
+@pytest.mark.parametrize(
+    ("harm", "gaps"),
+    [
+        ("delete from redrive", ["accepted: 0, reminders: 1", "redriven and accepted: 0, made by hand: 1"]),
+        ("delete from manual_count", ["redriven and accepted: 1, made by hand: 0"]),
+        ("delete from deadletter", ["dead letters: 1, rows kept of them: 0"]),
+    ],
+)
+async def test_what_is_missing_shows_in_the_sums(desk: Desk, harm: str, gaps: list[str]) -> None:
+    await desk.redrive(*await desk.take(of_harbour(1)))
+    await desk.assert_sums()
+    await desk.ledger.fetch(harm)
+    async with desk.ledger.connection() as connection:
+        assert (await gauges.conservation(connection)).gaps == gaps
+
+
+async def test_the_letters_that_may_hold_are_found_by_their_index(desk: Desk) -> None:
+    """As the service's own connections plan it: whatever else was refused is not looked at."""
+    async with desk.ledger.connection() as connection:
+        await connection.execute(f"prepare asked (bigint[], bigint) as {redrives._MAY_HOLD}")
+        plan = "\n".join(row[0] for row in await connection.fetch("explain execute asked ('{}', 10)"))
+        await connection.execute("deallocate asked")
+    assert "deadletter_may_hold" in plan, plan
+    assert "Seq Scan" not in plan, plan
+
+
 # --- stops ------------------------------------------------------------------------------------------------------------
 
 
