@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from gateway.clock import Clock
 from gateway.ids import IdSource
 from gateway.intake import letters
@@ -76,7 +78,9 @@ class Redriver:
         missing = set(ids) - {each.id for each in found}
         made.letters += [Redriven(each, Became.SEALED) for each in broken]
         made.letters += [Redriven(each, Became.MISSING) for each in missing]
-        return sorted(made.letters, key=lambda each: each.letter)
+        was = {each.id: each.reason for each in found}
+        told = [replace(each, was=was.get(each.letter)) for each in made.letters]
+        return sorted(told, key=lambda each: each.letter)
 
     async def _lease(self) -> IdSource:
         """The ids of a number that nobody else has: it is lost when a batch has taken too long, and leased anew."""

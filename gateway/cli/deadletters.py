@@ -282,36 +282,49 @@ async def _redriver(config: Config, ledger: Database) -> Redriver:
 
 
 def _tell(done: list[Redriven], more: str | None, *, yes: bool, as_json: bool) -> None:
-    lists.show(map(_outcome, done), ("letter", "becomes", "why", "reminder", "hold"), as_json=as_json)
-    sums = Counter(each.became.value for each in done)
+    columns = ("letter", "was", "becomes", "why", "reminder", "hold")
+    lists.show(map(_fields if as_json else _words, done), columns, as_json=as_json)
+    sums = Counter(f"{each.became} ({each.reason})" if each.reason else each.became.value for each in done)
     words = ", ".join(f"{n} {name}" for name, n in sorted(sums.items()))
     ends = [words] if words else []
     ends += [] if yes else ["nothing was done; --yes does it"]
     lists.about(len(done), "dead letter", *ends, *([more] if more else []))
 
 
-def _outcome(each: Redriven) -> dict[str, Any]:
+def _fields(each: Redriven) -> dict[str, Any]:
     from gateway.ids import to_reference
 
-    why = each.reason or each.state_reason
+    return {
+        "letter": to_reference(each.letter),
+        "was": each.was,
+        "becomes": each.became,
+        "reason": each.reason,
+        "field": each.field,
+        "reminder": None if each.reminder is None else to_reference(each.reminder),
+        "state": each.state,
+        "state_reason": each.state_reason,
+        "lifted_a_hold": each.lifted,
+        "held_by": [to_reference(one) for one in each.held_by],
+        "held_by_too_many": each.held,
+        "held_elsewhere": list(each.elsewhere),
+        "redriven_by": each.author,
+        "redriven_at": each.at,
+    }
+
+
+def _words(each: Redriven) -> dict[str, Any]:
+    row = _fields(each)
+    why: str | None = each.state_reason
     if each.author is not None:
-        why_text = f"redriven by {each.author}"
-    elif why is not None:
-        why_text = f"{why} ({each.field})" if each.field else str(why)
-    else:
-        why_text = None
+        why = f"redriven by {each.author}"
+    elif each.reason is not None:
+        why = f"{each.reason} ({each.field})" if each.field else each.reason
     hold = "lifted" if each.lifted else None
     if each.held:
         hold = "stays: too many unread letters to look through"
     elif each.held_by:
-        hold = f"stays, for {' '.join(map(to_reference, each.held_by))}"
+        hold = f"stays, for {' '.join(row['held_by'])}"
     if each.elsewhere:
         hold = f"{hold or 'none'}; still held under {', '.join(each.elsewhere)}"
-    return {
-        "letter": to_reference(each.letter),
-        "becomes": each.became.value + (f", {each.state}" if each.state is not None else ""),
-        "why": why_text,
-        "reminder": None if each.reminder is None else to_reference(each.reminder),
-        "hold": hold,
-        "redriven_at": each.at,
-    }
+    becomes = f"{each.became}, {each.state}" if each.state is not None else each.became.value
+    return row | {"becomes": becomes, "why": why, "hold": hold}

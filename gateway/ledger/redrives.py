@@ -81,7 +81,8 @@ Names = Callable[[int, str, bytes], Named | None]
 
 
 class Redriven(Struct, frozen=True, gc=False):
-    """What became of one letter.  `reason` and `field` say why it is refused; `reminder` is what it made or repeats.
+    """What became of one letter, which was refused for `was`.  `reason` and `field` say why it is refused again;
+    `reminder` is what it made or repeats.
 
     `lifted`: the borrower was held for this letter and is not any more.  `held_by`: he is still held, for these letters
     among others.  `held`: and why nothing was lifted is that there are too many to look through.  `elsewhere` are other
@@ -101,6 +102,7 @@ class Redriven(Struct, frozen=True, gc=False):
     elsewhere: tuple[str, ...] = ()
     author: str | None = None
     at: dt.datetime | None = None
+    was: str | None = None
 
 
 @dataclass(slots=True)
