@@ -80,6 +80,8 @@ class Redriver:
         made.letters += [Redriven(each, Became.MISSING) for each in missing]
         was = {each.id: each.reason for each in found}
         told = [replace(each, was=was.get(each.letter)) for each in made.letters]
+        if not keep:  # the ids of reminders that will not be
+            told = [replace(each, reminder=None) if each.became is Became.ACCEPTED else each for each in told]
         return sorted(told, key=lambda each: each.letter)
 
     async def _lease(self) -> IdSource:

@@ -84,7 +84,7 @@ def _line(text: str, name: str, length: int) -> str:
 
 
 def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """Prints rows; a table of the columns, or all there is of each as a line of JSON."""
+    """Prints rows, if there are any: a table of the columns, or all there is of each as a line of JSON."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -97,7 +97,8 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
         column.overflow = "fold"
     for row in rows:
         table.add_row(*(escape(text(row.get(name))) for name in columns))
-    console().print(table)
+    if table.row_count:
+        console().print(table)
 
 
 def about(n: int, what: str, *more: str) -> None:

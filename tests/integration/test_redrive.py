@@ -136,6 +136,7 @@ async def test_a_lender_that_is_there_now(desk: Desk) -> None:
     # First dry: it says what would be and leaves nothing.
     [would] = await desk.redrive(letter, keep=False)
     assert (would.was, would.became, would.state) == ("unknown_lender", Became.ACCEPTED, "scheduled")
+    assert would.reminder is None  # none that will ever be found
     assert await desk.everything() == before
     [still] = await desk.redrive(letter, by=BEFORE, keep=False)
     assert (still.became, still.reason, still.field) == (Became.REFUSED, "unknown_lender", "data.lender")
