@@ -201,6 +201,15 @@ class Rejection(StrEnum):
     UNREADABLE_STOP = "unreadable_stop"  # a cancel we could not read; what it names is held
 
 
+class Found(StrEnum):
+    """What a person has found out about a message of unknown outcome."""
+
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"  # the provider took it, and it did not arrive
+    NOT_SENT = "not-sent"  # the provider never took it: the contact is tried again
+    UNCONFIRMED = "unconfirmed"  # nobody can say, and nobody ever will
+
+
 class Disposition(StrEnum):
     """What became of one receipt."""
 

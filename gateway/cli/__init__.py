@@ -6,7 +6,21 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import allowlist, brakes, develop, reply, request, reseal, service, show, sums
+from gateway.cli import (
+    allowlist,
+    brakes,
+    deadletters,
+    develop,
+    providers,
+    reminders,
+    reply,
+    request,
+    reseal,
+    service,
+    show,
+    sums,
+    unknowns,
+)
 
 app = typer.Typer(
     name="reminder-gateway",
@@ -27,6 +41,10 @@ app.command()(brakes.unfreeze)
 app.command()(brakes.freezes)
 app.command()(sums.sums)
 app.command()(reseal.reseal)
+app.command()(providers.providers)
+app.add_typer(deadletters.app, name="deadletters")
+app.add_typer(reminders.app, name="reminders")
+app.add_typer(unknowns.app, name="unknowns")
 app.command()(develop.simulate)
 app.command()(develop.demo)
 

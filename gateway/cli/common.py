@@ -13,7 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.ledger.database import Connection
+    from gateway.ledger.database import Connection, Database
 
 # Exit codes: 1 the work failed, 2 what was asked for is wrong and nothing was done.
 FAILED: Final = 1
@@ -66,6 +66,41 @@ async def ledger(config: Config) -> AsyncIterator[Connection]:
         raise fail(str(error)) from None
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def database(config: Config) -> AsyncIterator[Database]:
+    """The ledger's database as the service uses it, its schema that which this version knows.
+
+    Else, and when it fails underway, says why and exits with 1.
+    """
+    import asyncpg
+
+    from gateway.ledger import schema
+    from gateway.ledger.database import Conflict, Database, UnsafeDatabase
+
+    settings = config.database
+    opened = Database(
+        settings.dsn.get_secret_value(),
+        size=2,
+        statement_timeout_ms=int(settings.statement_timeout_seconds * 1000),
+        statement_cache=settings.statement_cache,
+    )
+    try:
+        try:
+            await opened.open()
+            async with opened.connection() as connection:
+                await schema.check(connection)
+        except (OSError, asyncpg.PostgresError) as error:
+            raise fail(f"the database cannot be reached: {type(error).__name__}") from None
+        except (UnsafeDatabase, schema.UnknownSchema) as error:
+            raise fail(str(error)) from None
+        try:
+            yield opened
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, Conflict) as error:
+            raise fail(f"the database cannot be used: {type(error).__name__}") from None
+    finally:
+        await opened.close()
 
 
 def console(*, err: bool = False) -> Console:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, ledger, read
+from gateway.cli.common import DEFAULT_CONFIG, ConfigPath, console, fail, ledger, read
+from gateway.cli.metrics import scrape
 
 if TYPE_CHECKING:
     from gateway.config import Config, Kafka
@@ -56,9 +57,9 @@ async def _count(config: Config, urls: list[str]) -> Conservation:
 
     # First the counters, then the ledger, then the broker: of a gateway at work each is ahead of the one before, so
     # only a quiet one adds up to the last record.
-    counted = await _counters(urls) if urls else None
+    by_counters = counted(await scrape(urls)) if urls else None
     async with ledger(config) as connection:
-        found = await conservation(connection, counted=counted)
+        found = await conservation(connection, counted=by_counters)
     return replace(found, log=await _log(config.kafka))
 
 
@@ -80,22 +81,6 @@ async def _log(kafka: Kafka) -> dict[Partition, tuple[int, int]]:
     finally:
         await consumer.stop()
     return {(topic, each.partition): (begins[each], ends[each]) for each in partitions}
-
-
-async def _counters(urls: list[str]) -> Counted:
-    """What the gateways have counted, together."""
-    import aiohttp
-
-    texts = []
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session:
-        for url in urls:
-            try:
-                async with session.get(url) as answer:
-                    answer.raise_for_status()
-                    texts.append(await answer.text())
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                raise fail(f"no metrics at {url}: {type(error).__name__}", WRONG) from None
-    return counted(texts)
 
 
 def counted(texts: list[str]) -> Counted:

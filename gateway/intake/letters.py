@@ -11,7 +11,8 @@ import msgspec
 
 from gateway.ids import request_key, subject_key
 from gateway.intake import references
-from gateway.intake.cloudevents import Record, Unread
+from gateway.intake.cloudevents import Record, Unread, read_event
+from gateway.intake.faults import Fault
 from gateway.ledger.commands import Letter, Origin
 from gateway.sealing import Sealer
 from schemas.vocabulary import Rejection
@@ -98,6 +99,21 @@ def letter(
         stops_request=said.request if said.stops else None,
         known_as=known_as,
     )
+
+
+def named(record: Record, reason: str) -> tuple[frozenset[str], bytes | None]:
+    """Whom a letter of this record may hold, whichever lender's: borrowers' references, and a request by its key.
+
+    Rather too many than too few: also who is named by the record's key.  A request that could not be read holds nobody.
+    """
+    event = read_event(record)
+    unread = (
+        event if isinstance(event, Unread) else Unread(Fault(Rejection(reason)), event.type, event.source, event.data)
+    )
+    said = _said(record, unread)
+    if record.value is None or (said.requests and not said.stops and reason != Rejection.UNREADABLE_STOP):
+        return frozenset(), None
+    return frozenset([*said.borrowers, *_references([record.key])]), said.request
 
 
 class _Said(msgspec.Struct):

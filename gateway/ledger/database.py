@@ -131,10 +131,27 @@ class Database:
                 await asyncio.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311  jitter, not a secret
         raise AssertionError("unreachable")
 
+    async def rehearse(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """What `work` would come to now: it is run as by `transaction`, and then taken back."""
+
+        async def and_back(connection: Connection) -> T:
+            raise _TakenBack(await work(connection))
+
+        try:
+            await self.transaction(and_back)
+        except _TakenBack as back:
+            result: T = back.args[0]
+            return result
+        raise AssertionError("unreachable")
+
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         async with self.connection() as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *args)
             return rows
+
+
+class _TakenBack(Exception):
+    """Carries the result out of a transaction that is rolled back."""
 
 
 async def _nothing_to_reset(connection: Connection) -> None:

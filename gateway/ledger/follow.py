@@ -313,6 +313,16 @@ def window_closed(was: Situation, now: dt.datetime) -> Move:
     return _end(was, ReminderState.UNCONFIRMED, _why_unconfirmed(was), now)
 
 
+def give_up(was: Situation, now: dt.datetime) -> Move | None:
+    """Nobody will ever say what became of its unknown attempt, which is `unconfirmed` by now.
+
+    A repeat that waits is not made any more.  None where another attempt may still be heard of, or after the end.
+    """
+    if was.queue is None or any(each.state in OPEN for each in was.attempts):
+        return None
+    return _end(was, ReminderState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, now)
+
+
 def _why_unconfirmed(was: Situation) -> Reason:
     unknown = any(each.state is AttemptState.UNKNOWN for each in was.attempts)
     return Reason.OUTCOME_UNKNOWN if unknown or was.reason is Reason.OUTCOME_UNKNOWN else Reason.NO_RECEIPT

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
+from gateway.ledger import manual
 from gateway.ledger.database import Connection
 from gateway.ledger.freezes import FreezeKind
 from gateway.ledger.situations import LANE, REMINDER_STATE
@@ -129,7 +130,10 @@ select (select count(*) from reminder), (select count(*) from live),
        (select count(*) from deadletter)
 """
 _ENDINGS: Final = "select state, count(*) from ending group by state"
+_REDRIVEN: Final = "select outcome, count(*) from redrive group by outcome"
+_BY_HAND: Final = "select term, n from manual_count"
 _FINAL: Final = tuple(state for state in ReminderState if state.final)  # in one order
+_REDRIVABLE: Final = (ReadOutcome.ACCEPTED, ReadOutcome.DUPLICATE, ReadOutcome.COMMAND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,10 @@ class Conservation:
 
     The counters, if given, are compared by what became of the records, by all reminders made, and by each final state.
     With these agrees the sum of the living states: what was made and has not ended.
+
+    `redriven` are the dead letters that people have sent through intake again, by what they became: the record stays
+    counted as the dead letter it was when it was read, and the letter is kept.  `by_hand` is what the command line has
+    done to reminders, which no process has counted.
     """
 
     passed: Mapping[Partition, int]
@@ -189,6 +197,8 @@ class Conservation:
     letters: int
     log: Mapping[Partition, tuple[int, int]] = field(default_factory=dict)
     counted: Counted | None = None
+    redriven: Mapping[ReadOutcome, int] = field(default_factory=dict)
+    by_hand: Counted = Counted({}, 0, {})
 
     @property
     def read(self) -> int:
@@ -199,6 +209,11 @@ class Conservation:
     def unread(self) -> int:
         """Offsets the broker has after the stored ones; in a log of transactions the last ones may hold no record."""
         return sum(max(end - self.following.get(each, start), 0) for each, (start, end) in self.log.items())
+
+    @property
+    def accepted(self) -> int:
+        """Records that became a reminder, when they were read or when they were redriven."""
+        return self.outcome(ReadOutcome.ACCEPTED) + self.redriven.get(ReadOutcome.ACCEPTED, 0)
 
     @property
     def ended(self) -> int:
@@ -220,6 +235,7 @@ class Conservation:
             "rows in due, claim and timer": self.queued,
             "dead letters kept": self.letters,
         }
+        terms |= {f"dead letters redriven: {each}": self.redriven.get(each, 0) for each in _REDRIVABLE}
         if self.counted is not None:
             terms["reminders born, by the counters"] = self.counted.born
             terms |= {f"reminders {state}, by the counters": self.counted.ended.get(state, 0) for state in _FINAL}
@@ -255,7 +271,13 @@ class Conservation:
 
     def _gaps_of_rows(self) -> list[str]:
         return [
-            *_unless_equal("accepted", self.outcome(ReadOutcome.ACCEPTED), "reminders", self.reminders),
+            *_unless_equal("accepted", self.accepted, "reminders", self.reminders),
+            *_unless_equal(
+                "redriven and accepted",
+                self.redriven.get(ReadOutcome.ACCEPTED, 0),
+                "made by hand",
+                self.by_hand.born,
+            ),
             *_unless_equal("dead letters", self.outcome(ReadOutcome.DEADLETTER), "rows kept of them", self.letters),
             *_unless_equal("reminders", self.reminders, "live and ended", self.live + self.ended),
             *_unless_equal("live reminders", self.live, "their queue rows", self.queued),
@@ -269,11 +291,12 @@ class Conservation:
             gaps += _unless_equal(
                 f"{outcome} by the counters", self.counted.read.get(outcome, 0), "by the ledger", self.outcome(outcome)
             )
-        gaps += _unless_equal("born by the counters", self.counted.born, "reminders", self.reminders)
+        by_hand = self.by_hand
+        gaps += _unless_equal("born by the counters", self.counted.born + by_hand.born, "reminders", self.reminders)
         for state in _FINAL:
             gaps += _unless_equal(
                 f"{state} by the counters",
-                self.counted.ended.get(state, 0),
+                self.counted.ended.get(state, 0) + by_hand.ended.get(state, 0),
                 "by the ledger",
                 self.endings.get(state, 0),
             )
@@ -301,6 +324,8 @@ async def conservation(
         counts = await connection.fetch(_OUTCOMES)
         rows: Any = await connection.fetchrow(_ROWS, timeout=within)
         endings = await connection.fetch(_ENDINGS, timeout=within)
+        redriven = await connection.fetch(_REDRIVEN, timeout=within)
+        by_hand = {row[0]: row[1] for row in await connection.fetch(_BY_HAND)}
     outcomes: dict[Partition, dict[ReadOutcome, int]] = {}
     for topic, partition, outcome, n in counts:
         outcomes.setdefault((topic, partition), {})[ReadOutcome(outcome)] = n
@@ -316,4 +341,6 @@ async def conservation(
         letters=letters,
         log=log or {},
         counted=counted,
+        redriven={ReadOutcome(outcome): n for outcome, n in redriven},
+        by_hand=Counted({}, by_hand.get(manual.BORN, 0), {state: by_hand.get(state, 0) for state in _FINAL}),
     )

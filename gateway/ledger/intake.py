@@ -76,8 +76,8 @@ async def write(
     stored = await offsets.lock(connection, topic, list(following))
     fresh = [each for each in commands if each.origin.offset >= stored.get(each.origin.partition, 0)]
     in_force = await freezes.read_shared(connection, now)
-    named = await _lock_subjects(connection, fresh)
-    body = _Body(connection, now, rules, in_force, slots, seal, named)
+    named = await lock_subjects(connection, fresh)
+    body = Body(connection, now, rules, in_force, slots, seal, named)
     result = await body.bisect(fresh) if careful else await body.write(fresh)
     result.frozen = frozenset(value for kind, value in in_force.slices if kind == "source")
     result.outcomes.update(_skipped(fresh, stored, following))
@@ -113,7 +113,7 @@ def blames_record(error: BaseException) -> bool:
     return state.startswith(_CLASS_DATA)
 
 
-async def _lock_subjects(connection: Connection, commands: Sequence[Command]) -> dict[bytes, bytes]:
+async def lock_subjects(connection: Connection, commands: Sequence[Command]) -> dict[bytes, bytes]:
     """Locks whom the commands concern; returns whose the requests are that stops name by their keys."""
     named: set[tuple[bytes, str, str]] = set()
     requests: set[bytes] = set()
@@ -138,7 +138,7 @@ async def _lock_subjects(connection: Connection, commands: Sequence[Command]) ->
 
 
 @dataclass(slots=True)
-class _Body:
+class Body:
     """The part of the transaction that may be bisected."""
 
     connection: Connection
@@ -160,7 +160,7 @@ class _Body:
             if not blames_record(error):
                 raise
             if len(commands) == 1:
-                return await self.write([self._blamed(commands[0])])
+                return await self.write([self.blamed(commands[0])])
         middle = len(commands) // 2
         result = await self.bisect(commands[:middle])
         result.add(await self.bisect(commands[middle:]))
@@ -183,7 +183,7 @@ class _Body:
                 await accept.answer_validations(self.connection, validations, self.now)
                 result.outcomes.update((each.origin.partition, "command") for each in validations)
             if letters:
-                await self._bury(letters, result)
+                await self.bury(letters, result)
         return result
 
     async def _accept(self, requests: Sequence[Request], result: Result) -> list[Letter]:
@@ -205,7 +205,7 @@ class _Body:
             result.outcomes.update((each.origin.partition, "command") for each in good)
         return [self._letter(each, Rejection.UNREADABLE_STOP, "data.borrower_ref") for each in astray]
 
-    async def _bury(self, letters: Sequence[Letter], result: Result) -> None:
+    async def bury(self, letters: Sequence[Letter], result: Result) -> None:
         """Keeps dead letters and holds whom they name; what was taken before is a duplicate, not a dead letter."""
         known = await accept.known(self.connection, letters, self.now)
         result.outcomes.update((each.origin.partition, "duplicate") for each in known)
@@ -238,7 +238,7 @@ class _Body:
             stops_request,
         )  # fmt: skip
 
-    def _blamed(self, command: Command) -> Letter:
+    def blamed(self, command: Command) -> Letter:
         if isinstance(command, Letter | Validation):
             raise AssertionError("the ledger refused a record without data of its own")
         # Losing a stop is worse than losing a reminder: hold what it names.

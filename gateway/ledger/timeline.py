@@ -54,6 +54,11 @@ _SUBJECT_HELD: Final = "select unreadable_stop_at from subject where key = $1"
 _FREEZES: Final = 'select kind, value, reason, created_at, until from "freeze" where until is null or until > $1'
 _OUTBOX: Final = "select seq, at, type from outbox where bucket = $1 and reminder = $2 order by seq, id"
 _UNKNOWN: Final = "select since from unsettled where id = $1"
+_REDRIVEN: Final = "select letter, at, author, outcome from redrive where reminder = $1 order by at"
+_SETTLEMENTS: Final = """
+select at, attempt, author, reason, was::text, became::text, reminder_was, reminder_became
+from settlement where reminder = $1 order by at
+"""
 _STAGE_OWNER: Final = "select reminder from stage_key where key = $1"
 _PUSH_PROVIDER: Final = "select provider from attempt where id = $1 and channel = 'push'"
 
@@ -138,6 +143,7 @@ async def read(
         await _add_intake(connection, story)
         await _add_decisions(connection, story)
         _add_attempts(story)
+        await _add_settlements(connection, story)
         await _add_receipts(connection, story)
         for seq, at, type_ in outbox:
             story.entries.append(Entry(at, "event waits for Kafka", f"seq {seq}" if seq else type_ or "an answer"))
@@ -215,6 +221,9 @@ async def _add_intake(connection: Connection, story: Timeline) -> None:
     facts, was = story.facts, story.situation
     place = f"{facts['topic']}/{facts['partition']}/{facts['offset']}"
     story.entries.append(Entry(facts["received_at"], "accepted", place))
+    for letter, at, author, outcome in await connection.fetch(_REDRIVEN, was.id):
+        what = "redriven" if outcome == "accepted" else f"redriven again: a {outcome}"
+        story.entries.append(Entry(at, what, f"by {author}, from dead letter {to_reference(letter)}"))
     key = request_key(facts["source"], facts["request_id"]).hex()
     for kind, as_of in await connection.fetch(_TOMBSTONES, was.subject, facts["debt"], key):
         if kind == "opted_out":
@@ -249,6 +258,15 @@ def _add_attempts(story: Timeline) -> None:
             story.entries.append(Entry(each.outcome_at, "first outcome", f"{each.label}{taken}"))
         if each.final_at is not None:
             story.entries.append(Entry(each.final_at, f"attempt {each.state}", f"{each.label} {each.why}".strip()))
+
+
+async def _add_settlements(connection: Connection, story: Timeline) -> None:
+    for at, attempt, author, reason, was, became, stood, stands in await connection.fetch(
+        _SETTLEMENTS, story.situation.id
+    ):
+        what = f"settled by hand: {became}"
+        detail = f"by {author}, attempt {to_reference(attempt)}, was {was}; reminder {stood} → {stands}; {reason}"
+        story.entries.append(Entry(at, what, detail))
 
 
 async def _add_receipts(connection: Connection, story: Timeline) -> None:

@@ -41,11 +41,11 @@ from schemas.vocabulary import (
     ReminderState,
 )
 
-__all__ = ["NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue", "show_mode"]
+__all__ = ["CIRCUIT_VALUE", "NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue", "show_mode"]
 
 NAMESPACE: Final = "reminder_gateway"
 
-_CIRCUIT_VALUE: Final = {CircuitState.CLOSED: 0, CircuitState.OPEN: 1, CircuitState.HALF_OPEN: 2}
+CIRCUIT_VALUE: Final = {CircuitState.CLOSED: 0, CircuitState.OPEN: 1, CircuitState.HALF_OPEN: 2}
 _TOPICS: Final = (EVENTS_TOPIC, DEADLETTERS_TOPIC, OTHER)
 _SEND_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _RECEIPT_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0, 72 * 3600.0)
@@ -174,7 +174,7 @@ class Metrics:
 
     def _circuit(self, provider: str, scope: FailureScope) -> float:
         states = self._circuits.get(provider)
-        return 0 if states is None else _CIRCUIT_VALUE[states()[scope]]
+        return 0 if states is None else CIRCUIT_VALUE[states()[scope]]
 
     # --- receipts -------------------------------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.config import Config
+from gateway.dev.simulator.script import Script
 from schemas.messages import REPLIED
 from tests.conftest import Topics
 from tests.stack.gateway import GatewayProcess, World, requested, world
 from tests.stack.postgres import PostgresServer
-from tests.stack.scene import until
+from tests.stack.scene import rule, until
 
 EXAMPLES = Path("docs/examples")
 
@@ -55,7 +56,7 @@ class Live:
 
     async def run(self, command: str, *arguments: str | Path) -> Ran:
         config = self.home / "gateway.yaml"
-        return await run(command, "--config", config, *arguments, environ=self.gateway.settings.environ)
+        return await run(*command.split(), "--config", config, *arguments, environ=self.gateway.settings.environ)
 
     def write(self, name: str, text: str) -> Path:
         path = self.home / name
@@ -280,6 +281,79 @@ async def test_hands_on_the_brakes(live: Live) -> None:
                     ("ann", "freeze", "wrong amounts")]  # fmt: skip
 
 
+REFUSES = "alter table reminder add constraint refuses_for_a_test check (debt <> 'debt-2') not valid"
+
+
+async def test_what_people_do_by_hand(live: Live) -> None:
+    """A letter that is redriven, an unknown message that is settled; found by lists, told by `show`, in the sums."""
+    rules = [rule(3, "twilio", action="reset", receipts={"lost": True})]
+    live.world.simulator.perform(Script.model_validate({"rules": rules}))
+    await live.sql(REFUSES)
+    rows = [row(number) for number in (1, 2, 3)] + [{**row(1), "debt": row(9)["debt"]}]
+    file = live.write("rows.jsonl", "\n".join(map(json.dumps, rows)))
+    assert (await live.run("request", file)).code == 0
+    await live.read_as(accepted=2, deadletter=2)
+    await live.ended("row-1")
+    async with asyncio.timeout(30):
+        while not await live.sql("select 1 from unsettled"):
+            await asyncio.sleep(0.1)
+
+    listed, lines, unknown, by_borrower, told = await asyncio.gather(
+        live.run("deadletters list", "--since", "1h", "--limit", "1"),
+        live.run("deadletters list", "--reason", "conflict", "--json"),
+        live.run("unknowns list", "--json"),
+        live.run("reminders list", "--borrower", "borrower-3", "--json"),
+        live.run("providers", "--metrics", f"{live.gateway.url}/metrics"),
+    )
+    assert ("conflict" in listed.out, "refused_by_ledger" in listed.out) == (True, False)  # the newest
+    assert re.fullmatch(r"1 dead letter\nmore: --before [0-9a-z]{13}\n", listed.err)
+    [conflict] = map(json.loads, lines.out.splitlines())
+    assert (conflict["reason"], conflict["field"], conflict["redriven"]) == ("conflict", "data", None)
+    [sent] = map(json.loads, unknown.out.splitlines())
+    assert (sent["provider"], sent["channel"], sent["state"]) == ("twilio", "sms", "awaiting")
+    [waits] = map(json.loads, by_borrower.out.splitlines())
+    assert (waits["id"], waits["state"], waits["request_id"]) == (sent["reminder"], "awaiting", "row-3")
+    assert re.search(r"twilio +│ twilio_sms +│ acme .* closed", told.out)
+    for secret in live.gateway.settings.environ.values():
+        assert secret not in told.out
+
+    await live.sql(REFUSES.replace("add", "drop").partition(" check")[0])
+    # What is sealed stays so, unless it is asked for.
+    shown, opened, dry = await asyncio.gather(
+        live.run("deadletters show", conflict["id"]),
+        live.run("deadletters show", "--open", conflict["id"]),
+        live.run("deadletters redrive", "--since", "1h"),
+    )
+    assert (shown.code, "Li Lei" in shown.out, "Li Lei" in opened.out) == (0, False, True)
+    assert "its record is sealed; --open prints it: personal data" in shown.err
+    assert dry.err == "2 dead letters\n1 accepted, 1 refused (conflict)\nnothing was done; --yes does it\n"
+    assert not await live.sql("select 1 from redrive")
+    done = await live.run("deadletters redrive", "--since", "1h", "--yes", "--author", "ann")
+    assert (done.code, done.err) == (0, "2 dead letters\n1 accepted, 1 refused (conflict)\n")
+    assert re.search(
+        r"refused_by_ledger +│ accepted, scheduled .*\n.*│ conflict +│ refused +│ conflict \(data\)", done.out
+    )
+    assert await live.ended("row-2") == {"row-2": "delivered"}
+
+    settle = ("unknowns settle", sent["attempt"], "--reason", "SM-1 in the console")
+    dry = await live.run(*settle, "--as", "not-sent")
+    assert "THE BORROWER IS CONTACTED AGAIN: sms, the same contact again, from" in dry.out
+    assert dry.out.endswith("nothing was done; --yes does it\n")
+    assert not await live.sql("select 1 from settlement")
+    settled = await live.run(*settle, "--as", "delivered", "--yes", "--author", "ann")
+    assert f"reminder {sent['reminder']}, awaiting (outcome_unknown), became delivered" in settled.out
+    story, sums = await asyncio.gather(
+        live.run("show", sent["reminder"]),
+        live.run("sums", "--metrics", f"{live.gateway.url}/metrics"),
+    )
+    assert re.search(r"settled by hand: delivered +│ by ann", story.out)
+    assert (sums.code, sums.out.splitlines()[-1]) == (0, "everything adds up"), sums.out
+    assert re.search(r"dead letters redriven: accepted +│ 1 ", sums.out)
+    for each in (listed, lines, unknown, by_borrower, shown, dry, done, story, settled):
+        for personal in ("Li Lei", "13900000", "1234.50", "pay.example.com"):
+            assert personal not in each.out
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
@@ -394,10 +468,15 @@ async def test_allowlist_prints_an_index_for_each_address_and_never_an_address(l
 async def test_nothing_that_needs_a_server_hangs_or_spills_without_one(live_config: Path) -> None:
     good = live_config.parent / "good.json"
     good.write_text(json.dumps(row(1)))
-    commands: list[list[str | Path]] = [["migrate"], ["show", "0000000000000"], ["request", good]]
-    for name, *arguments in commands:
-        ran = await run(name, "--config", live_config, *arguments, environ=ENVIRON)
-        assert ran.code == 1
+    commands: list[list[str | Path]] = [
+        ["migrate"],
+        ["show", "0000000000000"],
+        ["request", good],
+        ["deadletters", "redrive", "0000000000000"],
+    ]
+    every = await asyncio.gather(*(run(*each, "--config", live_config, environ=ENVIRON) for each in commands))
+    for ran in every:
+        assert ran.code == 1, ran
         assert "cannot be" in ran.err
 
 

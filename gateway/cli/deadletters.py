@@ -1,0 +1,330 @@
+"""`deadletters`: what was refused, why, and sending it through intake again once what was wrong is put right."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gateway.cli import lists
+from gateway.cli.common import DEFAULT_CONFIG, FAILED, WRONG, ConfigPath, console, database, fail, read
+from gateway.cli.lists import Author, Before, Json, Limit, Since, Until
+from schemas.vocabulary import Rejection
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.intake.letters import Kept as OpenedRecord
+    from gateway.ledger.database import Database
+    from gateway.ledger.deadletters import Kept, SealedLetter, Which
+    from gateway.ledger.pages import Page, Range
+    from gateway.ledger.redrives import Redriven
+    from gateway.redrive import Redriver
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What was refused, and why; and redriving it once what was wrong is put right.",
+)
+
+# Their borrowers are locked meanwhile, for less than the quarter of a second that a receipt waits.
+_BATCH: Final = 25
+_INTERRUPTED: Final = 130
+_COLUMNS: Final = ("id", "at", "reason", "field", "source", "origin", "redriven")
+
+Why = Annotated[
+    Rejection | None, typer.Option("--reason", metavar="REASON", help="Refused for this.", show_default=False)
+]
+Source = Annotated[str | None, typer.Option(help="Of this CloudEvents source.", show_default=False)]
+Topic = Annotated[str | None, typer.Option(help="Of this topic.", show_default=False)]
+
+
+@app.command("list")
+def list_(
+    reason: Why = None,
+    source: Source = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    left: Annotated[bool, typer.Option("--left", help="Only those that nobody has redriven.")] = False,
+    limit: Limit = 50,
+    before: Before = None,
+    as_json: Json = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """List dead letters, the newest first.  Nothing of their content."""
+    from gateway.ids import to_reference
+    from gateway.ledger.deadletters import Which
+    from gateway.ledger.pages import LOOKED_AT, Range
+
+    last = None if before is None else lists.reference(before, "dead letter")
+    within = Range.of(since, until, last)
+    page = asyncio.run(_newest(read(config), within, Which(reason, source, topic, left), limit))
+    lists.show(map(_row, page.rows), _COLUMNS, as_json=as_json)
+    more = [f"more: --before {to_reference(page.rows[-1].id)}"] if page.full else []
+    if page.looked_to is not None and not page.full:
+        more.append(f"looked at {LOOKED_AT} letters, back to {lists.when(page.looked_to)}; "
+                    f"further: --before {to_reference(page.looked_to)}")  # fmt: skip
+    lists.about(len(page.rows), "dead letter", *more)
+
+
+async def _newest(config: Config, within: Range, which: Which, limit: int) -> Page[Kept]:
+    from gateway.ledger import deadletters
+
+    async with database(config) as ledger, ledger.connection() as connection:
+        return await deadletters.newest(connection, within, which, limit)
+
+
+def _row(each: Kept) -> dict[str, Any]:
+    from gateway.ids import to_reference
+
+    return {
+        "id": to_reference(each.id),
+        "at": each.at,
+        "reason": each.reason,
+        "field": each.field,
+        "source": each.source,
+        "origin": f"{each.topic}/{each.partition}/{each.offset}",
+        "bytes_sealed": each.size,
+        "redriven": each.redriven_as,
+        "redriven_at": each.redriven_at,
+        "redriven_by": each.redriven_by,
+        "reminder": None if each.reminder is None else to_reference(each.reminder),
+        "lifted_a_hold": each.lifted,
+    }
+
+
+@app.command()
+def show(
+    letter: Annotated[str, typer.Argument(metavar="ID", help="The letter's id: `pointer` in its event.")],
+    opened: Annotated[
+        bool, typer.Option("--open", help="Also print the record as it came: PERSONAL DATA.", show_default=False)
+    ] = False,
+    as_json: Json = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Show one dead letter; with --open its record too, which is personal.  Exits with 1 when there is none."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from gateway.intake import letters
+    from gateway.sealing import SealBroken
+
+    number, settings = lists.reference(letter, "dead letter"), read(config)
+    found, sealed = asyncio.run(_one(settings, number))
+    if found is None or sealed is None:
+        raise fail("no such dead letter")
+    row, content = _row(found), {}
+    if opened:
+        try:
+            content = _content(letters.unseal(sealed.sealed, number, settings.sealing.sealer()), as_json)
+        except SealBroken as broken:
+            raise fail(f"the record cannot be opened: {broken}") from None
+    if as_json:
+        lists.show([row | content], (), as_json=True)
+        return
+    table = Table(title=f"dead letter {letter}", show_header=False, title_justify="left")
+    for name, value in row.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), escape(lists.text(value)))
+    console().print(table)
+    for name, value in content.items():
+        typer.echo(f"{name}: {value}")  # not in the table, so that it can be copied
+    if not opened:
+        typer.echo("its record is sealed; --open prints it: personal data", err=True)
+
+
+async def _one(config: Config, number: int) -> tuple[Kept | None, SealedLetter | None]:
+    from gateway.ledger import deadletters
+
+    async with database(config) as ledger, ledger.connection() as connection:
+        found = await deadletters.sealed(connection, [number])
+        return await deadletters.one(connection, number), found[0] if found else None
+
+
+def _content(record: OpenedRecord, as_json: bool) -> dict[str, Any]:
+    """The record for a terminal, in which no byte of it can do anything; exact in JSON, in base64."""
+    if as_json:
+        return {
+            "value_base64": None if record.value is None else base64.b64encode(record.value).decode(),
+            "key_base64": None if record.key is None else base64.b64encode(record.key).decode(),
+            "headers_base64": [
+                [name, None if value is None else base64.b64encode(value).decode()] for name, value in record.headers
+            ],
+            "timestamp_ms": record.timestamp_ms,
+        }
+    shown = {
+        "published (UTC)": lists.text(dt.datetime.fromtimestamp(record.timestamp_ms / 1000, dt.UTC)),
+        "key": _shown(record.key),
+    }
+    for name, value in record.headers:
+        shown[f"header {_shown(name.encode())}"] = _shown(value)
+    return shown | {"value": _shown(record.value)}
+
+
+def _shown(raw: bytes | None) -> str:
+    if raw is None:
+        return "null"
+    text = raw.decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+@app.command()
+def redrive(
+    letters: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="These letters.")] = None,
+    reason: Why = None,
+    source: Source = None,
+    topic: Topic = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the oldest first.")] = 10_000,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would happen now.")] = False,
+    author: Author = None,
+    as_json: Json = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Send dead letters through intake again: the whole decision, by the configuration, templates and time of now.
+
+    Without --yes nothing is done: each letter is tried, told and taken back.  With it a letter becomes a reminder, a
+    duplicate or an obeyed stop, once, whoever else redrives it; one that is refused again stays as it is.  Letters that
+    are gone already are passed over.  It may be interrupted and repeated at any time.
+
+    Give it the gateway's own configuration: lenders and templates are read from it.
+    """
+    from gateway.ledger.deadletters import Which
+    from gateway.ledger.pages import Range
+    from gateway.ledger.workers import NoWorkerNumber
+
+    chosen = any(each is not None for each in (reason, source, topic, since, until))
+    if bool(letters) == chosen:
+        raise fail("name letters by their ids, or by --reason, --source, --topic, --since, --until", WRONG)
+    by = lists.author_of(author) if yes else "nobody"
+    ids = sorted({lists.reference(each, "dead letter") for each in letters or ()})
+    done: list[Redriven] = []
+    which = None if ids else (Range.of(since, until), Which(reason, source, topic, left=True), limit)
+    interrupted = False
+    try:
+        more = asyncio.run(_redrive(read(config), ids, which, by, yes, done))
+    except KeyboardInterrupt:
+        more, interrupted = "interrupted: repeat it for the rest", True
+    except NoWorkerNumber as error:
+        raise fail(str(error)) from None
+    _tell(done, more, yes=yes, as_json=as_json)
+    if interrupted:
+        raise typer.Exit(_INTERRUPTED)
+    if any(each.became in ("missing", "sealed") for each in done):
+        raise typer.Exit(FAILED)
+
+
+async def _redrive(
+    config: Config,
+    ids: list[int],
+    which: tuple[Range, Which, int] | None,
+    author: str,
+    yes: bool,
+    done: list[Redriven],
+) -> str | None:
+    """Redrives in batches, each as it is done added to `done`; says where there is more to redrive."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    async with database(config) as ledger:
+        more = None
+        if which is not None:
+            ids, more = await _chosen(ledger, *which)
+        if not ids:
+            return more
+        redriver = await _redriver(config, ledger)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        await redriver.start()
+        try:
+            screen = console(err=True)
+            with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+                task = progress.add_task("redriving" if yes else "trying, keeping nothing", total=len(ids))
+                for at in range(0, len(ids), _BATCH):
+                    batch = ids[at : at + _BATCH]
+                    done += await redriver.batch(batch, author, keep=yes)
+                    progress.advance(task, len(batch))
+        finally:
+            await redriver.stop()
+    return more
+
+
+async def _chosen(ledger: Database, within: Range, which: Which, limit: int) -> tuple[list[int], str | None]:
+    from gateway.ledger import deadletters
+    from gateway.ledger.pages import LOOKED_AT
+
+    async with ledger.connection() as connection:
+        page = await deadletters.oldest(connection, within, which, limit)
+    if page.full:
+        return page.rows, f"the oldest {limit} were taken; further: --since '{lists.when(page.rows[-1])}'"
+    if page.looked_to is not None:
+        until = lists.when(page.looked_to)
+        return page.rows, f"looked at {LOOKED_AT} letters, up to {until}; further: --since '{until}'"
+    return page.rows, None
+
+
+async def _redriver(config: Config, ledger: Database) -> Redriver:
+    from gateway import parameters
+    from gateway.clock import AnchoredClock
+    from gateway.content import DEFAULT_TEMPLATES, Catalogue
+    from gateway.intake.decode import Decoder
+    from gateway.ledger import workers
+    from gateway.redrive import Redriver
+
+    catalogue = Catalogue.load(config.templates_path or DEFAULT_TEMPLATES)
+    sealer = config.sealing.sealer()
+    decoder = Decoder(lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=sealer)
+    async with ledger.connection() as connection:
+        clock = AnchoredClock(await workers.clock(connection))
+    return Redriver(ledger, clock, decoder, sealer, parameters.rules(config))
+
+
+def _tell(done: list[Redriven], more: str | None, *, yes: bool, as_json: bool) -> None:
+    columns = ("letter", "was", "becomes", "why", "reminder", "hold")
+    lists.show(map(_fields if as_json else _words, done), columns, as_json=as_json)
+    sums = Counter(f"{each.became} ({each.reason})" if each.reason else each.became.value for each in done)
+    words = ", ".join(f"{n} {name}" for name, n in sorted(sums.items()))
+    ends = [words] if words else []
+    ends += [] if yes else ["nothing was done; --yes does it"]
+    lists.about(len(done), "dead letter", *ends, *([more] if more else []))
+
+
+def _fields(each: Redriven) -> dict[str, Any]:
+    from gateway.ids import to_reference
+
+    return {
+        "letter": to_reference(each.letter),
+        "was": each.was,
+        "becomes": each.became,
+        "reason": each.reason,
+        "field": each.field,
+        "reminder": None if each.reminder is None else to_reference(each.reminder),
+        "state": each.state,
+        "state_reason": each.state_reason,
+        "lifted_a_hold": each.lifted,
+        "held_by": [to_reference(one) for one in each.held_by],
+        "held_by_too_many": each.held,
+        "held_elsewhere": list(each.elsewhere),
+        "redriven_by": each.author,
+        "redriven_at": each.at,
+    }
+
+
+def _words(each: Redriven) -> dict[str, Any]:
+    row = _fields(each)
+    why: str | None = each.state_reason
+    if each.author is not None:
+        why = f"redriven by {each.author}"
+    elif each.reason is not None:
+        why = f"{each.reason} ({each.field})" if each.field else each.reason
+    hold = "lifted" if each.lifted else None
+    if each.held:
+        hold = "stays: too many unread letters to look through"
+    elif each.held_by:
+        hold = f"stays, for {' '.join(row['held_by'])}"
+    if each.elsewhere:
+        hold = f"{hold or 'none'}; still held under {', '.join(each.elsewhere)}"
+    becomes = f"{each.became}, {each.state}" if each.state is not None else each.became.value
+    return row | {"becomes": becomes, "why": why, "hold": hold}

@@ -1,0 +1,106 @@
+"""What the commands for people refuse before they touch anything, and how they read times and print what is stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gateway.cli import app, deadletters, lists
+from gateway.cli.deadletters import _shown
+from gateway.ledger.redrives import Became, Redriven
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("deadletters redrive", "name letters by their ids, or by --reason"),
+        ("deadletters redrive 0000000000000 --since 1h", "name letters by their ids, or by --reason"),
+        ("deadletters redrive --since 1h --yes", "say who does it: --author"),
+        ("deadletters redrive --since 1h --yes --author +8613900000001", "--author holds a phone or identity number"),
+        ("deadletters list --since yesterday", "must be a time"),
+        ("deadletters list --reason nonsense", "'nonsense' is not one of"),
+        ("unknowns settle 0000000000000 --as delivered --yes --reason r", "say who does it: --author"),
+        ("unknowns settle 0000000000000 --as delivered --yes --author ann", "say why: --reason"),
+        ("unknowns settle 0000000000000 --as sent --yes --author ann --reason r", "'sent' is not one of"),
+        ("reminders list --state unheard", "'unheard' is not one of"),
+    ],
+)
+def test_what_is_asked_wrongly(arguments: str, problem: str) -> None:
+    ran = CliRunner().invoke(app, [*arguments.split(), "--config", "/nowhere/gateway.yaml"], env={"COLUMNS": "200"})
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert problem in " ".join(ran.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", ["deadletters show x", "deadletters redrive x", "unknowns settle x --as delivered"]
+)
+def test_what_is_no_id(arguments: str) -> None:
+    ran = CliRunner().invoke(app, [*arguments.split(), "--config", "/nowhere/gateway.yaml"])
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert "no such" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2026-11-18", dt.datetime(2026, 11, 18, tzinfo=dt.UTC)),
+        ("2026-11-18 09:30:01", dt.datetime(2026, 11, 18, 9, 30, 1, tzinfo=dt.UTC)),
+        ("2026-11-18T09:30+08:00", dt.datetime(2026, 11, 18, 1, 30, tzinfo=dt.UTC)),
+        ("90m", NOW - dt.timedelta(minutes=90)),
+        ("-7d", NOW - dt.timedelta(days=7)),
+    ],
+)
+def test_times_as_people_write_them(text: str, meant: dt.datetime) -> None:
+    assert abs(lists.moment(text) - meant) < dt.timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("text", ["soon", "7", "7y", "999999d", ""])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        lists.moment(text)
+
+
+@pytest.mark.parametrize("text", ["call +86 139 0000 0001 please", "a\nb", "13900000001", "x" * 501])
+def test_reasons_that_are_not_kept(text: str) -> None:
+    with pytest.raises(typer.Exit):
+        lists.reason_of(text)
+    assert lists.reason_of(" SM0123456789abcdef0123456789abcdef, ticket 4711 ") == (
+        "SM0123456789abcdef0123456789abcdef, ticket 4711"
+    )
+
+
+def test_what_was_done_before_an_interruption_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*arguments: Any) -> None:
+        arguments[-1].append(Redriven(7, Became.DUPLICATE))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deadletters, "_redrive", interrupted)
+    monkeypatch.setattr(deadletters, "read", lambda path: None)
+    ran = CliRunner().invoke(app, ["deadletters", "redrive", "--since", "1h", "--yes", "--author", "ann", "--json"])
+    assert ran.exit_code == 130
+    assert json.loads(ran.stdout)["becomes"] == "duplicate"
+    assert ran.stderr == "1 dead letter\n1 duplicate\ninterrupted: repeat it for the rest\n"
+
+
+def test_stored_bytes_do_nothing_to_a_terminal() -> None:
+    assert _shown(b"\x1b[2J\x07\xff{}\n\xe6\x9d\x8e") == "\\x1b[2J\\x07\\xff{}\\n李"
+    assert _shown(None) == "null"
+
+
+def test_a_table_and_lines_of_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "at": dt.datetime(2026, 11, 18, 9, tzinfo=dt.UTC), "why": "[bold]", "n": None}
+    ]
+    lists.show(rows, ("id", "at", "why"), as_json=True)
+    assert capsys.readouterr().out == '{"id": "a", "at": "2026-11-18T09:00:00.000+00:00", "why": "[bold]", "n": null}\n'
+    lists.show(rows, ("id", "at", "why"), as_json=False)
+    out = capsys.readouterr().out
+    assert "[bold]" in out
+    assert "2026-11-18 09:00:00" in out
