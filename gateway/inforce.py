@@ -27,7 +27,7 @@ class InForce:
         self._takers.append(take)
 
     def replace(self, config: Config) -> None:
-        """Raises an ExceptionGroup of what they raised, once all of them have been asked; it may be tried again."""
+        """Once all takers have been asked, raises an ExceptionGroup of what they raised; it may be tried again."""
         errors = []
         for take in self._takers:
             try:

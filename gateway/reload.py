@@ -80,9 +80,9 @@ class Reload:
         try:
             changed = await self._look()
         except ConfigError as error:
-            self._failed((error.problems,), error.problems)
+            self._failed(error.problems, error.problems, None, asked)
         except Exception as error:
-            self._failed(type(error), (), error)
+            self._failed(type(error), (), error, asked)
         else:
             if asked and not changed:
                 log.info("secrets_unchanged")
@@ -126,10 +126,10 @@ class Reload:
                 log.warning("restart_needed", n=len(found.unapplied), keys=keys)
         return changed
 
-    def _failed(self, what: object, problems: Iterable[Problem], error: Exception | None = None) -> None:
+    def _failed(self, what: object, problems: Iterable[Problem], error: Exception | None, asked: bool) -> None:
         self._seen = None
         self._observer.reload_failed()
-        if what == self._told:
+        if what == self._told and not asked:
             return
         self._told = what
         told = [f"{self._known(each.path)}: {each.reason}" for each in problems][:_MOST_TOLD]

@@ -130,6 +130,8 @@ async def test_what_is_wrong_changes_nothing_and_is_said_once(bench: Bench, cont
     assert bench.metric("secrets_reload_failed") == 1
     assert bench.metric("secrets_reloads_total", outcome="failed") == 3
     assert bench.metric("secrets_reloaded_timestamp_seconds") == 1.0
+    await bench.reload.once(asked=True)
+    assert bench.events() == ["secrets_not_reloaded"]  # who asks is answered
     bench.write(NEW)
     await bench.reload.once()
     assert (bench.taken, bench.events()) == ([NEW], ["secrets_reloaded"])

@@ -207,6 +207,40 @@ def test_the_last_token_of_a_provider_with_receipts_is_not_given_up(rotation: Ro
     assert rotation.problems() == {("providers.texts.callback_tokens", "no_callback_token")}
 
 
+def test_kafkas_login_rotates_as_a_whole(rotation: Rotation) -> None:
+    rotation.write("user", "canary-user-1")
+    rotation.write("password", "canary-password-1")
+    security = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN"}
+    login = {"sasl_username": rotation.at("user"), "sasl_password": rotation.at("password")}
+    rotation.case.put("kafka/security", security | login)
+    rotation.running = rotation.case.load()
+    assert rotation.running.kafka.security.sasl_username == "canary-user-1"
+    rotation.write("user", "canary-user-2")
+    rotation.write("password", "canary-password-2")
+    now = rotation.rotate().config.kafka.security
+    assert (now.sasl_username, now.sasl_password and now.sasl_password.get_secret_value()) == (
+        "canary-user-2", "canary-password-2",
+    )  # fmt: skip
+    # Written out, the name is taken as well; the protocol waits for a restart.
+    rotation.case.put("kafka/security", security | login | {"sasl_username": "another", "protocol": "SASL_PLAINTEXT"})
+    rotation.save()
+    found = rotation.rotate()
+    assert (found.config.kafka.security.sasl_username, found.unapplied) == ("another", ("kafka.security.protocol",))
+
+
+def test_secrets_that_do_not_fit_what_stays_are_refused(rotation: Rotation) -> None:
+    rotation.write("password", "canary-password-1")
+    login = {"sasl_username": "gateway", "sasl_password": rotation.at("password"), "sasl_mechanism": "PLAIN"}
+    rotation.case.put("kafka/security", {"protocol": "SASL_SSL", **login})
+    rotation.save()
+    assert rotation.rotate().unapplied == ("kafka.security",)  # a section that was not there
+    rotation.case.put("kafka/security", {"protocol": "PLAINTEXT"})
+    rotation.running = rotation.case.load()
+    rotation.case.put("kafka/security", {"protocol": "SASL_SSL", **login})
+    rotation.save()
+    assert ("kafka.security.sasl_password", "incomplete_sasl") in rotation.problems()
+
+
 def test_a_key_id_rotates_with_its_secret(case: Case, tmp_path: Path) -> None:
     """In one Secret with it: Kubernetes swaps both at once, and so no request is signed with halves of two."""
     for name, content in (("id", "LTAIone"), ("secret", "canary-one")):
