@@ -142,9 +142,14 @@ async def test_spending_stops_before_the_cap(database: str) -> None:
         assert len(done.sendable) == 3
         [why] = {breach for each in done.over.values() for breach in each}
         assert (why.rules, why.until) == (("spend_per_day",), dt.datetime(2026, 11, 2, 16, tzinfo=dt.UTC))
-        # What would still fit does not leave either: the slice is to be frozen.
-        done = await intends(mine, worker, await claimed(mine, 1, worker, cost=10_001), quotas)
-        assert not done.sendable
+        # Whoever saw that may have died before it froze the slice: what does not fit is refused, and says so, again.
+        late = await claimed(mine, 1, worker, cost=10_001)
+        done = await intends(mine, worker, late, quotas)
+        assert done.over == {late[0].attempt: (why,)}
+        # Behind the first that does not fit nothing of the slice leaves with its group, though it would fit.
+        large, small = await claimed(mine, 1, worker, cost=20_000), await claimed(mine, 1, worker, cost=10_000)
+        assert not (await intends(mine, worker, [*large, *small], quotas)).sendable
+        assert (await used(mine))[2] == 90_000
 
 
 async def test_the_next_hour_begins_at_nothing_and_the_day_goes_on(database: str) -> None:
