@@ -23,11 +23,13 @@ help:  ## this list
 demo: $(READY)  ## watch reminders travel (ARGS=--once: exit by itself)
 	@$(BIN)/reminder-gateway demo $(ARGS)
 
-# Cheapest first, so that a mistake shows early. Helm is compiled meanwhile, out of the way, and needed last.
+# Cheapest first, so that a mistake shows early. Integration and faults mostly wait, each for servers of its own: they run
+# side by side, and each shows what it did when it is done. Helm is compiled meanwhile, out of the way, and needed last.
 test: $(READY) $(KAFKA)  ## check, then every test, on real Kafka and real Postgres
 	@mkdir -p .cache
 	@nice -n 19 $(MAKE) --no-print-directory helm >.cache/helm.log 2>&1 & helm=$$!; \
-	$(MAKE) --no-print-directory check quick integration faults || { kill $$helm 2>/dev/null; exit 1; }; \
+	{ $(MAKE) --no-print-directory check quick && \
+	  $(MAKE) --no-print-directory --jobs=2 --output-sync=target integration faults; } || { kill $$helm 2>/dev/null; exit 1; }; \
 	wait $$helm || { cat .cache/helm.log; exit 1; }; \
 	$(MAKE) --no-print-directory e2e
 	$(call say,everything passed)
