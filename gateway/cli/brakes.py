@@ -29,7 +29,14 @@ Value = Annotated[str, typer.Argument(help="Which one; not with `all`.")]
 Reason = Annotated[
     str, typer.Option(help="Why (needed), for whoever reads it later. Nothing personal: it stays readable.")
 ]
-Author = Annotated[str, typer.Option(help="Who decides it; the user of this machine, when not given.")]
+Author = Annotated[
+    str,
+    typer.Option(
+        envvar="REMINDER_GATEWAY_AUTHOR",
+        help="Who decides it; the user of this machine, when not given.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Also a value that the configuration does not know.")]
 
 
