@@ -139,7 +139,7 @@ async def lock_subjects(connection: Connection, commands: Sequence[Command]) -> 
 
 @dataclass(slots=True)
 class Body:
-    """The part of the transaction that may be bisected."""
+    """The part of the transaction that may be bisected; a redrive runs it too, with nothing to bury."""
 
     connection: Connection
     now: dt.datetime
