@@ -54,7 +54,7 @@ from gateway.reload import Reload, Source
 from gateway.sealing import Sealer
 from gateway.worker import Worker
 from providers.catalog import discover
-from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
+from schemas.messages import CONTACTS, DEADLETTERS_TOPIC, EVENTS_TOPIC
 from schemas.vocabulary import Failure, FailureScope
 
 log = get_logger(__name__)
@@ -273,7 +273,8 @@ class Application:
         publisher = KafkaPublisher(lambda: start_producer(parameters.producer_options(self._in_force.config.kafka)))
         self._lifecycle.on_stop("producer", publisher.stop)
         self._in_force.taken_by(partial(_renew_client, publisher.renew))
-        topics = {EVENTS_TOPIC: config.kafka.events_topic, DEADLETTERS_TOPIC: config.kafka.deadletters_topic}
+        events = config.kafka.events_topic
+        topics = {EVENTS_TOPIC: events, CONTACTS: events, DEADLETTERS_TOPIC: config.kafka.deadletters_topic}
         relay = Relay(
             ground.database,
             ground.worker,

@@ -241,6 +241,10 @@ class CallbackOutcome(StrEnum):
     FAILED = "failed"  # our storage failed: send it again
 
 
+class CannotReach(ValueError):
+    """This provider cannot reach this address, whoever asks: the next contact may.  The message holds no address."""
+
+
 class Unauthenticated(Exception):
     """The callback is not from the provider.  The message is a stable code and never holds a secret or content."""
 
@@ -311,7 +315,7 @@ class Adapter:
     alerts: ClassVar[frozenset[str]] = frozenset()
 
     def build_request(self, message: Message, settings: Any, ctx: Context) -> HttpRequest:
-        """The exact request for one message."""
+        """The exact request for one message.  May raise CannotReach."""
         raise NotImplementedError
 
     def classify_response(self, response: HttpResponse) -> Outcome:

@@ -16,6 +16,7 @@ from schemas.messages import (
     REQUESTED,
     REQUESTS_TOPIC,
     STATUS,
+    WRONG_PARTY,
 )
 from schemas.shapes import components, envelope, name_of
 
@@ -27,6 +28,7 @@ _CONTACTS: Final = {
     REPLIED: "A borrower wrote back.",
     CALLBACK_REQUESTED: "A borrower asks to be called back by a person.",
     OPTED_OUT: "A borrower asks for no more reminders.",
+    WRONG_PARTY: "Somebody else answered the borrower's phone.",
 }
 _REQUEST_KEY: Final = {
     "type": "string",

@@ -27,6 +27,8 @@ from schemas.vocabulary import (
 
 REQUESTS_TOPIC: Final = "reminders.requests"
 EVENTS_TOPIC: Final = "reminders.events"
+# Part of the events topic; by a name of its own in the ledger, which a relay of the version before does not take.
+CONTACTS: Final = "reminders.events/contacts"
 DEADLETTERS_TOPIC: Final = "reminders.deadletters"
 
 REQUESTED: Final = "reminder.requested.v1"
@@ -36,6 +38,7 @@ DEADLETTER: Final = "reminder.deadletter.v1"
 REPLIED: Final = "contact.replied.v1"
 CALLBACK_REQUESTED: Final = "contact.callback_requested.v1"
 OPTED_OUT: Final = "contact.opted_out.v1"
+WRONG_PARTY: Final = "contact.wrong_party.v1"
 
 # Python's `$` also matches before a final newline; JSON Schema's does not.  This end means the same to both.
 _END: Final = r"$(?!\n)"
@@ -216,6 +219,19 @@ class OptedOut(Struct, frozen=True):
     at: Moment
 
 
+class WrongParty(Struct, frozen=True):
+    """Who answered a call has said that it is not the borrower.  He has heard of no debt; the address wants a look."""
+
+    lender: str
+    source: str
+    request_id: str
+    reminder: Annotated[str, Meta(description="13 base32 characters")]
+    attempt: Annotated[str, Meta(description="13 base32 characters")]
+    channel: Channel
+    provider: str
+    at: Moment
+
+
 class PushEvent(Struct, frozen=True, forbid_unknown_fields=True):
     """The lender's app tells what became of a push on the device."""
 
@@ -247,6 +263,7 @@ DATA_TYPES: Final[dict[str, type[Struct]]] = {
     REPLIED: ContactReplied,
     CALLBACK_REQUESTED: CallbackRequested,
     OPTED_OUT: OptedOut,
+    WRONG_PARTY: WrongParty,
 }
 
 encode = msgspec.json.Encoder().encode

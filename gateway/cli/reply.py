@@ -45,8 +45,13 @@ def reply(
         ("answers", "nothing we know of" if written.reminder is None else f"reminder {to_reference(written.reminder)}"),
         ("text", words.text),
     ):
-        table.add_row(name, escape(value))
+        # A stranger wrote it and it goes to a terminal, which nothing of it may steer.
+        table.add_row(name, escape(_plain(value)))
     console().print(table)
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 async def _find(config: Config, number: int) -> Written | None:

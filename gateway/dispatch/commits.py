@@ -13,7 +13,7 @@ from gateway import policy
 from gateway.clock import Clock
 from gateway.dispatch.pipeline import Job, inputs_of
 from gateway.ids import to_reference
-from gateway.ledger import freezes, intend, outcomes
+from gateway.ledger import freezes, intend, outcomes, volume
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.outcomes import Outcome, Recorded, Verdict
@@ -50,6 +50,7 @@ class Commits:
         self._rules = rules
         self._metrics = metrics
         self._on_events = on_events
+        self._breaches: set[Breach] = set()  # slices to be frozen before what they have held is settled
 
     async def intend(self, jobs: Sequence[Job]) -> Mapping[int, policy.Verdict | None]:
         """By attempt: None for what may leave, a verdict for what is held.  What is not named has lost its claim.
@@ -75,16 +76,21 @@ class Commits:
                 present = await intend.read_back(connection, lease, intents)
             again = policy.Defer(now + dt.timedelta(seconds=1 + random.random()), "intend_failed")  # noqa: S311
             return {each.attempt: None if each.attempt in present else again for each in intents}
-        await self._brake({breach for breaches in done.over.values() for breach in breaches})
+        # Not here: a freeze waits for everybody who shares its lock, and what is intended waits for nothing.
+        self._breaches |= {breach for breaches in done.over.values() for breach in breaches}
         found: dict[int, policy.Verdict | None] = {}
         for intent in intents:
             if intent.attempt in done.sendable:
                 found[intent.attempt] = None
                 self._metrics.attempt(intent.provider, AttemptState.INTENDED, None)
+            elif intent.attempt in done.opted_out:
+                found[intent.attempt] = policy.Suppress(Reason.OPTED_OUT, "opted_out")
             elif intent.attempt in done.frozen:
                 found[intent.attempt] = policy.Hold(Reason.FROZEN, "frozen")
             elif intent.attempt in done.over:
                 found[intent.attempt] = policy.Hold(Reason.FROZEN, "volume_brake")
+            elif intent.attempt in done.dear:
+                found[intent.attempt] = policy.Hold(Reason.BUG, "dearer_than_cap")
             elif intent.attempt in done.stopped:
                 found[intent.attempt] = policy.Hold(Reason.STOP_UNREADABLE, "stop_unreadable")
             elif intent.attempt in done.elsewhere:
@@ -125,6 +131,8 @@ class Commits:
 
     async def settle(self, verdicts: Sequence[tuple[Job, policy.Verdict]]) -> None:
         """Stores verdicts other than send, and what follows from them."""
+        breaches, self._breaches = self._breaches, set()
+        await self._brake(breaches)
         now = self._clock.now()
         for lease in {job.lease.id for job, _ in verdicts}:
             mine = [_verdict(job, verdict) for job, verdict in verdicts if job.lease.id == lease]
@@ -180,6 +188,10 @@ class Commits:
 
 
 async def _freeze(connection: object, breach: Breach, now: dt.datetime) -> bool:
+    """False also where somebody has lifted the slice's freeze meanwhile, and its quotas began anew."""
+    await freezes.exclude(connection)
+    if not await volume.run_out(connection, breach.kind, breach.value):
+        return False
     return await freezes.add(
         connection, breach.kind, breach.value, reason=breach.reason, author=freezes.VOLUME_BRAKE, now=now,
         until=breach.until,

@@ -18,6 +18,7 @@ from gateway.observability.logs import get_logger
 from providers.contract import (
     Adapter,
     Ambiguous,
+    CannotReach,
     Context,
     HttpResponse,
     Message,
@@ -132,6 +133,8 @@ class Provider:
         context = self._context(token, self.callback_url(message.reference))
         try:
             request = self.adapter.build_request(message, self.settings, context)
+        except CannotReach:
+            return NotSent(Wire.CANNOT_REACH)
         except Exception as error:
             log.error("request_not_built", provider=self.name, attempt=message.reference, exc_info=error)
             return NotSent(Wire.BAD_REQUEST)

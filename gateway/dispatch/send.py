@@ -29,7 +29,7 @@ _UNAUTHORIZED: Final = 401
 # It should never have come so far: a person has to look.
 _OUR_BUG: Final = frozenset({Wire.BAD_REQUEST, Wire.NOT_ALLOWLISTED, Wire.NOT_LOOPBACK})
 # Another try would find the same: the request may not or cannot be sent, or there is no time left for it.
-_NOT_WORTH_A_RETRY: Final = _OUR_BUG | {Wire.CANCELLED}
+_NOT_WORTH_A_RETRY: Final = _OUR_BUG | {Wire.CANCELLED, Wire.CANNOT_REACH}
 # How long the record of an outcome may take after the last byte, added to the timeouts a lease must cover.
 MARGIN_SECONDS: Final = 2.0
 
@@ -156,6 +156,8 @@ class Sender:
                 return Outcome(attempt, reminder, subject, name, AttemptState.UNKNOWN, Failure.AMBIGUOUS, wire)
             case NotSent(wire):
                 failure = Failure.BUG if wire in _OUR_BUG else Failure.TRANSIENT
+                if wire is Wire.CANNOT_REACH:
+                    failure = Failure.BAD_RECIPIENT  # the next contact, or the next provider, may
                 if wire not in _NOT_WORTH_A_RETRY:  # those are ours: they say nothing about the provider
                     reservation.failed(failure, FailureScope.ACCOUNT, template, None, since)
                 return Outcome(attempt, reminder, subject, name, AttemptState.NOT_SENT, failure, wire)

@@ -51,6 +51,7 @@ class Wire(StrEnum):
     CANCELLED = "cancelled"
     NO_TOKEN = "no_token"  # noqa: S105  a code
     BAD_REQUEST = "unsendable_request"
+    CANNOT_REACH = "cannot_reach"  # this provider, this address
     NOT_ALLOWLISTED = "not_allowlisted"  # mode allowlist
     NOT_LOOPBACK = "not_loopback"  # mode simulate
 

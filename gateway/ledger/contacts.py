@@ -12,13 +12,24 @@ from gateway.ids import to_reference
 from gateway.ledger import outbox, stops
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Attempt, Move, Rules, Situation
-from schemas.messages import CALLBACK_REQUESTED, OPTED_OUT, REPLIED, CallbackRequested, ContactReplied, OptedOut
+from schemas.messages import (
+    CALLBACK_REQUESTED,
+    OPTED_OUT,
+    REPLIED,
+    WRONG_PARTY,
+    CallbackRequested,
+    ContactReplied,
+    OptedOut,
+    WrongParty,
+)
 from schemas.vocabulary import Choice
 
 _encode = msgspec.json.Encoder().encode
-_TOLD: dict[str, tuple[str, type[CallbackRequested | OptedOut]]] = {
+_Wish = CallbackRequested | OptedOut | WrongParty
+_TOLD: dict[str, tuple[str, type[_Wish]]] = {
     Choice.CALL_BACK: (CALLBACK_REQUESTED, CallbackRequested),
     Choice.STOP: (OPTED_OUT, OptedOut),
+    Choice.NOT_ME: (WRONG_PARTY, WrongParty),
 }
 
 
@@ -66,7 +77,7 @@ def _reply(heard: Heard) -> ContactReplied:
     )  # fmt: skip
 
 
-def _wish(heard: Heard, event: type[CallbackRequested | OptedOut]) -> CallbackRequested | OptedOut:
+def _wish(heard: Heard, event: type[_Wish]) -> _Wish:
     was, attempt = heard.was, heard.attempt
     assert was is not None
     assert attempt is not None

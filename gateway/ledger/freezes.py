@@ -156,6 +156,11 @@ def _facts(row: Any, was: Situation, rules: Rules) -> dict[str, str | None]:
     }  # fmt: skip
 
 
+async def exclude(connection: Connection) -> None:
+    """Waits until nobody shares the lock; from then on until the transaction ends nothing is intended or read in."""
+    await connection.execute(_EXCLUSIVE)
+
+
 async def add(
     connection: Connection,
     kind: str,

@@ -21,9 +21,10 @@ from gateway.ledger.quotas import Breach, Quotas
 from gateway.ledger.volume import Bounded, Load
 from schemas.vocabulary import Lane
 
-_INTEND: Final = """
+# What may still be made of the rows in $2 by the worker $1.
+_OK: Final = """
 with i as (
-    select * from unnest($3::intended_row[])
+    select * from unnest($2::intended_row[])
 ), ok as (
     select i.*, l.subject, l.row from i
     cross join lateral (
@@ -34,19 +35,21 @@ with i as (
         where l.id = i.reminder and l.state = 'scheduled' and l.closed is null and l.rung = i.rung limit 1
     ) l
     where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
-), moved as (
+)"""
+_STANDING: Final = f"{_OK} select attempt from ok"  # noqa: S608  joins constants of this file
+_INTEND: Final = f"""{_OK}, moved as (
     update live l set state = 'sending', reason = null, token = ok.token, attempt = ok.attempt,
         attempts = l.attempts + 1, rescues = 0
     from ok where l.ctid = ok.row
 ), attempts as (
     insert into attempt (id, reminder, subject, rung, channel, provider, state, intended_at, address)
-    select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $2, ok.address from ok
+    select ok.attempt, ok.reminder, ok.subject, ok.rung, ok.channel, ok.provider, 'intended', $3, ok.address from ok
 ), evidence as (
     insert into decision (reminder, attempt, at, verdict, rule, inputs, sealed)
-    select ok.reminder, ok.attempt, $2, 'send', 'none', ok.inputs, ok.sealed from ok
+    select ok.reminder, ok.attempt, $3, 'send', 'none', ok.inputs, ok.sealed from ok
 )
 select attempt from ok
-"""
+"""  # noqa: S608  joins constants of this file
 
 _AGAIN: Final = """
 select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
@@ -55,6 +58,9 @@ join live l on l.id = a.reminder and l.attempt = a.id and l.state = 'sending' an
 join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 """
+
+# A borrower's own stop that was stored while somebody else had his lock.
+_OPTED_OUT: Final = "select subject from tombstone where subject = any($1::bytea[]) and kind = 'opted_out'"
 
 # The routes may have changed while a message may still be under way with another provider: two of them would not know
 # of each other's.  Not only the last attempt counts: it may be a repeat that never left.
@@ -97,7 +103,8 @@ class Intended:
     """`sendable` are attempt ids that may leave; those of the other sets were refused for that reason.
 
     `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
-    to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.
+    to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.  `dear` cost more
+    than a whole cap by themselves.  The borrowers of `opted_out` want no more.
     """
 
     sendable: frozenset[int]
@@ -105,6 +112,8 @@ class Intended:
     stopped: frozenset[int]
     elsewhere: frozenset[int] = frozenset()
     over: Mapping[int, tuple[Breach, ...]] = field(default_factory=dict)
+    dear: frozenset[int] = frozenset()
+    opted_out: frozenset[int] = frozenset()
 
 
 async def intend(
@@ -118,22 +127,22 @@ async def intend(
 
     What is written is counted in the same commit, so that `quotas` hold across processes.
     """
-    permitted, frozen, stopped = await _fence(connection, intents, now)
+    permitted, frozen, stopped, opted_out = await _fence(connection, intents, now)
     elsewhere = await _elsewhere(connection, [each for each in permitted if each.claimed.attempts])
     permitted = [each for each in permitted if each.attempt not in elsewhere]
-    bounded = Bounded() if quotas is None else await _bound(connection, permitted, quotas, now)
-    permitted = [each for each in permitted if each.attempt not in bounded.over]
+    bounded = Bounded() if quotas is None else await _bound(connection, worker, permitted, quotas, now)
+    permitted = [each for each in permitted if each.attempt not in bounded.over and each.attempt not in bounded.dear]
     sendable: frozenset[int] = frozenset()
     if permitted:
-        rows = await connection.fetch(_INTEND, worker, now, [_row(each) for each in permitted])
+        rows = await connection.fetch(_INTEND, worker, [_row(each) for each in permitted], now)
         sendable = frozenset(row[0] for row in rows)
     await bounded.store(connection, sendable)
-    return Intended(sendable, frozen, stopped, elsewhere, bounded.over)
+    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, frozenset(bounded.dear), opted_out)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
     """The same fences before another first byte of an attempt already intended (a retry inside the lease)."""
-    permitted, frozen, stopped = await _fence(connection, intents, now)
+    permitted, frozen, stopped, _ = await _fence(connection, intents, now)
     return Intended(await _existing(connection, _AGAIN, worker, permitted), frozen, stopped)
 
 
@@ -150,7 +159,8 @@ async def _existing(connection: Connection, sql: str, worker: int, intents: Sequ
 
 async def _fence(
     connection: Connection, intents: Sequence[Intent], now: dt.datetime
-) -> tuple[list[Intent], frozenset[int], frozenset[int]]:
+) -> tuple[list[Intent], frozenset[int], frozenset[int], frozenset[int]]:
+    """What is left, and what a freeze, a stop that could not be read and the borrower's own stop keep back."""
     in_force = await freezes.read_shared(connection, now)
     held = await subjects.lock(connection, (intent.claimed.subject for intent in intents))
     frozen: frozenset[int] = frozenset()
@@ -159,11 +169,23 @@ async def _fence(
             intent.attempt for intent in intents if in_force.covers(intent.claimed.facts(intent.provider))
         )
     stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
-    return [each for each in intents if each.attempt not in frozen | stopped], frozen, stopped
+    rows = await connection.fetch(_OPTED_OUT, list({intent.claimed.subject for intent in intents}))
+    gone = {row[0] for row in rows}
+    opted_out = frozenset(intent.attempt for intent in intents if intent.claimed.subject in gone)
+    kept_back = frozen | stopped | opted_out
+    return [each for each in intents if each.attempt not in kept_back], frozen, stopped, opted_out
 
 
-async def _bound(connection: Connection, permitted: Sequence[Intent], quotas: Quotas, now: dt.datetime) -> Bounded:
-    """Urgent ones first: what is left of a quota is theirs."""
+async def _bound(
+    connection: Connection, worker: int, permitted: Sequence[Intent], quotas: Quotas, now: dt.datetime
+) -> Bounded:
+    """Urgent ones first: what is left of a quota is theirs.  What has lost its claim uses up nothing."""
+    counted = [each for each in permitted if quotas.of(each.claimed.source, each.claimed.lender)]
+    if not counted:
+        return Bounded()
+    rows = await connection.fetch(_STANDING, worker, [_row(each) for each in counted])
+    standing = {row[0] for row in rows}
+    permitted = [each for each in counted if each.attempt in standing]
     ordered = sorted(permitted, key=lambda each: each.claimed.lane is not Lane.URGENT)
     loads = [Load(each.attempt, each.claimed.source, each.claimed.lender, each.cost) for each in ordered]
     return await volume.bound(connection, loads, quotas, now)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.ledger.database import Connection
-from schemas.messages import EVENTS_TOPIC
+from schemas.messages import CONTACTS, EVENTS_TOPIC
 
 SHARDS: Final = 16
 _BUCKETS_PER_SHARD: Final = 256 // SHARDS
@@ -67,7 +67,12 @@ async def add(connection: Connection, rows: Sequence[tuple[int, int, bytes]], ty
     """Queues events without a `seq` of (reminder they are keyed by, unique id, payload), each id once."""
     if rows:
         await connection.execute(
-            _ADD, [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], EVENTS_TOPIC, type_
+            _ADD,
+            [row[0] for row in rows],
+            [row[1] for row in rows],
+            [row[2] for row in rows],
+            EVENTS_TOPIC if type_ is None else CONTACTS,
+            type_,
         )
 
 

@@ -42,6 +42,14 @@ with i as (
 )
 select id from kept
 """
+# Without the borrower's lock: what it must be ordered with looks for it under that lock, and comes later or has left.
+_STOP_AT_ONCE: Final = """
+insert into tombstone (subject, kind, value, as_of)
+select distinct a.subject, 'opted_out', '', $3::timestamptz
+from unnest($1::bigint[], $2::text[]) as i(attempt, provider)
+join attempt a on a.id = i.attempt and a.provider = i.provider
+order by 1 on conflict (subject, kind, value) do nothing
+"""
 # Parked anew only where it was parked: of two sweepers that hold the same receipt one finds nothing.
 _SWEPT: Final = """
 with i as (
@@ -115,7 +123,15 @@ async def take(
 
 
 async def store(connection: Connection, receipts: Sequence[Stored], sweep_at: dt.datetime) -> frozenset[int]:
-    """Keeps receipts without applying them; `sweep` does that from `sweep_at` on.  Returns the ids of new ones."""
+    """Keeps receipts without applying them; `sweep` does that from `sweep_at` on.  Returns the ids of new ones.
+
+    A borrower's own stop is effective from here on all the same: intend looks for it.
+    """
+    wanted = [each for each in receipts if each.kind == "key" and each.code == Choice.STOP and each.attempt is not None]
+    if wanted:
+        await connection.execute(
+            _STOP_AT_ONCE, [each.attempt for each in wanted], [each.provider for each in wanted], wanted[0].received_at
+        )
     return await _store(
         connection,
         [_row(each, each.disposition, each.attempt, None if each.disposition else sweep_at) for each in receipts],

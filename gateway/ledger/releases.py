@@ -62,7 +62,9 @@ async def release(connection: Connection, now: dt.datetime, rules: Rules, limit:
     if free_at is None:
         return Released([], more=False)
     rate = rules.release_per_second
-    places = min(max(math.floor((now + LEAD + AHEAD - free_at).total_seconds() * rate), 0), limit)
+    horizon = (now + LEAD + AHEAD - free_at).total_seconds()
+    # One at least where there is a horizon: with few places a second the next free one is the only one before it.
+    places = 0 if horizon <= 0 else min(max(math.floor(horizon * rate), 1), limit)
     rows = await connection.fetch(_TURN, ended, now, places, limit)
     missed = [row[:2] for row in rows if row[2]][:places]
     turn = [*missed, *(row[:2] for row in rows if not row[2])][:limit]

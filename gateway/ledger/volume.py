@@ -35,6 +35,7 @@ update volume set over = '{}',
     day_spent = case when 'spend_per_day' = any (over) then 0 else day_spent end
 where kind = $1 and value = $2 and over <> '{}'
 """
+_RUN_OUT: Final = "select exists (select 1 from volume where kind = $1 and value = $2 and over <> '{}')"
 _READ: Final = """
 select kind, value, hour, day, hour_sent, day_sent, day_spent, over from volume order by kind, value limit 1000
 """
@@ -52,12 +53,14 @@ class Load:
 
 @dataclass(slots=True)
 class Bounded:
-    """`over` are attempts that must not be made, each with the breaches that say why.
+    """`over` are attempts that must not be made, each with the breaches that say why; `dear` those that cost more than
+    a whole cap by themselves, which is no fault of the others.
 
     The rows are locked; `store` writes what became of it.
     """
 
     over: dict[int, tuple[Breach, ...]] = field(default_factory=dict)
+    dear: set[int] = field(default_factory=set)
     volumes: dict[Slice, Volume] = field(default_factory=dict)
     counts: dict[int, tuple[int, list[Slice]]] = field(default_factory=dict)  # what it costs, against what it counts
 
@@ -66,7 +69,7 @@ class Bounded:
         if not self.volumes:
             return
         for attempt in intended:
-            cost, slices = self.counts[attempt]
+            cost, slices = self.counts.get(attempt, (0, ()))
             for slice_ in slices:
                 self.volumes[slice_].add(cost)
         await connection.execute(_STORE, *_columns(self.volumes))
@@ -88,6 +91,9 @@ async def bound(connection: Connection, loads: Sequence[Load], quotas: Quotas, n
     bounded = Bounded(volumes=volumes)
     for load in loads:
         wanted = asked[load.attempt]
+        if any(quota.spend_per_day is not None and load.cost > quota.spend_per_day for quota in wanted.values()):
+            bounded.dear.add(load.attempt)
+            continue
         for slice_, quota in wanted.items():
             if slice_ not in broken and (rules := planned[slice_].broken_by(load.cost, quota)):
                 broken[slice_] = _breach(slice_, rules, span)
@@ -104,6 +110,12 @@ async def bound(connection: Connection, loads: Sequence[Load], quotas: Quotas, n
 async def begin_anew(connection: Connection, kind: str, value: str) -> None:
     """The quotas of this slice that have run out begin anew; the others go on counting."""
     await connection.execute(_BEGIN_ANEW, kind, value)
+
+
+async def run_out(connection: Connection, kind: str, value: str) -> bool:
+    """Whether a quota of this slice has run out and nobody has begun it anew."""
+    found: bool = await connection.fetchval(_RUN_OUT, kind, value)
+    return found
 
 
 async def read(connection: Connection) -> dict[Slice, Volume]:

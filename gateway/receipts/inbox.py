@@ -134,8 +134,12 @@ class ReceiptInbox:
             attempt = from_reference(event.attempt)
         id_ = self._worker.ids.next(bucket_of(attempt or 0))
         replay = None
-        if replay_key is not None:
-            replay = self._sealer.fingerprint(f"{provider}\0{replay_key}\0{position}".encode(), "replay")
+        # Vendors push a reply again in other company: it is known by their own id for it.
+        known = f"{replay_key}\0{position}" if replay_key is not None else None
+        if isinstance(event, Inbound):
+            known = f"inbound\0{event.ref}"
+        if known is not None:
+            replay = self._sealer.fingerprint(f"{provider}\0{known}".encode(errors="replace"), "replay")
         kind, code, state, failure, disposition = _meaning(event)
         address = reply = None
         if isinstance(event, Inbound):

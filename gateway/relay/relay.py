@@ -21,7 +21,7 @@ from gateway.ledger.outbox import Event
 from gateway.observability.logs import get_logger
 from gateway.relay.kafka import Message
 from gateway.worker import Worker
-from schemas.messages import DEADLETTER, DEADLETTERS_TOPIC, EVENTS_TOPIC, STATUS
+from schemas.messages import CONTACTS, DEADLETTER, DEADLETTERS_TOPIC, EVENTS_TOPIC, STATUS
 
 log = get_logger(__name__)
 
@@ -178,7 +178,7 @@ class Relay:
         reached(CrashPoint.AFTER_PUBLISH)
         async with self._database.connection() as connection:
             await outbox.delete(connection, events)
-        self._metrics.published(topic, len(events))
+        self._metrics.published(EVENTS_TOPIC if topic == CONTACTS else topic, len(events))
         return len(events)
 
     def _messages(self, events: Sequence[Event]) -> list[Message]:

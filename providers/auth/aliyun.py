@@ -25,6 +25,7 @@ from providers.contract import (
     Ambiguous,
     Callback,
     CallbackOutcome,
+    CannotReach,
     Context,
     HttpRequest,
     HttpResponse,
@@ -164,12 +165,12 @@ def _called_number(address: str) -> str:
 def phone_number(address: str) -> str:
     """An E.164 number in the vendor's form, which means the same person to the vendor.
 
-    Raises ValueError where it would not: after the country code 1 many numbers of North America have the 11 digits of
+    Raises CannotReach where it would not: after the country code 1 many numbers of North America have the 11 digits of
     a Chinese mobile number, and a stranger in China would hear of the debt.
     """
     number = _called_number(address)
     if e164(number) not in (address, None):
-        raise ValueError("the vendor would take this number for another")
+        raise CannotReach("the vendor would take this number for another")
     return number
 
 

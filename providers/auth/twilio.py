@@ -52,8 +52,9 @@ class AccountSettings(ProviderSettings):
     api_key_sid: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$"), PUBLIC_HALF] | None = None
     api_key_secret: Secret | None = None
     shared_keys: tuple[Secret, ...] = ()
-    # How often and why Twilio calls back again; by its default an answer of 503 is final.
-    callback_overrides: Annotated[str, Field(pattern=r"^[0-9a-z=&,]*$")] = "rc=5&rp=5xx,ct,rt"
+    # How often and why Twilio calls back again; by its default an answer of 503 is final.  4xx too: while a provider is
+    # being rolled out, a process that does not know it yet answers 404.
+    callback_overrides: Annotated[str, Field(pattern=r"^[0-9a-z=&,]*$")] = "rc=5&rp=4xx,5xx,ct,rt"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -44,8 +44,9 @@ _REFUSED_BY_THE_PERSON: defaults.Verdict = (Failure.OPTED_OUT, FailureScope.RECI
 _CODES = aliyun.verdicts(
     {
         (Failure.BAD_RECIPIENT, FailureScope.RECIPIENT): "isv.DOMESTIC_NUMBER_NOT_SUPPORTED",
-        # BLACK_KEY_CONTROL_LIMIT: the number is on the list of those who complained or unsubscribed.
-        _REFUSED_BY_THE_PERSON: "isv.BLACK_KEY_CONTROL_LIMIT isv.CUSTOMER_REFUSED",
+        _REFUSED_BY_THE_PERSON: "isv.CUSTOMER_REFUSED",
+        # A variable of this message holds what the filter does not let through.
+        (Failure.BAD_CONTENT, FailureScope.RECIPIENT): "isv.BLACK_KEY_CONTROL_LIMIT",
         # Limits that the account has set itself in the console.
         (Failure.THROTTLED, FailureScope.ACCOUNT): "isv.DAY_LIMIT_CONTROL isv.MONTH_LIMIT_CONTROL",
         # A signature, and its extension code, belong to a template by our configuration: a bad one stops no other.

@@ -172,7 +172,7 @@ def test_our_request_is_the_librarys(loopback: Loopback, by_service: bool, by_ke
     created = client.messages.create(
         to=case.message.address,
         body=case.message.text,
-        status_callback=f"{CONTEXT.callback_url}#rc=5&rp=5xx,ct,rt",
+        status_callback=f"{CONTEXT.callback_url}#rc=5&rp=4xx,5xx,ct,rt",
         validity_period=case.message.ttl_seconds,
         **(
             {"messaging_service_sid": changes["messaging_service_sid"]}
@@ -222,7 +222,7 @@ def theirs(prompt: Prompt, language: str) -> str:
         response.say(prompt.text, language=language)
         return str(response)
     gather = Gather(
-        input="dtmf", num_digits=1, timeout=prompt.wait_seconds, action=f"{prompt.url}#rc=5&rp=5xx,ct,rt",
+        input="dtmf", num_digits=1, timeout=prompt.wait_seconds, action=f"{prompt.url}#rc=5&rp=4xx,5xx,ct,rt",
         method="POST", action_on_empty_result=True,
     )  # fmt: skip
     gather.say(prompt.text, language=language)
@@ -275,7 +275,7 @@ def test_our_call_is_the_librarys(loopback: Loopback, detection: str | None) -> 
         twiml=theirs(asked, "zh-CN"),
         timeout=30,
         time_limit=240,
-        status_callback=f"{CONTEXT.callback_url}#rc=5&rp=5xx,ct,rt",
+        status_callback=f"{CONTEXT.callback_url}#rc=5&rp=4xx,5xx,ct,rt",
         status_callback_event=["ringing", "answered", "completed"],
         **({} if detection is None else {"machine_detection": detection}),
     )

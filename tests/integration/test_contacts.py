@@ -11,7 +11,7 @@ import pytest
 from gateway.ids import to_reference
 from gateway.personal import REPLY_FIELD
 from providers.contract import Inbound, KeyPress
-from schemas.messages import CALLBACK_REQUESTED, OPTED_OUT, REPLIED
+from schemas.messages import CALLBACK_REQUESTED, OPTED_OUT, REPLIED, WRONG_PARTY
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Disposition, Failure
 from tests.integration.by_hand import HOUR, Sending
@@ -101,6 +101,14 @@ async def test_a_reply_from_nobody_we_wrote_to_is_told_too(database: str) -> Non
         assert await it.counts() == (1, 0), "nobody waits for it to match"
 
 
+async def test_a_reply_that_comes_again_in_other_company_is_the_same(database: str) -> None:
+    async with bench(database) as it:
+        first, second = Inbound("1", PHONE, OURS, "one"), Inbound("2", PHONE, OURS, "two")
+        await it.keep(first)
+        await it.keep(second, first)
+        assert len(await told(it, REPLIED)) == await it.hand.value("select count(*) from reply") == 2
+
+
 async def test_several_replies_in_one_callback_have_their_own_words(database: str) -> None:
     async with bench(database) as it:
         await it.keep(Inbound("1", PHONE, OURS, "one"), Inbound("2", OTHER, OURS, "half \ud83d"))
@@ -139,7 +147,16 @@ async def test_who_asks_to_be_called_back_is_told(database: str) -> None:
         assert await engaged(it) == [(mine.attempt, "key_pressed")]
 
 
-@pytest.mark.parametrize(("digits", "step", "code"), [("1", "identity", "confirmed"), ("2", "identity", "not_me")])
+async def test_who_is_somebody_else_is_told(database: str) -> None:
+    async with bench(database) as it:
+        mine = await sent_to(it, ladder="v")
+        await it.keep(key(mine, "2", "identity"))
+        [event] = await told(it, WRONG_PARTY)
+        assert (event["reminder"], event["attempt"]) == (to_reference(mine.request.id), to_reference(mine.attempt))
+        assert await it.hand.value("select count(*) from tombstone") == 0, "the borrower has said nothing"
+
+
+@pytest.mark.parametrize(("digits", "step", "code"), [("1", "identity", "confirmed"), ("1", "menu", "ways_to_pay")])
 async def test_other_keys_are_kept_and_ask_for_nothing(digits: str, step: str, code: str, database: str) -> None:
     async with bench(database) as it:
         mine = await sent_to(it, ladder="v")
@@ -205,12 +222,20 @@ async def test_a_stop_is_heard_while_the_call_is_being_recorded(database: str) -
 
 
 async def test_a_stop_waits_for_a_locked_borrower_and_is_not_lost(database: str) -> None:
+    """And it is effective from the moment at which it is stored, for every intend after it."""
     async with bench(database) as it:
         mine = await sent_to(it, ladder="v", borrower="b")
+        ready = await it.hand.born(borrower="b", debt="third")
+        worker, claimed = await it.hand.claimed(ready)
         waiting = await it.hand.born(borrower="b", debt="other", send_at=it.hand.now + HOUR)
         async with locked(database, mine):
             assert await it.keep(key(mine, "9"))
             assert await it.hand.state(waiting) == ("scheduled", None)
+            assert await it.counts() == (1, 1)
+            assert await it.hand.value("select count(*) from tombstone where kind = 'opted_out'") == 1
+        intent = it.hand.intent(claimed)
+        done = await it.hand.intend(worker, intent)
+        assert (done.sendable, done.opted_out) == (frozenset(), {intent.attempt})
         await it.swept()
         assert await it.hand.state(waiting) == ("suppressed", "opted_out")
         assert len(await told(it, OPTED_OUT)) == 1

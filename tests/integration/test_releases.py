@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -39,6 +40,18 @@ async def released(hand: Hand, seconds: int) -> None:
         while len(await hand.release()) >= 200:
             pass
         hand.later(1)
+
+
+async def test_a_slow_timetable_is_a_timetable_too(database: str) -> None:
+    """One in ten seconds: less than one before the horizon."""
+    async with hand(database) as mine:
+        mine.rules = replace(RULES, release_per_second=0.1)
+        await mine.freeze()
+        await frozen(mine, 3, not_after=mine.now + 48 * HOUR)
+        await mine.unfreeze()
+        await released(mine, 40)
+        times = [at for _, at, _ in await due(mine)]
+        assert [later - before for before, later in pairwise(times)] == [10 * SECOND, 10 * SECOND]
 
 
 async def test_a_thousand_leave_by_the_timetable_and_the_stale_ones_never(database: str) -> None:

@@ -203,7 +203,7 @@ class Counting:
 
 @pytest.mark.parametrize(
     ("quotas", "more"),
-    [(None, 0), (Quotas(lenders={"other": Quota(per_hour=1)}), 0), (TEN, 2)],
+    [(None, 0), (Quotas(lenders={"other": Quota(per_hour=1)}), 0), (TEN, 3)],
     ids=["none", "of others", "of this lender"],
 )
 async def test_without_a_quota_it_costs_nothing(quotas: Quotas | None, more: int, database: str) -> None:
@@ -244,8 +244,10 @@ async def test_a_breach_freezes_its_slice_and_says_so(database: str) -> None:
         jobs = [Job(each.claimed, lease, attempt=each.attempt, intent=each) for each in intents]
         with capture_logs() as logs:
             verdicts = await dispatch.intend(jobs)
-        held = [job for job in jobs if verdicts[job.attempt] is not None]
-        assert len(held) == 2
+            held = [job for job in jobs if verdicts[job.attempt] is not None]
+            assert len(held) == 2
+            assert await freezes.in_force(mine.connection, START) == [], "what fits leaves before anybody brakes"
+            await dispatch.settle([(job, verdict) for job in held if (verdict := verdicts[job.attempt]) is not None])
         [found] = await freezes.in_force(mine.connection, START)
         assert (found.kind, found.value, found.author, found.reason, found.until) == (
             "lender", "acme", "volume brake", "per_hour used up", START + HOUR,
@@ -260,8 +262,6 @@ async def test_a_breach_freezes_its_slice_and_says_so(database: str) -> None:
         )  # fmt: skip
 
         # What it held is held by that freeze, and leaves when the hour is over.
-        await dispatch.settle([(job, verdict) for job in held if (verdict := verdicts[job.attempt]) is not None])
-        [found] = await freezes.in_force(mine.connection, START)
         assert found.holds == 2
         rule = await mine.value("select distinct rule from decision where verdict = 'hold'")
         assert rule == "volume_brake"
@@ -295,3 +295,71 @@ async def test_the_kinds_are_those_of_the_table(database: str) -> None:
             await connection.execute("insert into volume (kind, value, hour, day) values ('stage', 'd3', now(), now())")
     finally:
         await connection.close()
+
+
+# --- what a reviewer found --------------------------------------------------------------------------------------------
+
+
+async def test_what_has_lost_its_claim_uses_up_no_quota(database: str) -> None:
+    async with hand(database) as mine:
+        worker = await mine.worker()
+        lost = await claimed(mine, 2, worker)
+        await mine.connection.execute("delete from claim")
+        good = await claimed(mine, 2, worker)
+        done = await intends(mine, worker, [*lost, *good], Quotas(lenders={"acme": Quota(per_hour=2)}))
+        assert done.sendable == {each.attempt for each in good}
+        assert not done.over
+        assert await used(mine) == (2, 2, 0)
+
+
+async def test_one_message_that_costs_more_than_the_cap_stops_nobody_else(database: str) -> None:
+    async with hand(database) as mine:
+        worker = await mine.worker()
+        dear = await claimed(mine, 1, worker, cost=6)
+        cheap = await claimed(mine, 3, worker, cost=1)
+        done = await intends(mine, worker, [*dear, *cheap], Quotas(lenders={"acme": Quota(spend_per_day=5)}))
+        assert done.dear == {dear[0].attempt}
+        assert done.sendable == {each.attempt for each in cheap}
+        assert not done.over
+
+
+async def test_what_has_no_quota_is_sent_beside_what_has(database: str) -> None:
+    async with hand(database) as mine:
+        worker = await mine.worker()
+        free = await claimed(mine, 2, worker, lender="other")
+        bound = await claimed(mine, 2, worker)
+        done = await intends(mine, worker, [*free, *bound], Quotas(lenders={"acme": Quota(per_hour=1)}))
+        assert done.sendable == {*(each.attempt for each in free), bound[0].attempt}
+        assert await used(mine) == (1, 1, 0)
+
+
+async def test_what_is_intended_does_not_wait_for_the_brake(database: str) -> None:
+    """Somebody shares the freezes' lock for long: the ten that fitted leave at once, the brake comes behind them."""
+    async with hand(database) as mine, commits(database, START, TEN) as (dispatch, _), others(database) as (one, _two):
+        worker = await mine.worker()
+        intents = await claimed(mine, 12, worker)
+        jobs = [Job(each.claimed, Lease(worker.id, 1e12), attempt=each.attempt, intent=each) for each in intents]
+        transaction = one.transaction()
+        await transaction.start()
+        await freezes.read_shared(one, mine.now)
+        verdicts = await asyncio.wait_for(dispatch.intend(jobs), 2)
+        assert sum(each is None for each in verdicts.values()) == 10
+        settling = asyncio.create_task(
+            dispatch.settle([(job, verdict) for job in jobs if (verdict := verdicts[job.attempt]) is not None])
+        )
+        await asyncio.sleep(0.2)
+        assert not settling.done(), "what is over waits for its freeze"
+        await transaction.commit()
+        await settling
+        assert await mine.value("select count(*) from frozen where held_by <> 0") == 2
+
+
+async def test_a_brake_that_comes_behind_an_unfreeze_freezes_nothing(database: str) -> None:
+    async with hand(database) as mine, commits(database, START, TEN) as (dispatch, _):
+        worker = await mine.worker()
+        intents = await claimed(mine, 12, worker)
+        jobs = [Job(each.claimed, Lease(worker.id, 1e12), attempt=each.attempt, intent=each) for each in intents]
+        verdicts = await dispatch.intend(jobs)
+        await mine.tx(lambda c: volume.begin_anew(c, "lender", "acme"))
+        await dispatch.settle([(job, verdict) for job in jobs if (verdict := verdicts[job.attempt]) is not None])
+        assert await mine.value('select count(*) from "freeze"') == 0

@@ -11,7 +11,13 @@ from jsonschema import Draft202012Validator
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas" / "json"
 EVENTS = frozenset(
-    {"reminder.status.v1", "contact.replied.v1", "contact.callback_requested.v1", "contact.opted_out.v1"}
+    {
+        "reminder.status.v1",
+        "contact.replied.v1",
+        "contact.callback_requested.v1",
+        "contact.opted_out.v1",
+        "contact.wrong_party.v1",
+    }
 )
 DEADLETTERS = frozenset({"reminder.deadletter.v1"})
 

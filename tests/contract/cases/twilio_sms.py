@@ -249,7 +249,7 @@ CASE = Case(
             b"%E5%BC%A0%E4%B8%89%E4%B8%B0%E6%82%A8%E5%A5%BD%EF%BC%8C%E6%9C%AC%E6%9C%9F%E5%BA%94%E8%BF%981%2C234.50%E5%85%83"
             b"+%26+3%E6%9C%888%E6%97%A5%E5%88%B0%E6%9C%9F+100%25%2B"
             b"&StatusCallback=https%3A%2F%2Fgw.example.com%2Fcallbacks%2Fp%2FkP3-path_token-9f%2F0c5k3xr8v2m4t"
-            b"%23rc%3D5%26rp%3D5xx%2Cct%2Crt&ValidityPeriod=5400"
+            b"%23rc%3D5%26rp%3D4xx%2C5xx%2Cct%2Crt&ValidityPeriod=5400"
         ),
     ),
     answers=ANSWERS,

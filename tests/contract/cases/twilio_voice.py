@@ -176,7 +176,7 @@ SAMPLES = (
 )
 TWIML = (
     '<Response><Gather input="dtmf" numDigits="1" timeout="6" '
-    f'action="{CALLBACK_URL}?step=identity#rc=5&amp;rp=5xx,ct,rt" method="POST" actionOnEmptyResult="true">'
+    f'action="{CALLBACK_URL}?step=identity#rc=5&amp;rp=4xx,5xx,ct,rt" method="POST" actionOnEmptyResult="true">'
     f'<Say language="zh-CN">您好，这里是示例银行，请问您是{NAME}本人吗？&lt;1&gt;是 &amp; &lt;2&gt;不是</Say>'
     "</Gather></Response>"
 )
@@ -221,7 +221,7 @@ CASE = Case(
         (
             f"To=%2B8613900001234&From=%2B14155550000&Timeout=30&TimeLimit=240&Twiml={quote_plus(TWIML)}"
             "&StatusCallback=https%3A%2F%2Fgw.example.com%2Fcallbacks%2Fp%2FkP3-path_token-9f%2F0c5k3xr8v2m4t"
-            "%23rc%3D5%26rp%3D5xx%2Cct%2Crt"
+            "%23rc%3D5%26rp%3D4xx%2C5xx%2Cct%2Crt"
             "&StatusCallbackEvent=ringing&StatusCallbackEvent=answered&StatusCallbackEvent=completed"
         ).encode(),
     ),

@@ -24,7 +24,7 @@ begin
         values ('unfreeze', old.kind, old.value, current_user, 'its row was deleted');
     elsif tg_op = 'UPDATE' and new.lifted_at is not null and new.lifted_at is distinct from old.lifted_at then
         insert into freeze_audit (act, kind, value, author, reason)
-        values ('unfreeze', new.kind, new.value, new.lifted_by, new.lift_reason);
+        values ('unfreeze', new.kind, new.value, coalesce(new.lifted_by, current_user), coalesce(new.lift_reason, 'by hand'));
     else
         insert into freeze_audit (act, kind, value, author, reason, until)
         values ('freeze', new.kind, new.value, new.author, new.reason, new.until);
