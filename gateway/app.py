@@ -216,9 +216,9 @@ class Application:
         self.health.needs("ledger", worker.trouble)
         sealer = config.sealing.sealer()
 
-        def take(was: Config, now: Config) -> None:
+        def take(was: Config | None, now: Config) -> None:
             sealer.replace_keys(now.sealing.key_bytes(), now.sealing.current)
-            if now.database.dsn != was.database.dsn:
+            if was is None or now.database.dsn != was.database.dsn:
                 database.log_in_as(now.database.dsn.get_secret_value())
 
         self._in_force.taken_by(take)
@@ -257,10 +257,10 @@ class Application:
         self._in_force.taken_by(partial(self._rotate_providers, opened))
         return opened
 
-    def _rotate_providers(self, opened: dict[str, Provider], was: Config, now: Config) -> None:
+    def _rotate_providers(self, opened: dict[str, Provider], was: Config | None, now: Config) -> None:
         """What is routed from now on goes by the new credentials; what was routed before, by the old ones."""
         for name, each in now.providers.items():
-            if each != was.providers[name]:
+            if was is None or each != was.providers[name]:
                 opened[name] = opened[name].renewed(each.settings, parameters.callback_base(now, name))
 
     def _start_gauges(self, ground: _Ground) -> GaugeRefresher:
@@ -423,9 +423,9 @@ class Application:
         self._lifecycle.on_stop(name, _whenever(stop))
 
 
-def _renew_client(renew: Callable[[], None], was: Config, now: Config) -> None:
+def _renew_client(renew: Callable[[], None], was: Config | None, now: Config) -> None:
     """aiokafka's clients keep the password they were made with."""
-    if now.kafka.security != was.kafka.security:
+    if was is None or now.kafka.security != was.kafka.security:
         renew()
 
 

@@ -111,7 +111,8 @@ class Reload:
         raise TimeoutError
 
     def _take(self, found: Rotated, seen: bytes) -> bool:
-        changed = found.config != self._in_force.config
+        # What is as it was must be taken all the same by those who took what others could not.
+        changed = found.config != self._in_force.config or not self._in_force.whole
         if changed:
             self._in_force.replace(found.config)
         self._seen, recovered, self._told = seen, self._told is not None, None

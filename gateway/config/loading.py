@@ -20,7 +20,7 @@ from gateway.config.model import Config, Dispatch, Lender
 from gateway.config.problems import ConfigError, Path, Problem, ProblemReason, dotted, from_validation, problem
 from gateway.config.provider import Provider
 from gateway.config.references import Unavailable, is_reference, references_in, replace, resolve, secrets_of
-from gateway.config.rotation import Kinds, public_halves_of, rotated
+from gateway.config.rotation import Kinds, held_back, public_halves_of, rotated
 from gateway.config.sources import Tree, merge, read_variables, read_yaml
 from gateway.content import DEFAULT_TEMPLATES, TemplateError
 from gateway.content.entry import Entry
@@ -60,15 +60,16 @@ def rotate(
     """`running` with the secrets of now.  Raises ConfigError with every problem.
 
     The file must be good by itself, else half a file would pass for one with fewer secrets; texts and the allowlist are
-    not looked at again.  A sealing key that is another under its old id is a problem, and so is another index key.
+    not looked at again.  Where another account or host waits for a restart, its secrets wait too.  A sealing key that
+    is another under its old id is a problem, and so is another index key.
     """
     adapters = discover() if adapters is None else adapters
     fresh = _Loading(environ, adapters)
-    now = fresh.whole(path)
-    if now is None or fresh.problems:
+    whole = fresh.whole(path)
+    if whole is None or fresh.problems:
         raise ConfigError(fresh.told())
     loading = _Loading(environ, adapters)
-    found = loading.rotate(now, running)
+    found = loading.rotate(*whole, running)
     if found is None or loading.problems:
         raise ConfigError(loading.told())
     return found
@@ -97,14 +98,14 @@ class _Loading:
         config = self._valid(Config, tree, ())
         return None if config is None else config.with_origins(self._origins).with_filed(filed).with_written(written)
 
-    def whole(self, path: pathlib.Path) -> Tree | None:
-        """The tree with its references, once it has been checked as a whole."""
+    def whole(self, path: pathlib.Path) -> tuple[Tree, Config] | None:
+        """The tree with its references, and what it says, checked as a whole."""
         tree = self._tree(path)
         if tree is None:
             return None
         written = copy.deepcopy(tree)
-        self._checked(tree, dict(self._settings_types(tree)))
-        return written
+        config = self._checked(tree, dict(self._settings_types(tree)))
+        return None if config is None else (written, config)
 
     def _checked(self, tree: Tree, kinds: Kinds) -> Config | None:
         self._take_references(tree, kinds)
@@ -112,15 +113,23 @@ class _Loading:
         self.problems += check(self._draft(tree, None))
         return self._valid(Config, tree, ())
 
-    def rotate(self, now: Tree, running: Config) -> Rotated | None:
+    def rotate(self, now: Tree, meant: Config, running: Config) -> Rotated | None:
+        """`meant` is what `now` would be after a restart."""
         kinds = dict(self._settings_types(dict(running.written)))
-        tree, others = rotated(Config, dict(running.written), now, kinds)
+        mixed = rotated(Config, dict(running.written), now, kinds)
+        tree, unapplied = mixed.tree, {dotted(each) for each in mixed.others}
         written = copy.deepcopy(tree)
+        for path in mixed.held:
+            part = _part_of(running, path)
+            if path not in mixed.others:  # else it is told as a whole
+                unapplied.update(dotted((*path, name)) for name in held_back(part, _part_of(meant, path)))
+            replace(tree, path, part)
+            below = dotted(path) + "."
+            self._origins |= {at: origin for at, origin in running.origins.items() if at.startswith(below)}
         config = self._checked(tree, kinds)
         if config is None:
             return None
         self.problems += config.sealing.unlike(running.sealing)
-        unapplied = {dotted(each) for each in others}
         if not config.database.same_place(running.database):
             unapplied.add("database.dsn")
             config = config.model_copy(update={"database": running.database})
@@ -309,6 +318,14 @@ def _public_halves_of(tree: Tree, kinds: Kinds) -> list[tuple[Path, str]]:
         settings = _mapping(_mapping(tree.get("providers")).get(name)).get("settings")
         places += public_halves_of(kind, settings, ("providers", name, "settings"))
     return places
+
+
+def _part_of(config: Config, path: Path) -> Any:
+    """None where there is no such part."""
+    part: Any = config
+    for each in path:
+        part = part.get(each) if isinstance(part, Mapping) else getattr(part, str(each), None)
+    return part
 
 
 def _at(tree: Any, path: Path) -> Any:

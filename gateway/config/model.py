@@ -177,6 +177,10 @@ class Config(Section):
         return self
 
     @property
+    def origins(self) -> Mapping[str, str]:
+        return self._origins
+
+    @property
     def written(self) -> Mapping[str, Any]:
         return self._written
 

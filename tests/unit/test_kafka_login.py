@@ -30,5 +30,7 @@ def test_a_client_is_renewed_when_its_login_has_changed(config: Config) -> None:
     now = with_password(config, "two")
     _renew_client(lambda: renewed.append(None), was, now)
     assert len(renewed) == 1
+    _renew_client(lambda: renewed.append(None), None, now)  # nobody knows what it has
+    assert len(renewed) == 2
     for options in (parameters.consumer_options(now.kafka), parameters.producer_options(now.kafka)):
         assert options["sasl_plain_password"] == "two"

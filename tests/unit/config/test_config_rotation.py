@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 
 from gateway.config import Config, ConfigError, Rotated, Source, describe
 from providers.catalog import discover
-from tests.unit.config.case import SECRETS, Case, key
+from tests.unit.config.case import SECRETS, Case, Text, key
 
 SEALED = "sealing-1"
 FILES = {
@@ -22,6 +23,11 @@ FILES = {
     "tokens": "canary-current-token-0123456789\ncanary-previous-token-0123456789\n",
 }
 TOKENS = "providers/texts/callback_tokens"
+
+
+class Mute(Text):
+    name = "mute"
+    receipts = False
 
 
 class Rotation:
@@ -138,7 +144,7 @@ def test_the_rest_is_noticed_and_not_applied(rotation: Rotation) -> None:
     rotation.write("text-key", "canary-new-key")
     rotation.case.put("log_level", "info")
     rotation.case.put("kafka/bootstrap", "other:9092")
-    rotation.case.put("providers/texts/settings/account", "A2")
+    rotation.case.put("providers/texts/concurrency", 7)
     rotation.case.put("providers/more", {"adapter": "bell", "settings": {"base_url": "https://more.example.com"}})
     rotation.case.put("lenders/harbour/routes/push", "more")
     rotation.case.put("lenders/harbour/default_locale", "en")
@@ -146,14 +152,92 @@ def test_the_rest_is_noticed_and_not_applied(rotation: Rotation) -> None:
     found = rotation.rotate()
     assert found.unapplied == (
         "kafka.bootstrap", "lenders.harbour.default_locale", "lenders.harbour.routes.push", "log_level", "providers",
-        "providers.texts.settings.account",
+        "providers.texts.concurrency",
     )  # fmt: skip
     assert text_key(found.config) == "canary-new-key"
     assert found.config.log_level == rotation.running.log_level
     assert found.config.kafka == rotation.running.kafka
     assert found.config.lenders == rotation.running.lenders
     assert found.config.providers.keys() == rotation.running.providers.keys()
-    assert found.config.providers["texts"].settings.model_dump()["account"] == "A1"
+    assert found.config.providers["texts"].concurrency == 32
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("settings/account", "other-account"),
+        ("settings/base_url", "https://staging.example.com"),
+        ("settings/nested", {}),
+        ("adapter", "text_too"),
+    ],
+)
+def test_another_accounts_secrets_wait_with_it(rotation: Rotation, key: str, value: Any) -> None:
+    """A new key with the old account would be refused everywhere; with another host it would be given away."""
+    rotation.case.adapters["text_too"] = rotation.case.adapters["text"]
+    rotation.case.put(f"providers/texts/{key}", value)
+    rotation.write("text-key", "canary-key-of-other-account")
+    rotation.write("tokens", "canary-newest-token-0123456789")
+    rotation.write("dsn", "postgresql://canary-user2:canary-new@db/reminders")
+    rotation.save()
+    found = rotation.rotate()
+    assert found.config.providers["texts"].settings == rotation.running.providers["texts"].settings
+    assert found.unapplied == tuple(
+        sorted((f"providers.texts.{key.replace('/', '.')}", "providers.texts.settings.key"))
+    )
+    assert found.config.origin("providers.texts.settings.key") == rotation.at("text-key")
+    # What belongs to us or to others rotates on.
+    assert tokens(found.config) == ["canary-newest-token-0123456789"]
+    assert found.config.database.dsn.get_secret_value() == "postgresql://canary-user2:canary-new@db/reminders"
+    # It stays so at every look, and whatever becomes of the file that the old key was in.
+    rotation.running = found.config
+    rotation.case.put("providers/texts/settings/key", rotation.at("other-key"))
+    rotation.write("other-key", "canary-third-key")
+    (rotation.folder / "text-key").unlink()
+    rotation.save()
+    again = rotation.rotate()
+    assert (text_key(again.config), again.unapplied) == ("canary-text-key", found.unapplied)
+
+
+def test_an_account_that_comes_back_rotates_again(rotation: Rotation) -> None:
+    rotation.case.put("providers/texts/settings/account", "A2")
+    rotation.write("text-key", "canary-key-of-other-account")
+    rotation.save()
+    rotation.running = rotation.rotate().config
+    rotation.case.put("providers/texts/settings/account", "A1")
+    rotation.write("text-key", "canary-new-key")
+    rotation.save()
+    found = rotation.rotate()
+    assert (text_key(found.config), found.unapplied) == ("canary-new-key", ())
+
+
+def test_another_adapter_that_needs_no_token_keeps_nothing_from_rotating(rotation: Rotation) -> None:
+    settings = {"base_url": "https://text.example.com", "account": "A1", "key": rotation.at("text-key")}
+    rotation.case.adapters["mute"] = Mute()
+    rotation.case.put("providers/texts", {"adapter": "mute", "settings": settings})
+    rotation.write("dsn", "postgresql://canary-user2:canary-new@db/reminders")
+    rotation.save()
+    found = rotation.rotate()
+    assert found.unapplied == ("providers.texts.adapter", "providers.texts.callback_tokens")
+    assert tokens(found.config) == tokens(rotation.running)
+    assert found.config.database != rotation.running.database
+
+
+def test_a_provider_that_is_gone_needs_its_files_no_more(rotation: Rotation) -> None:
+    rotation.case.put("providers/more", copy.deepcopy(rotation.case.tree["providers"]["texts"]))
+    rotation.case.put("lenders/harbour/routes/sms", "more")
+    rotation.case.put("providers/more/settings/key", rotation.at("more-key"))
+    rotation.write("more-key", "canary-more-key")
+    rotation.running = rotation.case.load()
+    rotation.case.put("lenders/harbour/routes", {"voice": "calls"})
+    rotation.case.drop("providers/more")
+    (rotation.folder / "more-key").unlink()
+    rotation.write("dsn", "postgresql://canary-user2:canary-new@db/reminders")
+    rotation.save()
+    found = rotation.rotate()
+    assert "providers" in found.unapplied
+    assert found.config.providers["more"] == rotation.running.providers["more"]
+    assert found.config.origin("providers.more.settings.key") == rotation.at("more-key")
+    assert found.config.database != rotation.running.database
 
 
 def test_an_unchanged_configuration_is_the_same(rotation: Rotation) -> None:
@@ -221,14 +305,34 @@ def test_kafkas_login_rotates_as_a_whole(rotation: Rotation) -> None:
     assert (now.sasl_username, now.sasl_password and now.sasl_password.get_secret_value()) == (
         "canary-user-2", "canary-password-2",
     )  # fmt: skip
-    # Written out, the name is taken as well; the protocol waits for a restart.
-    rotation.case.put("kafka/security", security | login | {"sasl_username": "another", "protocol": "SASL_PLAINTEXT"})
+    # Written out, the name is taken as well.
+    rotation.case.put("kafka/security", security | login | {"sasl_username": "another"})
+    rotation.case.put("kafka/group", "another")
     rotation.save()
     found = rotation.rotate()
-    assert (found.config.kafka.security.sasl_username, found.unapplied) == ("another", ("kafka.security.protocol",))
+    assert (found.config.kafka.security.sasl_username, found.unapplied) == ("another", ("kafka.group",))
 
 
-def test_secrets_that_do_not_fit_what_stays_are_refused(rotation: Rotation) -> None:
+@pytest.mark.parametrize(("key", "value"), [("bootstrap", "other:9092"), ("security/protocol", "SASL_PLAINTEXT")])
+def test_another_clusters_login_waits_with_it(rotation: Rotation, key: str, value: str) -> None:
+    rotation.write("password", "canary-password-1")
+    login = {"sasl_username": "one", "sasl_password": rotation.at("password"), "sasl_mechanism": "PLAIN"}
+    rotation.case.put("kafka/security", {"protocol": "SASL_SSL", **login})
+    rotation.running = rotation.case.load()
+    rotation.write("password", "canary-password-2")
+    rotation.write("text-key", "canary-new-key")
+    rotation.case.put("kafka/security/sasl_username", "two")
+    rotation.case.put(f"kafka/{key}", value)
+    rotation.save()
+    found = rotation.rotate()
+    assert found.config.kafka == rotation.running.kafka
+    assert set(found.unapplied) == {
+        f"kafka.{key.replace('/', '.')}", "kafka.security.sasl_password", "kafka.security.sasl_username",
+    }  # fmt: skip
+    assert text_key(found.config) == "canary-new-key"
+
+
+def test_a_login_that_does_not_fit_what_stays_waits(rotation: Rotation) -> None:
     rotation.write("password", "canary-password-1")
     login = {"sasl_username": "gateway", "sasl_password": rotation.at("password"), "sasl_mechanism": "PLAIN"}
     rotation.case.put("kafka/security", {"protocol": "SASL_SSL", **login})
@@ -238,7 +342,9 @@ def test_secrets_that_do_not_fit_what_stays_are_refused(rotation: Rotation) -> N
     rotation.running = rotation.case.load()
     rotation.case.put("kafka/security", {"protocol": "SASL_SSL", **login})
     rotation.save()
-    assert ("kafka.security.sasl_password", "incomplete_sasl") in rotation.problems()
+    found = rotation.rotate()
+    assert found.config.kafka == rotation.running.kafka
+    assert set(found.unapplied) == {f"kafka.security.{name}" for name in ("protocol", *login)}
 
 
 def test_a_key_id_rotates_with_its_secret(case: Case, tmp_path: Path) -> None:
