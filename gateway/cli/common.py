@@ -77,7 +77,7 @@ async def database(config: Config) -> AsyncIterator[Database]:
     import asyncpg
 
     from gateway.ledger import schema
-    from gateway.ledger.database import Conflict, Database, UnsafeDatabase
+    from gateway.ledger.database import Database, UnsafeDatabase
 
     settings = config.database
     opened = Database(
@@ -97,10 +97,24 @@ async def database(config: Config) -> AsyncIterator[Database]:
             raise fail(str(error)) from None
         try:
             yield opened
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, Conflict) as error:
-            raise fail(f"the database cannot be used: {type(error).__name__}") from None
+        except Exception as error:
+            why = unusable(error)
+            if why is None:
+                raise
+            raise fail(why) from None
     finally:
         await opened.close()
+
+
+def unusable(error: BaseException) -> str | None:
+    """Why the database cannot be used; None when the error says something else."""
+    import asyncpg
+
+    from gateway.ledger.database import Conflict
+
+    if isinstance(error, OSError | asyncpg.PostgresError | asyncpg.InterfaceError | Conflict):
+        return f"the database cannot be used: {type(error).__name__}"
+    return None
 
 
 def console(*, err: bool = False) -> Console:

@@ -6,12 +6,13 @@ import asyncio
 import base64
 import datetime as dt
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from gateway.cli import lists
-from gateway.cli.common import DEFAULT_CONFIG, FAILED, WRONG, ConfigPath, console, database, fail, read
+from gateway.cli.common import DEFAULT_CONFIG, FAILED, WRONG, ConfigPath, console, database, fail, read, unusable
 from gateway.cli.lists import Author, Before, Json, Limit, Since, Until
 from schemas.vocabulary import Rejection
 
@@ -204,18 +205,31 @@ def redrive(
     ids = sorted({lists.reference(each, "dead letter") for each in letters or ()})
     done: list[Redriven] = []
     which = None if ids else (Range.of(since, until), Which(reason, source, topic, left=True), limit)
-    interrupted = False
+    interrupted, cut = False, None
     try:
         more = asyncio.run(_redrive(read(config), ids, which, by, yes, done))
     except KeyboardInterrupt:
         more, interrupted = "interrupted: repeat it for the rest", True
     except NoWorkerNumber as error:
         raise fail(str(error)) from None
+    except _Cut as error:
+        more, cut = "ended by an error: repeat it for the rest", error.__cause__
+        if yes:
+            more += f"; of the next {_BATCH} it is not known whether they are done: see `deadletters list`"
     _tell(done, more, yes=yes, as_json=as_json)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
+    if cut is not None:
+        why = str(cut) if isinstance(cut, NoWorkerNumber) else unusable(cut)
+        if why is None:
+            raise cut
+        raise fail(why)
     if any(each.became in ("missing", "sealed") for each in done):
         raise typer.Exit(FAILED)
+
+
+class _Cut(Exception):
+    """Its cause has ended the work in the middle: what was done before is still to be told."""
 
 
 async def _redrive(
@@ -226,7 +240,10 @@ async def _redrive(
     yes: bool,
     done: list[Redriven],
 ) -> str | None:
-    """Redrives in batches, each as it is done added to `done`; says where there is more to redrive."""
+    """Redrives in batches, each as it is done added to `done`; says where there is more to redrive.
+
+    Raises _Cut when a batch fails.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     async with database(config) as ledger:
@@ -244,11 +261,20 @@ async def _redrive(
                 task = progress.add_task("redriving" if yes else "trying, keeping nothing", total=len(ids))
                 for at in range(0, len(ids), _BATCH):
                     batch = ids[at : at + _BATCH]
-                    done += await redriver.batch(batch, author, keep=yes)
+                    done += await _batch(redriver, batch, author, yes)
                     progress.advance(task, len(batch))
         finally:
-            await redriver.stop()
+            # A number that is not given back comes back when its lease ends: no reason to lose the report.
+            with suppress(Exception):
+                await redriver.stop()
     return more
+
+
+async def _batch(redriver: Redriver, ids: list[int], author: str, yes: bool) -> list[Redriven]:
+    try:
+        return await redriver.batch(ids, author, keep=yes)
+    except Exception as error:
+        raise _Cut from error
 
 
 async def _chosen(ledger: Database, within: Range, which: Which, limit: int) -> tuple[list[int], str | None]:
@@ -321,7 +347,7 @@ def _words(each: Redriven) -> dict[str, Any]:
         why = f"{each.reason} ({each.field})" if each.field else each.reason
     hold = "lifted" if each.lifted else None
     if each.held:
-        hold = "stays: too many unread letters to look through"
+        hold = "stays: too many unread letters, or too large ones, to look through"
     elif each.held_by:
         hold = f"stays, for {' '.join(row['held_by'])}"
     if each.elsewhere:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -141,11 +140,25 @@ def _consequences(settled: Settled, found: Found, yes: bool) -> list[str]:
     else:
         lines.append(f"{name}, {settled.reminder_was}, {becomes} {settled.reminder_becomes}")
     if settled.contact is not None:
-        at = "" if settled.at is None else f", from {settled.at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} on"
-        again = "the same contact again" if settled.again else "the next contact"
-        lines.append(f"THE BORROWER IS CONTACTED{' AGAIN' if settled.again else ''}: {settled.contact}, {again}{at}")
+        lines.append(_contact(settled))
     if found is Found.NOT_SENT:
         lines.append("what a receipt says of this attempt later moves nothing any more: not_sent is proof")
     if not yes:
         lines.append("nothing was done; --yes does it")
     return lines
+
+
+def _contact(settled: Settled) -> str:
+    """What becomes of the contact that is tried next, as things stand now."""
+    at = "" if settled.at is None else f", from {lists.text(settled.at)} on"
+    again = "the same contact again" if settled.again else "the next contact"
+    contact = f"{settled.contact}, {again}"
+    if settled.expires is not None:
+        return f"nobody is contacted ({contact}): it expires by its not_after, {lists.text(settled.expires)}"
+    told = f"THE BORROWER IS CONTACTED{' AGAIN' if settled.again else ''}"
+    if settled.frozen is not None:
+        kind, value = settled.frozen
+        return f"frozen by {kind} {value}: held while that lasts, then, before its not_after, {told}: {contact}{at}"
+    if settled.unreadable:
+        return f"held behind a stop that could not be read; once that is lifted {told}: {contact}{at}"
+    return f"{told}: {contact}{at}"

@@ -13,7 +13,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 from msgspec import Struct
@@ -29,7 +29,7 @@ from schemas.vocabulary import Reason, Rejection, ReminderState
 
 _LOCK: Final = "select id from deadletter where id = any($1::bigint[]) order by id for no key update"
 # A second statement: the first, had it waited for somebody, does not see what he has written.
-_DONE: Final = "select letter, at, author, outcome, reminder from redrive where letter = any($1::bigint[])"
+_DONE: Final = "select letter, at, author, outcome, reminder, lifted from redrive where letter = any($1::bigint[])"
 _NOTE: Final = """
 insert into redrive (letter, at, author, outcome, reminder, lifted)
 select i.letter, $1, $2, i.outcome, i.reminder, i.lifted
@@ -45,13 +45,15 @@ order by key limit 100
 """
 # The index of the migration is for just this condition.
 _MAY_HOLD: Final = """
-select d.id, d.reason, d.sealed from deadletter d
+select d.id, octet_length(d.sealed) from deadletter d
 where (d.reason = 'unreadable_stop' or d.source is null) and not d.id = any($1::bigint[])
   and not exists (select 1 from redrive r where r.letter = d.id)
 order by d.id limit $2
 """
-# To open more than so many under a borrower's lock takes too long: then nothing is lifted.
+_RECORDS: Final = "select id, reason, sealed from deadletter where id = any($1::bigint[]) order by id"
+# To open more than so many, or more than so many bytes, under a borrower's lock takes too long: then nothing is lifted.
 _MOST_OPENED: Final = 2000
+_MOST_BYTES: Final = 8 * 2**20
 
 
 class Became(StrEnum):
@@ -85,8 +87,10 @@ class Redriven(Struct, frozen=True, gc=False):
     `reminder` is what it made or repeats.
 
     `lifted`: the borrower was held for this letter and is not any more.  `held_by`: he is still held, for these letters
-    among others.  `held`: and why nothing was lifted is that there are too many to look through.  `elsewhere` are other
+    among others.  `held`: and why nothing was lifted is that there is too much to look through.  `elsewhere` are other
     lenders under which a borrower of this reference is held: by this letter or by another one.
+
+    What is `DONE` names `author` and `at`.
     """
 
     letter: int
@@ -125,7 +129,8 @@ async def redrive(
 ) -> Redrive:
     """Redrives letters, by what their records are decoded to now; in the order of their ids, which is that of reading.
 
-    Repeatable, and one of two at once finds the letter redriven: each leaves the dead once.  A record that the ledger
+    Repeatable, and one of two at once finds the letter redriven: each leaves the dead once.  What the same author did
+    at the same `now` is told as what it became, though not with all that was known then.  A record that the ledger
     blames is refused, its neighbours are not.
 
     `may_hold` are those of the letters that can have held a borrower.  Such a hold is lifted for whom the record names
@@ -151,13 +156,18 @@ async def redrive(
             [each.reminder for each in noted],
             [each.lifted for each in noted],
         )
-    made.letters += [
-        Redriven(letter, Became.DONE, reminder=reminder, author=by, at=at)
-        for letter, at, by, _, reminder in done.values()
-    ]
+    made.letters += [_before(row, author, now) for row in done.values()]
     made.letters.sort(key=lambda each: each.letter)
     await manual.count(connection, made.accepted, made.moves)
     return made
+
+
+def _before(row: Sequence[Any], author: str, now: dt.datetime) -> Redriven:
+    """A letter that is redriven already: by this very call when its author and time are, whose answer was lost."""
+    letter, at, by, outcome, reminder, lifted = row
+    if (by, at) == (author, now):
+        return Redriven(letter, Became(outcome), reminder=reminder, lifted=lifted)
+    return Redriven(letter, Became.DONE, reminder=reminder, author=by, at=at)
 
 
 class _Again(intake.Body):
@@ -243,17 +253,19 @@ async def _lift(
     elsewhere: dict[str, list[str]] = {}
     for borrower, lender in await connection.fetch(_HELD_ELSEWHERE, [each.borrower for each in whom.values()], keys):
         elsewhere.setdefault(borrower, []).append(lender)
-    others = await connection.fetch(_MAY_HOLD, sorted(gone), _MOST_OPENED + 1) if held else []
-    too_many = len(others) > _MOST_OPENED
-    by = {} if too_many else await _held_by(connection, held, others, names)
-    lifted = {key for key in held if not too_many and not by[key]}
+    # How large they are is asked first, so that what is too much is not even fetched.
+    sizes = dict(await connection.fetch(_MAY_HOLD, sorted(gone), _MOST_OPENED + 1)) if held else {}
+    too_much = len(sizes) > _MOST_OPENED or sum(sizes.values()) > _MOST_BYTES
+    others = await connection.fetch(_RECORDS, list(sizes)) if sizes and not too_much else []
+    by = {} if too_much else await _held_by(connection, held, others, names)
+    lifted = {key for key in held if not too_much and not by[key]}
     for key in sorted(lifted):
         await subjects.clear(connection, key)
     made.letters = [
         replace(
             each,
             lifted=borrower.subject in lifted,
-            held=too_many and borrower.subject in held,
+            held=too_much and borrower.subject in held,
             held_by=tuple(by.get(borrower.subject, ()))[:_SHOWN],
             elsewhere=tuple(elsewhere.get(borrower.borrower, ())),
         )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from gateway.ledger import follow, manual, moves, situations, subjects
+from gateway.ledger import follow, freezes, manual, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.pages import Page
@@ -29,6 +30,9 @@ _OWNER: Final = "select reminder, subject from attempt where id = $1"
 _NOTE: Final = """
 insert into settlement (attempt, reminder, at, author, reason, was, became, reminder_was, reminder_became)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+_MINE: Final = """
+select reminder_was, reminder_became from settlement where attempt = $1 and author = $2 and at = $3 and became = $4
 """
 
 
@@ -81,7 +85,8 @@ class Settled(Struct, frozen=True, gc=False):
     """What came of it.  `was` is the attempt's state: unless it was unknown, nothing was done.
 
     The reminder's states before and after; `contact` is the channel that is tried next, from `at` on, when one is, and
-    `again` whether that is the same contact.
+    `again` whether that is the same contact.  As things stand now nothing of it leaves where it `expires` before, which
+    is then its `not_after`; where it is `frozen` by this kind and value; or behind a stop that is `unreadable`.
     """
 
     attempt: int
@@ -92,6 +97,9 @@ class Settled(Struct, frozen=True, gc=False):
     contact: Channel | None = None
     again: bool = False
     at: dt.datetime | None = None
+    expires: dt.datetime | None = None
+    frozen: tuple[str, str] | None = None
+    unreadable: bool = False
 
     @property
     def done(self) -> bool:
@@ -105,18 +113,23 @@ async def settle(
 
     Under the borrower's lock, so that of this and a receipt one is first; what is not unknown any more stays as it is.
     None when there is no such attempt.  Who did it, why, and how things stood is kept in the same transaction.
+    Repeatable: what the same author has done at the same `now` is told as done, since the answer to it was lost.
     """
     owner = await connection.fetchrow(_OWNER, attempt)  # of an attempt these never change
     if owner is None:
         return None
     reminder, subject = owner
-    await subjects.lock(connection, [subject])
+    held = bool(await subjects.lock(connection, [subject]))
     was = (await situations.read(connection, [reminder]))[reminder]
     mine = was.find(attempt)
     assert mine is not None
     stood = _standing(was.state, was.reason)
     if mine.state is not AttemptState.UNKNOWN:
-        return Settled(attempt, reminder, mine.state, stood, stood)
+        kept = await connection.fetchrow(_MINE, attempt, author, now, _BECOMES[found][0])
+        if kept is None:
+            return Settled(attempt, reminder, mine.state, stood, stood)
+        done = Settled(attempt, reminder, AttemptState.UNKNOWN, *kept)
+        return await _with_contact(connection, done, was, mine, _next_since(was, done), held, now, rules)
     state, failure = _BECOMES[found]
     mine.become(state, failure, CODE, now)
     move = _move(was, mine, found, now, rules)
@@ -128,17 +141,34 @@ async def settle(
     )  # fmt: skip
     await connection.execute(_NOTE, *note)
     await manual.count(connection, (), planned)
-    next_ = _next(was, move)
-    return Settled(
-        attempt,
-        reminder,
-        AttemptState.UNKNOWN,
-        stood,
-        becomes,
-        None if next_ is None else LADDER_CHANNEL[was.ladder[next_[0]]],
-        next_ is not None and next_[0] == mine.rung,
-        None if next_ is None else next_[1],
-    )
+    done = Settled(attempt, reminder, AttemptState.UNKNOWN, stood, becomes)
+    return await _with_contact(connection, done, was, mine, _next(was, move), held, now, rules)
+
+
+async def _with_contact(
+    connection: Connection,
+    done: Settled,
+    was: Situation,
+    mine: Attempt,
+    next_: tuple[int, dt.datetime | None] | None,
+    held: bool,
+    now: dt.datetime,
+    rules: Rules,
+) -> Settled:
+    """With the contact that is tried next, and what will keep it from leaving, as dispatch will find it."""
+    if next_ is None:
+        return done
+    rung, at = next_
+    done = replace(done, contact=LADDER_CHANNEL[was.ladder[rung]], again=rung == mine.rung, at=at)
+    if now >= was.not_after:
+        return replace(done, expires=was.not_after)
+    # Read without the lock that orders freezes, which comes before the borrower's: it is told, nothing hangs on it.
+    in_force = await freezes.read(connection, now)
+    if by := await freezes.holders(connection, {was.id: replace(was, rung=rung)}, in_force, rules):
+        return replace(done, frozen=next(key for key, freeze in in_force.slices.items() if freeze == by[was.id]))
+    if held:
+        return replace(done, unreadable=True)
+    return replace(done, expires=was.not_after) if at is not None and at >= was.not_after else done
 
 
 def _move(was: Situation, attempt: Attempt, found: Found, now: dt.datetime, rules: Rules) -> Move | None:
@@ -148,12 +178,25 @@ def _move(was: Situation, attempt: Attempt, found: Found, now: dt.datetime, rule
     return follow.after_attempts(was, [attempt], now, rules, jitter=0.0)
 
 
-def _next(was: Situation, move: Move | None) -> tuple[int, dt.datetime] | None:
+def _next(was: Situation, move: Move | None) -> tuple[int, dt.datetime | None] | None:
     """The contact (by its place in the ladder) that is tried now, or was to be tried anyway, and from when on."""
     if move is None:
-        waits = was.state in (ReminderState.SCHEDULED, ReminderState.HELD)
-        return (was.rung, was.at) if waits else None
+        if was.state not in _WAITS:
+            return None
+        # The timer of what is frozen stands at its end.
+        return was.rung, was.resume_at if was.reason is Reason.FROZEN else was.at
     return (move.rung, move.at) if move.queue is Queue.DUE else None
+
+
+def _next_since(was: Situation, done: Settled) -> tuple[int, dt.datetime | None] | None:
+    """The same for what was done before: a worker may have taken it up since."""
+    if was.state in _WAITS:
+        return _next(was, None)
+    waited = done.reminder_becomes.split(" ", 1)[0] in _WAITS
+    return (was.rung, None) if waited and was.queue is not None else None
+
+
+_WAITS: Final = frozenset({ReminderState.SCHEDULED, ReminderState.HELD})
 
 
 def _standing(state: ReminderState, reason: Reason | None) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import asyncpg
+import pytest
+from asyncpg.transaction import Transaction
 
 from gateway import ids
 from gateway.ledger import claims, freezes, intake, intend, outcomes, receipts, releases, subjects, timers, workers
@@ -263,3 +265,17 @@ async def hand(dsn: str, rules: Rules = RULES) -> AsyncIterator[Hand]:
         yield made
     finally:
         await connection.close()
+
+
+def lose_a_commit(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The next transaction commits, and the answer to that is lost.  What is returned is filled when that was."""
+    leave, lost = Transaction.__aexit__, []
+
+    async def loses(self: Any, kind: Any, error: Any, trace: Any) -> None:
+        await leave(self, kind, error, trace)
+        if kind is None and not self._nested and not lost:
+            lost.append(True)
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    monkeypatch.setattr(Transaction, "__aexit__", loses)
+    return lost

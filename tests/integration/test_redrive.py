@@ -27,6 +27,7 @@ from gateway.ledger.redrives import Became, Redriven
 from gateway.redrive import Redriver
 from gateway.sealing import Sealer
 from schemas.vocabulary import Channel, Rejection
+from tests.integration.by_hand import lose_a_commit
 from tests.stack.gateway import cancelled, merge, requested
 
 TOPIC = "reminders.requests"
@@ -290,6 +291,32 @@ async def test_two_at_once_redrive_it_once(desk: Desk) -> None:
     await desk.assert_sums()
 
 
+async def test_a_lost_commit_is_told_as_what_was_done(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice, lasts = of_harbour(2), (desk.clock.now() + dt.timedelta(hours=20)).isoformat()
+    letters = await desk.take(of_harbour(1, not_after=lasts), twice, too_new(7, desk.clock), b"{")
+    await desk.take(twice, by=AFTER)
+    desk.clock.advance(dt.timedelta(hours=13))
+    redriver = Redriver(desk.ledger, desk.clock, AFTER, SEALER, RULES)
+    await redriver.start()
+    would = await redriver.batch(letters, "ann", keep=False)
+    with monkeypatch.context() as once:
+        lost = lose_a_commit(once)
+        found = await redriver.batch(letters, "ann", keep=True)
+    assert lost
+    assert [each.became for each in found] == ["accepted", "duplicate", "command", "refused"]
+    assert found[2].lifted
+    assert [(each.became, each.reason, each.lifted) for each in found] == [
+        (each.became, each.reason, each.lifted) for each in would
+    ]
+    assert [each.author for each in found] == [None] * 4
+    owners = dict(await desk.ledger.fetch("select letter, reminder from redrive"))
+    assert {each.letter: each.reminder for each in found if each.became in redrives.NOTED} == owners
+    desk.clock.advance(dt.timedelta(seconds=1))
+    assert {each.became for each in await redriver.batch(letters[:3], "ann", keep=True)} == {Became.DONE}
+    await redriver.stop()
+    await desk.assert_sums()
+
+
 async def test_what_dies_in_between_leaves_nothing_and_is_repeated(desk: Desk) -> None:
     """The note that it is redriven and what it became are one commit: also when the note comes last and fails."""
     letters = await desk.take(of_harbour(1), of_harbour(2))
@@ -448,6 +475,30 @@ async def test_too_many_to_look_through(desk: Desk, monkeypatch: pytest.MonkeyPa
     [done] = await desk.redrive(mine)
     assert (done.lifted, done.held) == (False, True)
     assert ("acme", "borrower-1") in await desk.held()
+
+
+async def test_too_much_to_look_through(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounded by bytes as well, and then none of it is even fetched."""
+    [mine, *others] = await desk.take(*(too_new(n, desk.clock) for n in (1, 2, 3)))
+    sizes = await desk.ledger.fetch("select octet_length(sealed) from deadletter where id = any($1)", others)
+    total = sum(each[0] for each in sizes)
+    fetched = []
+
+    def names(redriver: Redriver, letter: int, reason: str, sealed: bytes) -> redrives.Named | None:
+        fetched.append(letter)
+        return opened(redriver, letter, reason, sealed)
+
+    opened = Redriver._names
+    monkeypatch.setattr(Redriver, "_names", names)
+    desk.clock.advance(dt.timedelta(hours=13))
+    monkeypatch.setattr(redrives, "_MOST_BYTES", total - 1)
+    monkeypatch.setattr(redrives, "_RECORDS", "never asked")
+    [done] = await desk.redrive(mine, keep=False)
+    assert (done.lifted, done.held, fetched) == (False, True, [])
+    monkeypatch.undo()
+    monkeypatch.setattr(redrives, "_MOST_BYTES", total)
+    [done] = await desk.redrive(mine)
+    assert (done.lifted, done.held) == (True, False)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------

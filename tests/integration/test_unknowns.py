@@ -11,12 +11,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from gateway.cli.unknowns import _consequences
 from gateway.ids import to_reference
 from gateway.ledger import gauges, receipts, timeline, unknowns
+from gateway.ledger.database import Database
 from gateway.ledger.received import Stored
 from gateway.ledger.unknowns import Settled
-from schemas.vocabulary import AttemptState, Channel, Disposition, Found
-from tests.integration.by_hand import HOUR, RESENDS, RULES, Hand, Sending, hand
+from schemas.vocabulary import AttemptState, Channel, Disposition, Found, Reason
+from tests.integration.by_hand import HOUR, RESENDS, RULES, Hand, Sending, hand, lose_a_commit
 
 UNKNOWN = AttemptState.UNKNOWN
 
@@ -167,6 +169,105 @@ async def test_only_what_is_unknown(mine: Hand) -> None:
     assert again is not None
     assert (again.done, again.was) == (False, AttemptState.UNDELIVERED)
     assert await mine.value("select count(*) from settlement") == 1
+
+
+async def test_a_lost_commit_is_told_as_done(mine: Hand, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Database(database, size=2, statement_timeout_ms=10_000)
+    await ledger.open()
+    try:
+        for found in Found:
+            sending = await unknown(mine)
+            with monkeypatch.context() as once:
+                lost = lose_a_commit(once)
+                done = await ledger.transaction(lambda c: settle(mine, sending.attempt, found, c))  # noqa: B023
+            assert lost
+            assert done is not None
+            assert (done.done, done.was, done.reminder_was) == (True, UNKNOWN, "awaiting (outcome_unknown)")
+            state, reason = await mine.state(sending.request)
+            assert done.reminder_becomes == (f"{state} ({reason})" if reason else state)
+            again = found is Found.NOT_SENT
+            assert (done.contact, done.again) == (Channel.SMS if again else None, again)
+            assert await mine.value("select count(*) from settlement where attempt = $1", sending.attempt) == 1
+    finally:
+        await ledger.close()
+
+
+async def test_a_contact_that_a_worker_took_up_before_the_loss_was_seen(mine: Hand) -> None:
+    sending = await unknown(mine)
+    first = await settle(mine, sending.attempt, Found.NOT_SENT)
+    await mine.sent(sending.request)
+    second = await settle(mine, sending.attempt, Found.NOT_SENT)
+    assert first is not None
+    assert second is not None
+    assert (second.done, second.contact, second.again) == (True, Channel.SMS, True)
+    assert second.reminder_becomes == first.reminder_becomes == "scheduled (retry)"
+
+
+async def test_what_somebody_else_has_settled_is_not_told_as_done(mine: Hand) -> None:
+    sending = await unknown(mine)
+    await mine.tx(
+        lambda c: unknowns.settle(c, sending.attempt, Found.NOT_SENT, "bob", "console says so", mine.now, RULES)
+    )
+    refused = await settle(mine, sending.attempt, Found.NOT_SENT)
+    assert refused is not None
+    assert not refused.done
+
+
+async def told(mine: Hand, sending: Sending, found: Found = Found.NOT_SENT) -> str:
+    """The line about the contact, before anything is done."""
+    transaction = mine.connection.transaction()
+    await transaction.start()
+    would = await settle(mine, sending.attempt, found, mine.connection)
+    await transaction.rollback()
+    assert would is not None
+    lines = [each for each in _consequences(would, found, yes=False) if "sms, " in each or "voice, " in each]
+    assert len(lines) <= 1
+    return "".join(lines)
+
+
+async def test_what_is_told_is_what_follows(mine: Hand) -> None:
+    """Of a contact that something else keeps from leaving too."""
+    sending = await unknown(mine, "sv")
+    free = "THE BORROWER IS CONTACTED AGAIN: sms, the same contact again, from 2026-11-02 09:00:00 on"
+    assert await told(mine, sending) == free
+    await mine.read(mine.unreadable(sending.request))
+    assert await told(mine, sending) == f"held behind a stop that could not be read; once that is lifted {free}"
+    for kind, value, found in (("channel", "voice", Found.UNDELIVERED), ("lender", "acme", Found.NOT_SENT)):
+        if found is Found.NOT_SENT:
+            await mine.unfreeze("channel", "voice")
+        await mine.freeze(kind, value)
+        line = await told(mine, sending, found)
+        assert line.startswith(f"frozen by {kind} {value}: held while that lasts, then, before its not_after, THE BORR")
+    mine.later(7200)
+    end = "nobody is contacted (sms, the same contact again): it expires by its not_after, 2026-11-02 11:00:00"
+    assert await told(mine, sending) == end
+
+    # So it follows, under a freeze too.
+    done = await settle(mine, sending.attempt, Found.NOT_SENT)
+    assert done is not None
+    assert (done.expires, done.frozen) == (mine.now, None)
+    [claimed] = await mine.claim(await mine.worker())
+    assert claimed.not_after <= mine.now
+
+
+async def test_a_frozen_repeat_is_told_as_frozen(mine: Hand) -> None:
+    """It was held before the repeat; and its timer, at the end, is not when it is to go."""
+    sending = await unknown(mine, stage=RESENDS)
+    mine.later(60)
+    worker, claimed = await mine.claimed(sending.request)
+    await mine.freeze()
+    await mine.settle(worker, claimed, hold=Reason.FROZEN)
+    assert await mine.state(sending.request) == ("held", "frozen")
+    assert "frozen by lender acme" in await told(mine, sending)
+    await mine.unfreeze()
+    assert (await told(mine, sending)).startswith("THE BORROWER IS CONTACTED AGAIN: sms")
+
+
+async def test_nobody_is_told_of_a_contact_where_the_ladder_is_closed(mine: Hand) -> None:
+    sending = await unknown(mine, "sv")
+    await mine.read(mine.stop(sending.request, "borrower"))
+    assert await told(mine, sending) == ""
+    assert await told(mine, sending, Found.UNDELIVERED) == ""
 
 
 async def test_a_receipt_that_is_first(mine: Hand, database: str) -> None:

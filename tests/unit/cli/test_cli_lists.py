@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from gateway.cli import app, deadletters, lists
 from gateway.cli.deadletters import _shown
+from gateway.ids import to_reference
 from gateway.ledger.redrives import Became, Redriven
+from gateway.ledger.workers import NoWorkerNumber
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -87,6 +92,60 @@ def test_what_was_done_before_an_interruption_is_told(monkeypatch: pytest.Monkey
     assert ran.exit_code == 130
     assert json.loads(ran.stdout)["becomes"] == "duplicate"
     assert ran.stderr == "1 dead letter\n1 duplicate\ninterrupted: repeat it for the rest\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (asyncpg.QueryCanceledError("slow"), 1, "the database cannot be used: QueryCanceledError\n"),
+        (ConnectionResetError(), 1, "the database cannot be used: ConnectionResetError\n"),
+        (NoWorkerNumber("no number is free"), 1, "no number is free\n"),
+        (ZeroDivisionError(), 1, ""),
+    ],
+)
+def test_what_was_done_before_an_error_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, said: str
+) -> None:
+    """Also where letting go of the worker's number fails then, as it does when the database is gone."""
+
+    class Breaks:
+        batches = 0
+
+        async def start(self) -> None: ...
+
+        async def stop(self) -> None:
+            raise ConnectionRefusedError
+
+        async def batch(self, ids: list[int], author: str, *, keep: bool) -> list[Redriven]:
+            self.batches += 1
+            if self.batches > 2:
+                raise error
+            return [Redriven(each, Became.DUPLICATE) for each in ids]
+
+    @asynccontextmanager
+    async def database(config: object) -> AsyncIterator[None]:
+        try:
+            yield
+        except (OSError, asyncpg.PostgresError):
+            raise typer.Exit(9) from None
+
+    async def redriver(config: object, ledger: object) -> Breaks:
+        return Breaks()
+
+    for name, fake in (("database", database), ("_redriver", redriver), ("read", lambda path: None)):
+        monkeypatch.setattr(deadletters, name, fake)
+    ids = [to_reference(each) for each in range(1, 61)]
+    ran = CliRunner().invoke(app, ["deadletters", "redrive", *ids, "--yes", "--author", "ann", "--json"])
+    assert ran.exit_code == code
+    assert [json.loads(each)["letter"] for each in ran.stdout.splitlines()] == ids[:50]
+    assert ran.stderr == (
+        "50 dead letters\n50 duplicate\nended by an error: repeat it for the rest; "
+        f"of the next {deadletters._BATCH} it is not known whether they are done: see `deadletters list`\n{said}"
+    )
+    if not said:
+        assert ran.exception is error
+    ran = CliRunner().invoke(app, ["deadletters", "redrive", *ids[:50], "--yes", "--author", "ann", "--json"])
+    assert (ran.exit_code, len(ran.stdout.splitlines())) == (0, 50)
 
 
 def test_stored_bytes_do_nothing_to_a_terminal() -> None:
