@@ -24,7 +24,7 @@ demo: $(READY)  ## watch reminders travel (ARGS=--once: exit by itself)
 	@$(BIN)/reminder-gateway demo $(ARGS)
 
 # Cheapest first, so that a mistake shows early. Integration and faults mostly wait, each for servers of its own: they run
-# side by side, and each shows what it did when it is done. Helm is compiled meanwhile, out of the way, and needed last.
+# side by side, those that count in tenths of a second first, and each shows what it did when it is done. Helm is compiled meanwhile, out of the way, and needed last.
 test: $(READY) $(KAFKA)  ## check, then every test, on real Kafka and real Postgres
 	@mkdir -p .cache
 	@nice -n 19 $(MAKE) --no-print-directory helm >.cache/helm.log 2>&1 & helm=$$!; \
@@ -48,7 +48,7 @@ quick: $(READY)  ## unit and contract tests: no servers, about a minute
 
 integration: $(READY) $(KAFKA)  ## the parts on real Kafka and real Postgres
 	$(call say,integration tests)
-	$(PYTEST) tests/integration
+	nice -n 5 $(PYTEST) tests/integration
 
 faults: $(READY) $(KAFKA)  ## the whole gateway, killed at its worst moments
 	$(call say,fault tests)

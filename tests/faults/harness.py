@@ -30,9 +30,9 @@ from tests.stack.gateway import GatewayProcess, World, merge, world
 LEASE: Final = 5.0
 WINDOW: Final = 5.0
 _PROVIDER: Final = {
-    "connect_timeout_seconds": 0.4,
+    "connect_timeout_seconds": 0.8,
     "read_timeout_seconds": 1.0,
-    "total_timeout_seconds": 1.7,
+    "total_timeout_seconds": 1.9,
     "receipt_window_hours": WINDOW / 3600,
 }
 HURRY: Final[Mapping[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 
 import gateway.ledger
 from gateway.ledger import freezes, outbox, schema
-from schemas.messages import EVENTS_TOPIC
+from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, OPTED_OUT
 
 SQL = Path(gateway.ledger.__file__).parent / "migrations" / "sql"
 # Everything that a statement can see of a schema.
@@ -123,6 +123,17 @@ async def test_freezes_of_the_version_before_stay_and_its_processes_go_on_freezi
     await freeze.fetch("source", "a", "again", "intake", now, None)
     assert {each.value for each in await freezes.in_force(old, now)} == {"a", "b"}
     assert [each.reason for each in await freezes.audit(old, 9)] == ["again", "over", *["dead_letter_share"] * 2]
+
+
+async def test_what_borrowers_say_is_not_told_by_a_relay_of_the_version_before(
+    before: tuple[str, asyncpg.Connection],
+) -> None:
+    """It knows no types: it would tell a wish as a status.  It leaves alone what has a topic that it does not know."""
+    dsn, old = before
+    await schema.migrate(dsn)
+    await outbox.add(old, [(1, 2, b"{}")], OPTED_OUT)
+    [event] = await outbox.fetch(old, 0, 255, 10)
+    assert event.topic not in {EVENTS_TOPIC, DEADLETTERS_TOPIC}
 
 
 async def test_it_ends_where_a_new_one_begins(before: tuple[str, asyncpg.Connection], database: str) -> None:

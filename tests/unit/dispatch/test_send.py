@@ -13,12 +13,12 @@ from gateway.dispatch.provider import Provider
 from gateway.dispatch.send import MARGIN_SECONDS, Retries, Sender
 from gateway.dispatch.transport import MaybeSent, NotSent, Wire
 from gateway.ledger.outcomes import Outcome
-from providers.contract import Accepted, Ambiguous, HttpRequest, HttpResponse, Refused
+from providers.contract import Accepted, Ambiguous, CannotReach, HttpRequest, HttpResponse, Refused
 from schemas.vocabulary import AttemptState, Failure, FailureScope
 from tests.unit.dispatch.case import NOW, PHONE, TIMEOUTS, Line, Scripted, Wired, job, provider, told
 
 BUGS = [Wire.BAD_REQUEST, Wire.NOT_ALLOWLISTED, Wire.NOT_LOOPBACK]
-WIRES = [wire for wire in Wire if wire not in (*BUGS, Wire.CANCELLED)]
+WIRES = [wire for wire in Wire if wire not in (*BUGS, Wire.CANCELLED, Wire.CANNOT_REACH)]
 
 
 class Fence:
@@ -120,6 +120,22 @@ async def test_what_may_not_or_cannot_be_sent_is_our_bug_and_not_the_providers(w
         assert fence.asked_after == []
     assert len(line.sent) == 20
     assert it.reservation.take("repayment") == 0.0  # no circuit opened
+
+
+async def test_an_address_that_the_provider_cannot_reach_takes_the_next_contact() -> None:
+    line = Line(NotSent(Wire.BAD_REQUEST))
+
+    class Elsewhere(Scripted):
+        def build_request(self, message: object, settings: object, ctx: object) -> HttpRequest:
+            raise CannotReach("not there")
+
+    it = provider(line, Elsewhere())
+    outcome, fence = await send(it, line)
+    assert (outcome.state, outcome.failure, outcome.code) == (
+        AttemptState.NOT_SENT, Failure.BAD_RECIPIENT, Wire.CANNOT_REACH,
+    )  # fmt: skip
+    assert (line.sent, fence.asked_after) == ([], [])
+    assert it.reservation.take("repayment") == 0.0  # it says nothing about the provider
 
 
 async def test_a_request_that_cannot_be_built_is_our_bug() -> None:
