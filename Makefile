@@ -23,15 +23,10 @@ help:  ## this list
 demo: $(READY)  ## watch reminders travel (ARGS=--once: exit by itself)
 	@$(BIN)/reminder-gateway demo $(ARGS)
 
-# Cheapest first, so that a mistake shows early. Integration and faults mostly wait, each for servers of its own: they run
-# side by side, those that count in tenths of a second first, and each shows what it did when it is done. Helm is compiled meanwhile, out of the way, and needed last.
+# Cheapest first, so that a mistake shows early. What has servers of its own mostly waits for them: it runs side by side,
+# and each shows what it did when it is done. Helm is compiled meanwhile, out of the way.
 test: $(READY) $(KAFKA)  ## check, then every test, on real Kafka and real Postgres
-	@mkdir -p .cache
-	@nice -n 19 $(MAKE) --no-print-directory helm >.cache/helm.log 2>&1 & helm=$$!; \
-	{ $(MAKE) --no-print-directory check quick && \
-	  $(MAKE) --no-print-directory --jobs=2 --output-sync=target integration faults; } || { kill $$helm 2>/dev/null; exit 1; }; \
-	wait $$helm || { cat .cache/helm.log; exit 1; }; \
-	$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target IN_ORDER=1 integration faults e2e
 	$(call say,everything passed)
 
 check: $(READY)  ## lint, format, types, imports, schemas in step with the code
@@ -42,19 +37,19 @@ check: $(READY)  ## lint, format, types, imports, schemas in step with the code
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
 
-quick: $(READY)  ## unit and contract tests: no servers, about a minute
+quick: $(READY) $(if $(IN_ORDER),check)  ## unit and contract tests: no servers, about a minute
 	$(call say,unit and contract tests)
-	$(PYTEST) tests/unit tests/contract
+	$(PYTEST) --numprocesses=2 tests/unit tests/contract
 
-integration: $(READY) $(KAFKA)  ## the parts on real Kafka and real Postgres
+integration: $(READY) $(KAFKA) $(if $(IN_ORDER),quick)  ## the parts on real Kafka and real Postgres
 	$(call say,integration tests)
 	nice -n 5 $(PYTEST) tests/integration
 
-faults: $(READY) $(KAFKA)  ## the whole gateway, killed at its worst moments
+faults: $(READY) $(KAFKA) $(if $(IN_ORDER),quick)  ## the whole gateway, killed at its worst moments
 	$(call say,fault tests)
 	$(PYTEST) tests/faults
 
-e2e: $(READY) $(KAFKA) helm  ## the demo and the Helm chart, as a user meets them
+e2e: $(READY) $(KAFKA) helm $(if $(IN_ORDER),faults)  ## the demo and the Helm chart, as a user meets them
 	$(call say,end to end tests)
 	$(PYTEST) tests/e2e
 
@@ -103,7 +98,7 @@ $(KAFKA): tests/kafka/pom.xml
 $(HELM):
 	@if command -v go >/dev/null; then \
 	  echo "== compiling Helm $(HELM_VERSION)"; \
-	  GOBIN=$(CURDIR)/$(@D) go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION); \
+	  GOBIN=$(CURDIR)/$(@D) nice -n 19 go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION); \
 	else \
 	  echo "!!! Go is missing: $(call instead,there is no Helm)"; \
 	  test -z "$(REQUIRE_ALL)"; \
