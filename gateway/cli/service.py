@@ -51,7 +51,10 @@ def _say_mode(settings: Config) -> None:
             log.warning("mode", mode=settings.mode, why="real people are reached")
 
 
-def migrate(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def migrate(
+    wait: Annotated[float, typer.Option(min=0, help="Seconds of patience with who holds a table that changes.")] = 60.0,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
     """Bring the database to the schema this version needs; forward only, safe to run again."""
     import asyncpg
 
@@ -59,7 +62,9 @@ def migrate(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
     settings = read(config)
     try:
-        version = asyncio.run(schema.migrate(settings.database.dsn.get_secret_value()))
+        version = asyncio.run(schema.migrate(settings.database.dsn.get_secret_value(), wait))
+    except asyncpg.LockNotAvailableError:
+        raise fail("somebody holds a table that changes, pg_stat_activity shows who: nothing was done") from None
     except (OSError, asyncpg.PostgresError) as error:
         raise fail(f"the database cannot be used: {type(error).__name__}") from None
     typer.echo(f"schema {version}")

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from gateway.ids import first_id_at
 from gateway.ledger.database import Connection
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK: Final = 7_214_001
+# Whoever comes behind a migration that waits for a table waits with it: so it gives up soon, and comes again.
+_LOCK_WAIT: Final = "2s"
 _WEEK: Final = dt.timedelta(days=7)
 # Partitions begin on Mondays; this one is before any id.
 _FIRST_MONDAY: Final = dt.datetime(2024, 12, 30, tzinfo=dt.UTC)
@@ -28,22 +36,38 @@ def head() -> str:
     return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
-async def migrate(dsn: str) -> str:
-    """Brings the schema to `head()`, one migrator at a time, all or nothing.  Returns the version reached."""
-    from sqlalchemy import text
+async def migrate(dsn: str, patience: float = 60.0) -> str:
+    """Brings the schema to `head()`, one migrator at a time, all or nothing.  Returns the version reached.
+
+    Running processes are kept waiting for two seconds at a time while somebody holds a table that is to change; after
+    `patience` seconds of that LockNotAvailableError is raised and nothing has changed.
+    """
     from sqlalchemy.ext.asyncio import create_async_engine
 
     url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1)
     engine = create_async_engine(url)
+    again = AsyncRetrying(
+        retry=retry_if_exception_type(asyncpg.LockNotAvailableError),
+        wait=wait_random(0.2, 1.0),
+        stop=stop_after_delay(patience),
+        reraise=True,
+    )
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"select pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            await connection.run_sync(_upgrade)
-            raw = await connection.get_raw_connection()
-            await ensure_partitions(raw.driver_connection, dt.datetime.now(dt.UTC))
+        await again(_migrate_once, engine)
     finally:
         await engine.dispose()
     return head()
+
+
+async def _migrate_once(engine: AsyncEngine) -> None:
+    from sqlalchemy import text
+
+    async with engine.begin() as connection:
+        await connection.execute(text(f"select pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        await connection.execute(text(f"set local lock_timeout = '{_LOCK_WAIT}'"))
+        await connection.run_sync(_upgrade)
+        raw = await connection.get_raw_connection()
+        await ensure_partitions(raw.driver_connection, dt.datetime.now(dt.UTC))
 
 
 def _upgrade(connection: Any) -> None:

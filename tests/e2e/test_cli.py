@@ -490,6 +490,14 @@ async def test_migrate_twice_and_a_schema_nobody_knows(postgres: PostgresServer,
     assert first.out == second.out
     assert first.out.startswith("schema ")
     connection = await asyncpg.connect(dsn)
+    # Somebody looks at a table that changes, and does not let go of it.
+    await connection.execute(
+        "drop table outbox; create table outbox (); update alembic_version set version_num = '0001'"
+    )
+    async with connection.transaction():
+        await connection.execute("select from outbox")
+        stuck = await run("migrate", "--wait", "0.1", "--config", live_config, environ=environ)
+    assert (stuck.code, "nothing was done" in stuck.err) == (1, True)
     await connection.execute("update alembic_version set version_num = '9999'")
     await connection.close()
     newer = await run("show", "0000000000000", "--config", live_config, environ=environ)

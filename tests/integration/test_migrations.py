@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,40 @@ async def test_migrating_again_changes_nothing(before: tuple[str, asyncpg.Connec
     was = await shape(dsn)
     assert await schema.migrate(dsn) == schema.head()
     assert await shape(dsn) == was
+
+
+async def test_it_waits_for_a_table_somebody_holds_and_keeps_nobody_waiting_behind_it(
+    before: tuple[str, asyncpg.Connection],
+) -> None:
+    dsn, holder = before
+    await holder.execute(OLD_EVENT, 1, 1, EVENTS_TOPIC)
+    held = holder.transaction()
+    await held.start()
+    await holder.execute("select count(*) from outbox")  # which changes: a reader is in its way
+    migration = asyncio.create_task(schema.migrate(dsn))
+    worker = await asyncpg.connect(dsn)
+    try:
+        while not await worker.fetchval("select exists (select 1 from pg_locks where not granted)"):
+            await asyncio.sleep(0.05)
+        # It queues behind the migration, and gets through: the holder has not moved meanwhile.
+        await worker.execute(OLD_EVENT, 2, 2, EVENTS_TOPIC)
+        assert not migration.done()
+        await held.rollback()
+        assert await migration == schema.head()
+        assert await worker.fetchval("select count(*) from outbox") == 2
+    finally:
+        migration.cancel()
+        await worker.close()
+
+
+async def test_a_table_that_is_never_let_go_of_leaves_everything_as_it_was(
+    before: tuple[str, asyncpg.Connection],
+) -> None:
+    dsn, holder = before
+    was = await shape(dsn)
+    async with holder.transaction():
+        await holder.execute("select count(*) from outbox")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await schema.migrate(dsn, patience=0.1)
+    assert await shape(dsn) == was
+    assert await holder.fetchval("select version_num from alembic_version") == "0001"
