@@ -35,7 +35,7 @@ from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
 
 log = get_logger(__name__)
 
-_BURST: Final = 200  # receipts in one group
+_BURST: Final = 200  # receipts whose providers wait
 _EBB_SECONDS: Final = 0.1
 _EBB_TURNS: Final = 20
 # A vendor gives up on us after some seconds and calls again: what waits for longer only keeps others waiting.
@@ -95,6 +95,7 @@ class ReceiptInbox:
         self._answer_seconds = answer_seconds
         self._incoming: Batcher[_Kept] = Batcher("receipts", self._keep_group)
         self._burst_at = 0.0
+        self._unanswered = 0  # receipts whose providers wait
         self._parked = asyncio.Event()  # something waits for a sweep
         self._sweeper: asyncio.Task[None] | None = None
         self._storing: set[asyncio.Task[frozenset[int]]] = set()
@@ -123,7 +124,11 @@ class ReceiptInbox:
         loop = asyncio.get_running_loop()
         kept = _Kept(stored, loop.create_future(), loop.time())
         self._incoming.add(kept)
-        return await kept.answer
+        self._unanswered += len(stored)
+        try:
+            return await kept.answer
+        finally:
+            self._unanswered -= len(stored)
 
     def _stored(
         self, provider: str, event: ProviderEvent, now: dt.datetime, raw: bytes, replay_key: str | None, position: int
@@ -209,7 +214,7 @@ class ReceiptInbox:
 
     async def _take_or_store(self, stored: Sequence[Stored]) -> frozenset[int]:
         now = self._clock.now()
-        if len(stored) >= _BURST:
+        if self._unanswered >= _BURST:
             # More than can be applied while their providers wait: keep them, answer, apply when it has ebbed.
             self._burst_at = time.monotonic()
             return await self._only_store(stored, now)

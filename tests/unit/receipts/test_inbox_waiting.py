@@ -37,6 +37,7 @@ class Ledger:
         self.error: Exception | None = None
         self.bad: frozenset[str] = frozenset()
         self.asked: list[int] = []  # how many receipts each transaction was to take
+        self.applied: list[int] = []  # and of these, which were to be applied as well
         self.kept: list[str] = []
         self.busy = asyncio.Event()
 
@@ -49,6 +50,7 @@ class Ledger:
         return await work(self)
 
     async def take(self, connection: Any, group: Sequence[Stored], *rest: Any) -> Taken:
+        self.applied.append(len(group))
         return Taken(await self.store(connection, group), [], [])
 
     async def store(self, connection: Any, group: Sequence[Stored], *rest: Any) -> frozenset[int]:
@@ -137,6 +139,20 @@ async def test_a_crowd_is_answered_in_time_and_most_of_it_without_asking(inbox: 
     assert all(isinstance(each, TimeoutError | NotStored) for each in told)
     assert sum(isinstance(each, NotStored) for each in told) >= 1200
     assert len(ledger.asked) <= 4
+
+
+async def test_while_many_wait_no_group_is_applied_however_small(inbox: ReceiptInbox, ledger: Ledger) -> None:
+    """A burst through many connections comes in groups: it is known by all who wait."""
+    ledger.hangs.set()
+    first = many(inbox, 120)
+    await ledger.busy.wait()
+    ledger.well()
+    second = many(inbox, 110, "second")
+    assert await answers(second) == [True] * 110
+    assert (ledger.asked, ledger.applied) == ([120, 110], [120])
+    await answers(first)
+    assert await answers(many(inbox, 3, "new")) == [True] * 3
+    assert ledger.applied == [120, 3]
 
 
 async def test_after_a_recovery_new_ones_are_kept(inbox: ReceiptInbox, ledger: Ledger) -> None:
