@@ -241,7 +241,7 @@ class PushEvent(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CloudEvent(Struct, frozen=True, omit_defaults=True):
-    """CloudEvents 1.0, structured mode; extension attributes are ignored."""
+    """CloudEvents 1.0, structured mode; extension attributes are ignored, all but `traceparent`."""
 
     id: Annotated[str, Meta(min_length=1, max_length=256)]
     source: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -251,7 +251,16 @@ class CloudEvent(Struct, frozen=True, omit_defaults=True):
     subject: str | UnsetType = UNSET
     datacontenttype: str | UnsetType = UNSET
     dataschema: str | UnsetType = UNSET
-    traceparent: str | UnsetType = UNSET
+    traceparent: (
+        Annotated[
+            str,
+            Meta(
+                description="W3C Trace Context, by the Distributed Tracing extension: of a request the trace it belongs "
+                "to, of what we tell the one that it goes on in.  One that is malformed is ignored, whatever its type"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     data: Any = UNSET
 
 

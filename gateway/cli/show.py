@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FACTS: Final = (
     "source", "request_id", "lender", "borrower", "debt", "instalment", "product", "stage", "step", "template", "lane",
-    "state_as_of", "received_at", "send_at", "not_after",
+    "state_as_of", "received_at", "send_at", "not_after", "trace",
 )  # fmt: skip
 
 

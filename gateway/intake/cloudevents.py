@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway import tracing
 from gateway.intake import fields, reading
 from gateway.intake.faults import Fault
 from schemas.messages import CloudEvent
@@ -22,7 +23,8 @@ _WE_READ: Final = re.compile(r"application/cloudevents(?:\+json)?\s*(?:;.*)?", r
 _JSON_TYPE: Final = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
 _PREFIX: Final = "ce_"
-_ATTRIBUTES: Final = frozenset(CloudEvent.__struct_encode_fields__) - {"data", "datacontenttype"}
+_TRACE: Final = "traceparent"
+_ATTRIBUTES: Final = frozenset(CloudEvent.__struct_encode_fields__) - {"data", "datacontenttype", _TRACE}
 _CONTENT_TYPE: Final = "content-type"
 _NO_HEADERS: Final[dict[str, str]] = {}
 
@@ -48,10 +50,14 @@ class Unread:
     type: str | None = field(default=None, repr=False)
     source: str | None = field(default=None, repr=False)
     data: Any = field(default=None, repr=False)
+    traceparent: str | None = None
 
 
 def read_event(record: Record) -> CloudEvent | Unread:
-    """Reads a record in either mode; extension attributes are ignored.
+    """Reads a record in either mode; extension attributes are ignored, all but `traceparent`.
+
+    The trace is the one the event itself says it belongs to; without that the one its transport was in, as producers
+    instrumented with OpenTelemetry write it into a header of that name.  A bad one is none.
 
     A CloudEvent has specversion 1.0, a printable `source`, `id` and `type`, every other attribute we know with its own
     type, and a JSON value as `data`.
@@ -66,7 +72,8 @@ def read_event(record: Record) -> CloudEvent | Unread:
         return _unread(fault or value, headers)
     if record.value is not None and reading.has_nul(record.value):
         fault = fault or Fault(Rejection.NUL_CHARACTER)
-    if not structured and not _ATTRIBUTES.isdisjoint(headers):
+    binary = not structured and not _ATTRIBUTES.isdisjoint(headers)
+    if binary:
         attributes = {**headers, "data": value}
         if content_type:
             attributes["datacontenttype"] = attributes.pop(_CONTENT_TYPE)
@@ -74,6 +81,10 @@ def read_event(record: Record) -> CloudEvent | Unread:
         attributes = value
     else:
         return _unread(fault or Fault(Rejection.NOT_A_CLOUDEVENT), headers)
+    own = _header(record.headers, _PREFIX + _TRACE) if binary else attributes.pop(_TRACE, None)
+    trace = tracing.clean(own) or (tracing.clean(_header(record.headers, _TRACE)) if record.headers else None)
+    if trace is not None:
+        attributes[_TRACE] = trace
     event = fault or _convert(attributes)
     if isinstance(event, CloudEvent):
         fault = _fault_of(event, attributes)
@@ -108,11 +119,23 @@ def _fault_of(event: CloudEvent, attributes: dict[str, Any]) -> Fault | None:
 
 
 def _unread(fault: Fault, attributes: Mapping[str, Any]) -> Unread:
-    return Unread(fault, _text(attributes.get("type")), _text(attributes.get("source")), attributes.get("data"))
+    return Unread(
+        fault,
+        _text(attributes.get("type")),
+        _text(attributes.get("source")),
+        attributes.get("data"),
+        tracing.clean(attributes.get(_TRACE)),
+    )
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str | None:
+    """The value of a header that is there once."""
+    values = [value for each, value in headers if each == name and value is not None]
+    return values[0].decode(errors="replace") if len(values) == 1 else None
 
 
 def _read_headers(headers: Sequence[tuple[str, bytes | None]]) -> tuple[dict[str, str], Fault | None]:

@@ -64,7 +64,7 @@ class Decoder:
             made = self._command(record, event, ids, now)
             if isinstance(made, Decoded):
                 return made
-            unread = Unread(made, event.type, event.source, event.data)
+            unread = Unread(made, event.type, event.source, event.data, event.traceparent or None)
             if event.type == REQUESTED:
                 # Times pass, templates and lenders go: what was taken once is still a duplicate when it is read again.
                 known_as = (request_key(event.source, event.id), self._hash(event.data))
@@ -103,7 +103,7 @@ class Decoder:
         identifier = ids.next(subject_bucket(subject))
         origin = Origin(record.topic, record.partition, record.offset)
         if asked.validate_only:
-            return Decoded(Validation(origin, identifier, event.source, event.id, asked.lender))
+            return Decoded(Validation(origin, identifier, event.source, event.id, asked.lender, event.traceparent or None))
         step = self._checks.step(asked, now)
         part = personal.personal_part(asked)
         request = Request(
@@ -129,6 +129,7 @@ class Decoder:
             not_after=asked.not_after,
             state_as_of=debt.state_as_of,
             sealed=self._sealer.seal(personal.encode(part), identifier, personal.SEALED_FIELD),
+            traceparent=event.traceparent or None,
         )
         return Decoded(request, part)
 
@@ -163,5 +164,6 @@ class Decoder:
                 value=value,
                 as_of=asked.as_of,
                 request_key=key,
+                traceparent=event.traceparent or None,
             )
         )

@@ -98,6 +98,7 @@ def letter(
         holds=holds,
         stops_request=said.request if said.stops else None,
         known_as=known_as,
+        traceparent=unread.traceparent,
     )
 
 

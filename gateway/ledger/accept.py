@@ -44,18 +44,20 @@ where exists (select 1 from due d where d.lane = i.lane and d.due_at <= $2)
 
 _BIRTHS: Final = """
 with i as (
-    select * from unnest($1::birth_row[])
+    select * from unnest($1::born_row[])
 ), facts as (
     insert into reminder (id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
                           stage_key, template, lane, ladder, send_at, not_after, state_as_of, received_at, topic,
-                          partition, "offset", sealed)
+                          partition, "offset", sealed, traceparent)
     select id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
-           stage_key, template, lane, ladder, send_at, not_after, state_as_of, $5, topic, partition, "offset", sealed
+           stage_key, template, lane, ladder, send_at, not_after, state_as_of, $5, topic, partition, "offset", sealed,
+           traceparent
     from i
 ), living as (
     insert into live (id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at,
-                      resume_at)
-    select id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, 1, at, resume_at
+                      resume_at, traceparent)
+    select id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, 1, at, resume_at,
+           traceparent
     from i where queue <> 'none'
 ), ended as (
     insert into ending (reminder, state, reason, seq, at) select id, state, reason, 1, at from i where queue = 'none'
@@ -66,7 +68,8 @@ with i as (
 ), claims as (
     insert into claim (id, worker, lane, due_at, token) select id, $2, lane, at, $3 from i where queue = 'claim'
 )
-insert into outbox (bucket, reminder, seq, id, topic, payload) select id & 255, id, 1, 0, $4, event from i
+insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
+select id & 255, id, 1, 0, $4, event, traceparent from i
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -165,7 +168,7 @@ async def _answer_duplicates(
     for each in duplicates:
         original = known[each.request_key][2]
         payload = _answer(each.lender, each.source, each.request_id, now, Answer.DUPLICATE, original)
-        rows.append((original, each.id, payload))
+        rows.append((original, each.id, payload, each.traceparent))
     await outbox.add(connection, rows)
 
 
@@ -187,7 +190,7 @@ async def known(connection: Connection, letters: Sequence[Letter], now: dt.datet
         for each, original in zip(found, originals, strict=True):
             _, lender, source, request_id = names[original]
             payload = _answer(lender, source, request_id, now, Answer.DUPLICATE, original)
-            answers.append((original, each.id, payload))
+            answers.append((original, each.id, payload, each.traceparent))
         await outbox.add(connection, answers)
     return found
 
@@ -196,7 +199,12 @@ async def answer_validations(connection: Connection, validations: Sequence[Valid
     await outbox.add(
         connection,
         [
-            (each.id, each.id, _answer(each.lender, each.source, each.request_id, now, Answer.VALIDATED, None))
+            (
+                each.id,
+                each.id,
+                _answer(each.lender, each.source, each.request_id, now, Answer.VALIDATED, None),
+                each.traceparent,
+            )
             for each in validations
         ],
     )
@@ -337,5 +345,5 @@ def _row(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:
         each.id, each.subject, each.source, each.request_id, each.lender, each.borrower, each.debt, each.instalment,
         each.product, each.stage, each.step, each.stage_key, each.template, each.lane, each.ladder, each.send_at,
         each.not_after, each.state_as_of, each.origin.topic, each.origin.partition, each.origin.offset, each.sealed,
-        birth.state, birth.reason, birth.at, birth.resume_at, birth.queue, event,
+        birth.state, birth.reason, birth.at, birth.resume_at, birth.queue, event, each.traceparent,
     )  # fmt: skip

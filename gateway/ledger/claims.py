@@ -32,7 +32,8 @@ with alive as (
     insert into claim (id, worker, lane, due_at, token) select p.id, $1, p.lane, p.due_at, $5 from picked p
 )
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
-       l.attempts, l.tries, r.not_after, r.sealed, p.due_at, l.closed
+       l.attempts, l.tries, r.not_after, r.sealed, p.due_at, l.closed,
+       r.traceparent
 from picked p join live l on l.id = p.id join reminder r on r.id = p.id
 order by p.lane, p.due_at, p.id
 """
@@ -64,6 +65,7 @@ class Claimed(Struct, frozen=True, gc=False):
     due_at: dt.datetime
     token: int
     closed: Reason | None = None
+    traceparent: str | None = None
 
     def __repr__(self) -> str:
         return f"Claimed({self.id}, {self.stage}, {self.ladder}, {self.rung})"
@@ -100,7 +102,7 @@ async def claim(
 
 
 def _fields(row: Any, token: int) -> tuple[Any, ...]:
-    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]])
+    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]], row[17])
 
 
 async def held_by(connection: Connection, worker: int) -> dict[int, int]:

@@ -1,4 +1,7 @@
-"""What intake hands to the ledger: values made from records, before anything is written."""
+"""What intake hands to the ledger: values made from records, before anything is written.
+
+`traceparent` is the trace that the record came in, clean; what is told of it goes on in that.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,7 @@ class Request(Struct, frozen=True, gc=False):
     not_after: dt.datetime
     state_as_of: dt.datetime
     sealed: bytes
+    traceparent: str | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.id}, {self.stage}, {self.ladder})"
@@ -55,6 +59,7 @@ class Validation(Struct, frozen=True, gc=False):
     source: str
     request_id: str
     lender: str
+    traceparent: str | None = None
 
 
 class Stop(Struct, frozen=True, gc=False):
@@ -70,6 +75,7 @@ class Stop(Struct, frozen=True, gc=False):
     value: str
     as_of: dt.datetime
     request_key: bytes | None = None
+    traceparent: str | None = None
 
     @property
     def reason(self) -> Reason:
@@ -94,6 +100,7 @@ class Letter(Struct, frozen=True, gc=False):
     holds: tuple[tuple[bytes, str, str], ...] = ()
     stops_request: bytes | None = None
     known_as: tuple[bytes, bytes] | None = None
+    traceparent: str | None = None
 
     def __repr__(self) -> str:
         return f"Letter({self.id}, {self.reason})"

@@ -63,8 +63,11 @@ async def write(connection: Connection, heard: Sequence[Heard], now: dt.datetime
     return await stops.opt_out(connection, stopped, now, rules)
 
 
-def _row(heard: Heard, event: Struct) -> tuple[int, int, bytes]:
-    return (heard.id if heard.was is None else heard.was.id, heard.id, _encode(event))
+def _row(heard: Heard, event: Struct) -> outbox.Row:
+    was = heard.was
+    if was is None:
+        return heard.id, heard.id, _encode(event), None
+    return was.id, heard.id, _encode(event), was.traceparent
 
 
 def _reply(heard: Heard) -> ContactReplied:

@@ -19,15 +19,15 @@ _WRITE: Final = """
 with i as (
     select * from unnest(
         $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::bytea[], $9::bytea[],
-        $12::bytea[]
-    ) as t(id, reason, field, source, topic, partition, "offset", sealed, event, hash)
+        $12::bytea[], $13::text[]
+    ) as t(id, reason, field, source, topic, partition, "offset", sealed, event, hash, traceparent)
 ), kept as (
     insert into deadletter (id, reason, field, source, topic, partition, "offset", hash, at, sealed)
     select i.id, i.reason, i.field, i.source, i.topic, i.partition, i."offset", i.hash, $10, i.sealed from i
     on conflict on constraint deadletter_once do nothing returning id
 ), told as (
-    insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, 0, i.id, $11, i.event from i join kept using (id)
+    insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
+    select i.id & 255, i.id, 0, i.id, $11, i.event, i.traceparent from i join kept using (id)
 )
 select id from kept
 """
@@ -86,6 +86,7 @@ async def write(connection: Connection, letters: Sequence[Letter], now: dt.datet
         now,
         DEADLETTERS_TOPIC,
         [each.fingerprint for each in letters],
+        [each.traceparent for each in letters],
     )
     return frozenset(row[0] for row in rows)
 

@@ -64,7 +64,7 @@ class Situation(Struct, gc=False):
     """One reminder with everything a move depends on.  `queue` is None once it has ended.
 
     Read for one transaction and owned by it.  `resume_at` is when a held one was to go; `unsettled` whether the outcome
-    of one of its attempts was unknown.
+    of one of its attempts was unknown; `traceparent` the trace its request came in.
     """
 
     id: int
@@ -91,6 +91,7 @@ class Situation(Struct, gc=False):
     attempts: tuple[Attempt, ...] = ()
     resume_at: dt.datetime | None = None
     unsettled: bool = False
+    traceparent: str | None = None
 
     def find(self, attempt: int) -> Attempt | None:
         return next((each for each in self.attempts if each.id == attempt), None)

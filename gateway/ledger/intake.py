@@ -235,7 +235,7 @@ class Body:
         holds = ((command.subject, command.lender, command.borrower),) if isinstance(command, Stop) else ()
         return Letter(
             command.origin, command.id, reason, self.now, sealed, fingerprint, field_name, command.source, holds,
-            stops_request,
+            stops_request, traceparent=command.traceparent,
         )  # fmt: skip
 
     def blamed(self, command: Command) -> Letter:

@@ -80,14 +80,14 @@ with i as (
     from (select i.*, x.row from i cross join lateral (
         select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1) x) s
     where l.ctid = s.row and reminder_moves(l.state, s.state)
-    returning 1
+    returning s.id, s.seq, s.event, l.traceparent
 ), {_QUEUE_ROWS}, dues as (
     insert into due (lane, due_at, id) select i.lane, i.at, i.id from i where i.enters = 'due'
 ), timers as (
     insert into timer (at, id) select i.at, i.id from i where i.enters = 'timer'
 ), events as (
-    insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i where i.event is not null
+    insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
+    select id & 255, id, seq + 1, 0, $2, event, traceparent from moved where event is not null
 ), {_RIDERS}
 {_COUNTS}
 """  # noqa: S608  joins constants of this file
@@ -96,15 +96,16 @@ _END: Final = f"""
 with i as (
     select * from unnest($1::end_row[])
 ), moved as (
-    delete from live where ctid = any (array(
-        select x.row from i cross join lateral (
-            select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1
-        ) x where reminder_moves(i.was, i.state))) returning 1
+    delete from live l
+    using (select i.*, x.row from i cross join lateral (
+        select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1) x) s
+    where l.ctid = s.row and reminder_moves(l.state, s.state)
+    returning s.id, s.seq, s.event, l.traceparent
 ), endings as (
     insert into ending (reminder, state, reason, seq, at) select i.id, i.state, i.reason, i.seq + 1, i.at from i
 ), {_QUEUE_ROWS}, events as (
-    insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i
+    insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
+    select id & 255, id, seq + 1, 0, $2, event, traceparent from moved
 ), {_RIDERS}
 {_COUNTS}
 """  # noqa: S608
@@ -119,8 +120,9 @@ with i as (
     where e.ctid = s.row and (e.state = s.state or reminder_moves(e.state, s.state))
     returning 1
 ), events as (
-    insert into outbox (bucket, reminder, seq, id, topic, payload)
-    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event from i
+    insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event,
+           (select r.traceparent from reminder r where r.id = i.id) from i
 ), {_RIDERS}
 select (select count(*) from moved), 0, 0, (select count(*) from raised)
 """  # noqa: S608

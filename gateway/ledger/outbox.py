@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from gateway.ledger.database import Connection
 from schemas.messages import CONTACTS, EVENTS_TOPIC
@@ -28,13 +28,13 @@ _RELEASE: Final = """
 update relay_shard set owner = null, lease_until = '-infinity' where owner = $1 and not shard = any($2::smallint[])
 """
 _FETCH: Final = """
-select bucket, reminder, seq, id, topic, payload, type from outbox
+select bucket, reminder, seq, id, topic, payload, type, traceparent from outbox
 where bucket between $1 and $2 and not topic = any($4::text[]) order by bucket, reminder, seq, id limit $3
 """
 _ADD: Final = """
-insert into outbox (bucket, reminder, seq, id, topic, type, payload)
-select i.reminder & 255, i.reminder, 0, i.id, $4, $5, i.payload
-from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as i(reminder, id, payload)
+insert into outbox (bucket, reminder, seq, id, topic, type, payload, traceparent)
+select i.reminder & 255, i.reminder, 0, i.id, $4, $5, i.payload, i.traceparent
+from unnest($1::bigint[], $2::bigint[], $3::bytea[], $6::text[]) as i(reminder, id, payload, traceparent)
 on conflict do nothing
 """
 # One index probe per event, whatever the statistics of this mostly empty table say.
@@ -48,10 +48,15 @@ delete from outbox where ctid = any (array(
 """
 
 
+# The reminder it is keyed by, a unique id, the payload, the trace it goes on in.
+Row: TypeAlias = tuple[int, int, bytes, str | None]
+
+
 class Event(NamedTuple):
     """One event waiting to be published.  `payload` is its JSON without `seq`; what is no state has seq 0.
 
-    `type` is its CloudEvents type where that is not the one its topic is for.
+    `type` is its CloudEvents type where that is not the one its topic is for.  `traceparent` is the trace it goes on in:
+    of a state that of the request, of an answer that of what it answers.
     """
 
     bucket: int
@@ -61,10 +66,11 @@ class Event(NamedTuple):
     topic: str
     payload: bytes
     type: str | None = None
+    traceparent: str | None = None
 
 
-async def add(connection: Connection, rows: Sequence[tuple[int, int, bytes]], type_: str | None = None) -> None:
-    """Queues events without a `seq` of (reminder they are keyed by, unique id, payload), each id once."""
+async def add(connection: Connection, rows: Sequence[Row], type_: str | None = None) -> None:
+    """Queues events without a `seq`, each id once."""
     if rows:
         await connection.execute(
             _ADD,
@@ -73,6 +79,7 @@ async def add(connection: Connection, rows: Sequence[tuple[int, int, bytes]], ty
             [row[2] for row in rows],
             EVENTS_TOPIC if type_ is None else CONTACTS,
             type_,
+            [row[3] for row in rows],
         )
 
 

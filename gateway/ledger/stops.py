@@ -75,7 +75,7 @@ async def _cancel(
         connection,
         [
             # One answer per stop and reminder, also when the stop is read twice.
-            (was.id, stop.id, _too_late(was, now))
+            (was.id, stop.id, _too_late(was, now), stop.traceparent)
             for was in late
         ],
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gateway import tracing
 from gateway.ids import bucket_of, from_reference, request_key, to_reference
 from gateway.ledger import freezes, situations
 from gateway.ledger.database import Connection
@@ -21,7 +22,7 @@ from schemas.vocabulary import Disposition, Reason, ReminderState
 _BY_REQUEST: Final = "select reminder from inbox where key = $1"
 _REMINDER: Final = """
 select source, request_id, lender, borrower, debt, instalment, product, stage, step, template, lane, state_as_of,
-       send_at, not_after, received_at, topic, partition, "offset", stage_key from reminder where id = $1
+       send_at, not_after, received_at, topic, partition, "offset", stage_key, traceparent from reminder where id = $1
 """
 _DECISIONS: Final = "select at, verdict, rule, attempt, inputs from decision where reminder = $1 order by at"
 _ATTEMPTS: Final = """
@@ -134,6 +135,8 @@ async def read(
         if was is None:
             return None
         facts = dict(await connection.fetchrow(_REMINDER, reminder))
+        context = tracing.read(facts.pop("traceparent"))
+        facts["trace"] = None if context is None else context.trace
         story = Timeline(
             to_reference(reminder), was, facts, [], [_tried(row) for row in await connection.fetch(_ATTEMPTS, reminder)]
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import UnknownError, UnsupportedVersionError
@@ -14,14 +14,17 @@ from gateway.observability.logs import get_logger
 
 log = get_logger(__name__)
 
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []
+
 
 class Message(NamedTuple):
-    """One message for Kafka; `bucket` chooses its partition."""
+    """One message for Kafka; `bucket` chooses its partition.  `traceparent` is for consumers that look into headers."""
 
     topic: str
     key: bytes
     bucket: int
     value: bytes
+    traceparent: str | None = None
 
 
 class KafkaPublisher:
@@ -81,10 +84,11 @@ def _batches(producer: Any, messages: Sequence[Message]) -> Iterator[Any]:
     """Closed batches in order; a batch that takes no more is full."""
     batch = producer.create_batch()
     for message in messages:
-        if batch.append(key=message.key, value=message.value, timestamp=None) is None:
+        headers = _NO_HEADERS if message.traceparent is None else [("traceparent", message.traceparent.encode())]
+        if batch.append(key=message.key, value=message.value, timestamp=None, headers=headers) is None:
             yield batch
             batch = producer.create_batch()
-            batch.append(key=message.key, value=message.value, timestamp=None)
+            batch.append(key=message.key, value=message.value, timestamp=None, headers=headers)
     batch.close()
     yield batch
 

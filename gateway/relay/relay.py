@@ -190,10 +190,11 @@ class Relay:
         key = to_reference(event.reminder)
         # Of the answers to one cancel each reminder has its own.
         unique = f"{key}.{event.seq or to_reference(event.id)}" if event.id != event.reminder else key
+        trace = "" if event.traceparent is None else f'"traceparent":"{event.traceparent}",'
         envelope = (
             f'{{"specversion":"1.0","id":"{unique}","source":"{_SOURCE}","type":"{event.type or _TYPES[event.topic]}",'
-            f'"time":"{time_}","datacontenttype":"application/json","subject":"{key}","data":'
+            f'"time":"{time_}","datacontenttype":"application/json","subject":"{key}",{trace}"data":'
         ).encode()
         data = event.payload  # an object, so it starts with a brace
         value = b'%b{"seq":%d,%b}' % (envelope, event.seq, data[1:]) if event.seq else b"%b%b}" % (envelope, data)
-        return Message(self._topics[event.topic], key.encode(), event.bucket, value)
+        return Message(self._topics[event.topic], key.encode(), event.bucket, value, event.traceparent)

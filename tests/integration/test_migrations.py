@@ -132,7 +132,7 @@ async def test_what_borrowers_say_is_not_told_by_a_relay_of_the_version_before(
     """It knows no types: it would tell a wish as a status.  It leaves alone what has a topic that it does not know."""
     dsn, old = before
     await schema.migrate(dsn)
-    await outbox.add(old, [(1, 2, b"{}")], OPTED_OUT)
+    await outbox.add(old, [(1, 2, b"{}", None)], OPTED_OUT)
     [event] = await outbox.fetch(old, 0, 255, 10)
     assert event.topic not in {EVENTS_TOPIC, DEADLETTERS_TOPIC}
 
