@@ -52,6 +52,7 @@ from gateway.recovery import Recovery
 from gateway.relay import KafkaPublisher, Relay, start_producer
 from gateway.reload import Reload, Source
 from gateway.sealing import Sealer
+from gateway.tracing import Tracer
 from gateway.worker import Worker
 from providers.catalog import discover
 from schemas.messages import CONTACTS, DEADLETTERS_TOPIC, EVENTS_TOPIC
@@ -72,6 +73,7 @@ class _Ground:
     sealer: Sealer
     rules: Rules
     allowlist: Allowlist | None
+    tracer: Tracer | None
 
 
 class Application:
@@ -153,7 +155,8 @@ class Application:
         """Starts every component in order; on failure `Lifecycle.stop` undoes what was started."""
         roles = self._config.roles
         await self._start_internal()
-        ground = await self._start_ground()
+        tracer = self._tracer()
+        ground = await self._start_ground(tracer)
         catalogue = Catalogue.load(self._config.templates_path or DEFAULT_TEMPLATES)
         providers = await self._open_providers(ground)
         gauges = self._start_gauges(ground)
@@ -190,7 +193,24 @@ class Application:
         await web.TCPSite(runner, http.internal_host, http.internal_port, reuse_port=False).start()
         self.internal_port = runner.addresses[0][1]
 
-    async def _start_ground(self) -> _Ground:
+    def _tracer(self) -> Tracer | None:
+        """Before everybody who tells it something, so that it stops after them."""
+        settings = self._config.tracing
+        if settings is None:
+            return None
+        from gateway.tracing.otlp import Export  # an extra
+
+        export = Export(**parameters.export(settings), registry=self.registry)
+        self._lifecycle.on_stop("spans", export.stop)
+
+        def take(was: Config | None, now: Config) -> None:
+            if now.tracing is not None and (was is None or was.tracing != now.tracing):
+                export.renew(parameters.trace_headers(now.tracing))
+
+        self._in_force.taken_by(take)
+        return Tracer(export, settings.sample_ratio)
+
+    async def _start_ground(self, tracer: Tracer | None) -> _Ground:
         config, settings = self._config, self._config.database
         database = Database(
             settings.dsn.get_secret_value(),
@@ -223,7 +243,7 @@ class Application:
 
         self._in_force.taken_by(take)
         allowlist = parameters.allowlist(config, sealer)
-        return _Ground(database, clock, worker, sealer, parameters.rules(config), allowlist)
+        return _Ground(database, clock, worker, sealer, parameters.rules(config), allowlist, tracer)
 
     async def _open_providers(self, ground: _Ground) -> dict[str, Provider]:
         adapters = discover()
@@ -283,6 +303,7 @@ class Application:
             self.metrics,
             ground.clock.now,
             parameters.relay_alive_for(config),
+            tracer=ground.tracer,
         )
         await relay.start()
         self._lifecycle.on_stop("relay", relay.stop, Phase.FLUSH)
@@ -301,6 +322,7 @@ class Application:
             self.metrics,
             on_events,
             partial(_receipt_failed, providers),
+            tracer=ground.tracer,
         )
         await receipts.start()
         self._lifecycle.on_stop("receipts", _whenever(receipts.stop), Phase.FLUSH)
@@ -328,6 +350,7 @@ class Application:
             parameters.retries(config),
             self.metrics,
             on_events,
+            ground.tracer,
         )
 
     async def _start_recovery(self, ground: _Ground, dispatcher: Dispatcher) -> None:
@@ -405,6 +428,7 @@ class Application:
             self.fatal,
             config.intake.watchdog_seconds,
             config.kafka.rebalance_timeout_seconds,
+            ground.tracer,
         )
         self._in_force.taken_by(partial(_renew_client, intake.renew))
         await intake.start()

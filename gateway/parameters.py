@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from importlib.metadata import version
 from typing import Any
 
 from gateway.allowlist import Allowlist
-from gateway.config import DEFAULT, Config, Kafka, Lender
+from gateway.config import DEFAULT, Config, Kafka, Lender, Tracing
 from gateway.config import Provider as ProviderConfig
 from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
@@ -122,6 +123,23 @@ def relay_alive_for(config: Config) -> dt.timedelta:
 
 def _routes(lender: Lender) -> dict[Channel, str]:
     return {Channel(channel): provider for channel, provider in lender.routes.items()}
+
+
+# --- spans ------------------------------------------------------------------------------------------------------------
+
+
+def export(tracing: Tracing) -> dict[str, Any]:
+    return {
+        "endpoint": tracing.endpoint,
+        "headers": trace_headers(tracing),
+        "ca_file": tracing.ca_file,
+        "service": tracing.service_name,
+        "version": version("reminder-gateway"),
+    }
+
+
+def trace_headers(tracing: Tracing) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in tracing.headers.items()}
 
 
 # --- callbacks --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from gateway.config.model import Config, Dispatch, Intake, Lender, Role, Shutdow
 from gateway.config.problems import ConfigError, Problem, ProblemReason
 from gateway.config.provider import OnUnknown, Provider, TemplateCode
 from gateway.config.source import Source
+from gateway.config.tracing import Tracing
 
 __all__ = [
     "DEFAULT",
@@ -35,6 +36,7 @@ __all__ = [
     "Shutdown",
     "Source",
     "TemplateCode",
+    "Tracing",
     "describe",
     "load",
     "reach",

@@ -20,6 +20,7 @@ from gateway.config.connections import Database, Http, Kafka
 from gateway.config.keys import Sealing
 from gateway.config.problems import ProblemReason, misfit
 from gateway.config.provider import Provider, ProviderName
+from gateway.config.tracing import Tracing
 from gateway.content import LENDER_LENGTH, plain
 from schemas.messages import Ref
 from schemas.vocabulary import Channel, Mode
@@ -157,6 +158,7 @@ class Config(Section):
     brakes: Brakes = Brakes()
     shutdown: Shutdown = Shutdown()
     secrets: Secrets = Secrets()
+    tracing: Tracing | None = None  # None: no spans are made
     roles: Annotated[frozenset[Role], Field(min_length=1)] = frozenset(Role)
     templates_path: DirectoryPath | None = None  # None: the packaged ones
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -51,6 +51,8 @@ class ProblemReason(StrEnum):
     UNKNOWN_SLOT = "unknown_slot"
     UNMAPPED_TEMPLATE = "unmapped_template"
     UNKNOWN_LOCALE = "unknown_locale"
+    # what is not here
+    EXTRA_MISSING = "extra_missing"
 
 
 @dataclass(frozen=True, slots=True)

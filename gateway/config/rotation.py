@@ -20,6 +20,7 @@ from gateway.config.problems import Path
 from gateway.config.provider import Provider
 from gateway.config.references import is_reference
 from gateway.config.sources import Tree
+from gateway.config.tracing import Tracing
 from providers.contract import PUBLIC_HALF, ProviderSettings
 
 Kinds = Mapping[str, type[ProviderSettings]]
@@ -31,6 +32,7 @@ _ABSENT: Final = object()
 _TOGETHER: Final[Mapping[type[BaseModel], tuple[str, ...]]] = {
     Provider: ("adapter", "settings"),
     Kafka: ("bootstrap", "security"),
+    Tracing: ("endpoint", "ca_file", "headers"),
 }
 _TOKENS: Final = "callback_tokens"
 

@@ -23,6 +23,7 @@ from gateway.dispatch.commits import CommitObserver, Commits
 from gateway.dispatch.hands import Hands
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.dispatch.send import Retries, Sender
+from gateway.dispatch.trail import trail_of
 from gateway.ids import to_reference
 from gateway.ledger import claims, freezes
 from gateway.ledger.accept import Slots
@@ -33,6 +34,7 @@ from gateway.ledger.freezes import Freezes
 from gateway.ledger.outcomes import Outcome
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed
+from gateway.tracing import Tracer
 from gateway.worker import Worker
 
 log = get_logger(__name__)
@@ -72,12 +74,14 @@ class Dispatcher:
         retries: Retries,
         metrics: DispatchObserver,
         on_events: Callable[[], None],
+        tracer: Tracer | None = None,
     ) -> None:
         self._database = database
         self._worker = worker
         self._clock = clock
         self._steps = steps
         self._limits = limits
+        self._tracer = tracer
         self._metrics = metrics
         self._hands = Hands(limits.slots, limits.urgent_share)
         self._sends: dict[int, asyncio.Task[None]] = {}  # by attempt
@@ -227,6 +231,8 @@ class Dispatcher:
         for job in jobs:
             if not self._hands.take(job):
                 continue  # its turn comes when the one in hand is released
+            if self._tracer is not None:
+                job.trail = trail_of(self._tracer, job.claimed)
             try:
                 verdict = self._steps.prepare(job, now, self._freezes, self._worker.ids)
             except Exception as error:
@@ -235,6 +241,8 @@ class Dispatcher:
             if verdict is not None:
                 self._verdicts.add((job, verdict))
                 continue
+            if job.trail is not None:
+                job.trail.mark("rendered")
             wait = job.reserve(partial(self._reserved, job))
             if wait == 0:
                 job.reserved()
@@ -272,6 +280,8 @@ class Dispatcher:
         for job in jobs:
             verdict = found.get(job.attempt)
             if job.attempt in found and verdict is None:
+                if job.trail is not None:
+                    job.trail.mark("intended")
                 reached(CrashPoint.AFTER_INTEND)
                 self._sends[job.attempt] = asyncio.create_task(self._send(job))
                 continue
@@ -292,20 +302,28 @@ class Dispatcher:
         finally:
             self._sends.pop(job.attempt, None)
             job.unreserve()
-        self._metrics.sent(outcome.provider, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._metrics.sent(outcome.provider, seconds)
+        if job.trail is not None:
+            job.trail.sent(outcome, seconds)
         self._outcomes.add((job, outcome))
 
     async def _settle(self, verdicts: Sequence[tuple[Job, policy.Verdict]]) -> None:
         try:
             await self._commits.settle(verdicts)
+            for job, verdict in verdicts:
+                if job.trail is not None:
+                    job.trail.ended(type(verdict).__name__.lower(), rule=verdict.rule)
         finally:
             self._release([job for job, _ in verdicts])
 
     async def _record(self, done: Sequence[tuple[Job, Outcome]]) -> None:
         try:
             await self._commits.record([outcome for _, outcome in done])
-            for _ in done:
+            for job, outcome in done:
                 reached(CrashPoint.AFTER_RECORD)
+                if job.trail is not None:
+                    job.trail.ended(outcome.state.value, attempt=outcome.attempt)
         finally:
             self._release([job for job, _ in done])
 
@@ -315,6 +333,8 @@ class Dispatcher:
         """The claim stays in the ledger: recovery gives it back, or marks the attempt unknown."""
         reminder, attempt = to_reference(job.claimed.id), to_reference(job.attempt)
         log.error("job_failed", reminder=reminder, attempt=attempt, exc_info=error)
+        if job.trail is not None:
+            job.trail.ended("given_up", attempt=job.attempt, failed=True)
         self._release([job])
 
     def _release(self, jobs: Sequence[Job]) -> None:

@@ -28,6 +28,7 @@ from gateway.content import Catalogue, Problem, Rendered
 from gateway.content import Facts as TextFacts
 from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
+from gateway.dispatch.trail import Trail
 from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
 from gateway.ledger.freezes import Freezes
@@ -67,6 +68,7 @@ class Job:
     reserved_at: float = 0.0  # by the reservation's clock: which circuits its answer may close
     intent: Intent | None = field(default=None, repr=False)
     mode: Mode = Mode.LIVE  # under which it is decided
+    trail: Trail | None = None  # where its trace is recorded
 
     @property
     def address(self) -> str:

@@ -40,10 +40,14 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
-    """A command, and for a request its personal part: the fast path need not open the seal again."""
+    """A command, and for a request its personal part: the fast path need not open the seal again.
+
+    `begun` is there when its trace is recorded: the trace it came in, and when.
+    """
 
     command: Command
     personal: Sealed | None = None
+    begun: tuple[str | None, int] | None = None
 
 
 class Decoder:
@@ -103,7 +107,9 @@ class Decoder:
         identifier = ids.next(subject_bucket(subject))
         origin = Origin(record.topic, record.partition, record.offset)
         if asked.validate_only:
-            return Decoded(Validation(origin, identifier, event.source, event.id, asked.lender, event.traceparent or None))
+            return Decoded(
+                Validation(origin, identifier, event.source, event.id, asked.lender, event.traceparent or None)
+            )
         step = self._checks.step(asked, now)
         part = personal.personal_part(asked)
         request = Request(

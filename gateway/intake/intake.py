@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from aiokafka.errors import KafkaConnectionError
 
 from gateway.clock import Clock
+from gateway.intake import traces
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoded, Decoder, Record
 from gateway.ledger import deadletters, freezes, intake
@@ -23,6 +24,7 @@ from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed
+from gateway.tracing import Tracer
 from gateway.worker import Worker
 from schemas.vocabulary import Reason, Rejection, ReminderState
 
@@ -82,6 +84,7 @@ class Intake:
         fatal: Callable[[str], None],
         watchdog_seconds: float,
         rebalance_seconds: float,
+        tracer: Tracer | None = None,
     ) -> None:
         self._database = database
         self._worker = worker
@@ -96,6 +99,7 @@ class Intake:
         self._on_events = on_events
         self._metrics = metrics
         self._fatal = fatal
+        self._tracer = tracer
         self._watchdog_seconds = watchdog_seconds
         self._silent_after = watchdog_seconds + rebalance_seconds
         self._consumer: Consumer | None = None
@@ -244,6 +248,8 @@ class Intake:
             self._on_due()
         self._on_events()
         self._observe(result)
+        if self._tracer is not None:
+            traces.told(self._tracer, decoded, result)
         for source in suspects:
             await self._freeze(source, now)
 
@@ -252,7 +258,8 @@ class Intake:
         decoded: list[Decoded] = []
         size = 0
         for each in records:
-            decoded.append(self._decoder.decode(each, self._worker.ids, now))
+            made = self._decoder.decode(each, self._worker.ids, now)
+            decoded.append(made if self._tracer is None else traces.begun(self._tracer, made))
             size += _RECORD_COST + len(each.value or b"")
             if size > _BYTES_AT_ONCE:
                 size = 0

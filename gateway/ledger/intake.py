@@ -31,7 +31,8 @@ Seal = Callable[[Command], tuple[bytes, bytes]]
 class Result:
     """What a batch came to.  `claimed` are requests handed to this process already claimed.
 
-    `heard` and `refused` count records and new dead letters by source.
+    `heard` and `refused` count records and new dead letters by source.  `duplicates`, `commands` (ids) and `buried` are
+    what became of the rest.
     """
 
     outcomes: Counter[tuple[int, str]] = field(default_factory=Counter)
@@ -42,6 +43,9 @@ class Result:
     accepted: list[Accepted] = field(default_factory=list)
     claimed: list[Request] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    duplicates: set[int] = field(default_factory=set)
+    commands: set[int] = field(default_factory=set)
+    buried: list[Letter] = field(default_factory=list)
 
     def add(self, other: Result) -> None:
         self.outcomes.update(other.outcomes)
@@ -51,6 +55,9 @@ class Result:
         self.accepted.extend(other.accepted)
         self.claimed.extend(other.claimed)
         self.moves.extend(other.moves)
+        self.duplicates |= other.duplicates
+        self.commands |= other.commands
+        self.buried.extend(other.buried)
 
 
 async def write(
@@ -182,6 +189,7 @@ class Body:
             if validations:
                 await accept.answer_validations(self.connection, validations, self.now)
                 result.outcomes.update((each.origin.partition, "command") for each in validations)
+                result.commands.update(each.id for each in validations)
             if letters:
                 await self.bury(letters, result)
         return result
@@ -192,6 +200,7 @@ class Body:
         result.claimed.extend(done.claimed)
         result.outcomes.update((each.request.origin.partition, "accepted") for each in done.accepted)
         result.outcomes.update((each.origin.partition, "duplicate") for each in done.duplicates)
+        result.duplicates.update(each.id for each in done.duplicates)
         return [self._letter(each, Rejection.CONFLICT, "data") for each in done.conflicts]
 
     async def _stop(self, halts: Sequence[Stop], result: Result) -> list[Letter]:
@@ -203,6 +212,7 @@ class Body:
         if good:
             result.moves += await stops.write(self.connection, good, self.now, self.rules)
             result.outcomes.update((each.origin.partition, "command") for each in good)
+            result.commands.update(each.id for each in good)
         return [self._letter(each, Rejection.UNREADABLE_STOP, "data.borrower_ref") for each in astray]
 
     async def bury(self, letters: Sequence[Letter], result: Result) -> None:
@@ -210,6 +220,7 @@ class Body:
         known = await accept.known(self.connection, letters, self.now)
         result.outcomes.update((each.origin.partition, "duplicate") for each in known)
         again = {each.id for each in known}
+        result.duplicates |= again
         letters = [each for each in letters if each.id not in again]
         if not letters:
             return
@@ -222,6 +233,7 @@ class Body:
             new = each.id in kept
             result.outcomes[each.origin.partition, "deadletter" if new else "duplicate"] += 1
             if new:
+                result.buried.append(each)
                 result.letters[each.reason] += 1
                 if each.source is not None:
                     result.refused[each.source] += 1

@@ -55,8 +55,8 @@ Row: TypeAlias = tuple[int, int, bytes, str | None]
 class Event(NamedTuple):
     """One event waiting to be published.  `payload` is its JSON without `seq`; what is no state has seq 0.
 
-    `type` is its CloudEvents type where that is not the one its topic is for.  `traceparent` is the trace it goes on in:
-    of a state that of the request, of an answer that of what it answers.
+    `type` is its CloudEvents type where that is not the one its topic is for.  `traceparent` is the trace it goes on
+    in: of a state that of the request, of an answer that of what it answers.
     """
 
     bucket: int

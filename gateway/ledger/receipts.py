@@ -263,7 +263,8 @@ async def _plan(
                 disposition = Disposition.LATE if was.queue is None else disposition
                 attempt.become(receipt.state, receipt.failure, receipt.code, now)
                 changed.setdefault(was.id, {})[attempt.id] = attempt
-        plan.disposed.append(Disposed(receipt, disposition, attempt.id, since, templates.get(was.id, "")))
+        template = templates.get(was.id, "")
+        plan.disposed.append(Disposed(receipt, disposition, attempt.id, since, template, was.id, was.traceparent))
     plan.changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     plan.changed = [found[each] for each in changed]
     plan.planned = _moves(found, changed, now, rules, jitter)

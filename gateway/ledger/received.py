@@ -43,7 +43,7 @@ class Stored(Struct, frozen=True, kw_only=True, gc=False):
 class Disposed(Struct, frozen=True, gc=False):
     """What became of one receipt; `handed_over_at` is when the attempt it settles was intended.
 
-    `template` is that of the reminder where the receipt complains of a template.
+    `template` is that of the reminder where the receipt complains of a template; `traceparent` is its request's trace.
     """
 
     receipt: Stored
@@ -51,3 +51,5 @@ class Disposed(Struct, frozen=True, gc=False):
     attempt: int | None = None
     handed_over_at: dt.datetime | None = None
     template: str = ""
+    reminder: int | None = None
+    traceparent: str | None = None

@@ -98,9 +98,10 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
 async def _ended(connection: Connection, reminders: Iterable[int]) -> dict[int, Situation]:
     found = {}
     for row in await connection.fetch(_ENDED, list(reminders)):
-        id_, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at, traceparent = (
-            row
-        )
+        (
+            id_, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at,
+            traceparent,
+        ) = row  # fmt: skip
         found[id_] = Situation(
             id_, subject, lender, source, request_id, stage, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, None, traceparent=traceparent,

@@ -29,6 +29,7 @@ from gateway.ledger.received import Disposed, Stored
 from gateway.observability.logs import get_logger
 from gateway.personal import RECEIPT_FIELD, REPLY_FIELD, Reply
 from gateway.sealing import Sealer
+from gateway.tracing import Field, Kind, SpanName, Tracer
 from gateway.worker import Worker
 from providers.contract import Engaged, Inbound, Invalid, KeyPress, ProviderEvent, Receipt
 from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
@@ -79,6 +80,7 @@ class ReceiptInbox:
         on_failure: Callable[[str, Failure, FailureScope, str, float], None] = lambda *_: None,
         sweep_seconds: float = 2.0,
         answer_seconds: float = _ANSWER_SECONDS,
+        tracer: Tracer | None = None,
     ) -> None:
         """`on_failure(provider, failure, scope, template, seconds since it was sent)` hears of receipts that complain
         of more than their recipient.
@@ -93,6 +95,7 @@ class ReceiptInbox:
         self._on_failure = on_failure
         self._sweep_seconds = sweep_seconds
         self._answer_seconds = answer_seconds
+        self._tracer = tracer
         self._incoming: Batcher[_Kept] = Batcher("receipts", self._keep_group)
         self._burst_at = 0.0
         self._unanswered = 0  # receipts whose providers wait
@@ -252,6 +255,8 @@ class ReceiptInbox:
         for each in disposed:
             receipt = each.receipt
             self._metrics.disposed(receipt.provider, each.disposition)
+            if self._tracer is not None and each.traceparent is not None:
+                _trace(self._tracer, each)
             if each.disposition is Disposition.UNMATCHED:
                 self._tell(receipt, "", _sent_at(receipt))  # how much it speaks of is not kept
             if receipt.state is not None and each.disposition in _MOVED:
@@ -313,6 +318,25 @@ class ReceiptInbox:
         # What is unmatched still was counted when it came.
         taken.disposed = [each for each in taken.disposed if each.disposition is not Disposition.UNMATCHED]
         self._note(taken)
+
+
+def _trace(tracer: Tracer, each: Disposed) -> None:
+    receipt = each.receipt
+    tracer.tell_below(
+        SpanName.RECEIPT,
+        Kind.SERVER,
+        each.traceparent,
+        int(receipt.received_at.timestamp() * 1e9),
+        {
+            Field.RECEIPT: receipt.kind,
+            Field.REMINDER: None if each.reminder is None else to_reference(each.reminder),
+            Field.ATTEMPT: None if each.attempt is None else to_reference(each.attempt),
+            Field.PROVIDER: receipt.provider,
+            Field.STATE: None if receipt.state is None else receipt.state.value,
+            Field.FAILURE: None if receipt.failure is None else receipt.failure.value,
+            Field.OUTCOME: each.disposition.value,
+        },
+    )
 
 
 def _sane(moment: dt.datetime | None) -> dt.datetime | None:

@@ -20,6 +20,7 @@ from gateway.ledger.database import Database
 from gateway.ledger.outbox import Event
 from gateway.observability.logs import get_logger
 from gateway.relay.kafka import Message
+from gateway.tracing import Field, Kind, SpanName, Tracer
 from gateway.worker import Worker
 from schemas.messages import CONTACTS, DEADLETTER, DEADLETTERS_TOPIC, EVENTS_TOPIC, STATUS
 
@@ -56,6 +57,7 @@ class Relay:
         lease_seconds: float = 15.0,
         publish_seconds: float = 6.0,
         poll_seconds: float = 0.25,
+        tracer: Tracer | None = None,
     ) -> None:
         """`publish_seconds` bounds one publish: none is begun that might outlive the lease."""
         self._database = database
@@ -68,6 +70,7 @@ class Relay:
         self._publish_seconds = publish_seconds
         self._alive_for = alive_for
         self._poll_seconds = poll_seconds
+        self._tracer = tracer
         self._wake = asyncio.Event()
         self._shards: list[int] = []
         self._owned_until = 0.0
@@ -167,6 +170,7 @@ class Relay:
         if time.monotonic() > self._owned_until - self._publish_seconds - 1.0:
             await self._own(renew=True)
             events = [each for each in events if outbox.shard_of(each.bucket) in self._shards]
+        began = 0 if self._tracer is None else self._tracer.now()
         try:
             async with asyncio.timeout(self._publish_seconds):
                 await self._publisher.publish(self._messages(events))
@@ -179,7 +183,25 @@ class Relay:
         async with self._database.connection() as connection:
             await outbox.delete(connection, events)
         self._metrics.published(EVENTS_TOPIC if topic == CONTACTS else topic, len(events))
+        if self._tracer is not None:
+            for each in events:
+                if each.traceparent is not None:
+                    self._trace(self._tracer, each, began)
         return len(events)
+
+    def _trace(self, tracer: Tracer, event: Event, began: int) -> None:
+        tracer.tell_below(
+            SpanName.PUBLISH,
+            Kind.PRODUCER,
+            event.traceparent,
+            began,
+            {
+                Field.SYSTEM: "kafka",
+                Field.TOPIC: self._topics[event.topic],
+                Field.EVENT: _id(event),
+                Field.EVENT_TYPE: _type(event),
+            },
+        )
 
     def _messages(self, events: Sequence[Event]) -> list[Message]:
         time_ = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -188,13 +210,21 @@ class Relay:
     def _message(self, event: Event, time_: str) -> Message:
         """The CloudEvent around a payload.  The row's own column is the only source of `seq`."""
         key = to_reference(event.reminder)
-        # Of the answers to one cancel each reminder has its own.
-        unique = f"{key}.{event.seq or to_reference(event.id)}" if event.id != event.reminder else key
         trace = "" if event.traceparent is None else f'"traceparent":"{event.traceparent}",'
         envelope = (
-            f'{{"specversion":"1.0","id":"{unique}","source":"{_SOURCE}","type":"{event.type or _TYPES[event.topic]}",'
+            f'{{"specversion":"1.0","id":"{_id(event)}","source":"{_SOURCE}","type":"{_type(event)}",'
             f'"time":"{time_}","datacontenttype":"application/json","subject":"{key}",{trace}"data":'
         ).encode()
         data = event.payload  # an object, so it starts with a brace
         value = b'%b{"seq":%d,%b}' % (envelope, event.seq, data[1:]) if event.seq else b"%b%b}" % (envelope, data)
         return Message(self._topics[event.topic], key.encode(), event.bucket, value, event.traceparent)
+
+
+def _id(event: Event) -> str:
+    """Of the answers to one cancel each reminder has its own."""
+    key = to_reference(event.reminder)
+    return f"{key}.{event.seq or to_reference(event.id)}" if event.id != event.reminder else key
+
+
+def _type(event: Event) -> str:
+    return event.type or _TYPES[event.topic]

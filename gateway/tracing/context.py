@@ -1,8 +1,8 @@
 """The trace context of a message, as W3C Trace Context has it.  Pure; bad ones are no trace, and never an error.
 
-Source: W3C Trace Context level 2, §3.2 (traceparent) and §4.3 (what to do with versions to come).  Only `traceparent` is
-taken: it is ids and nothing else.  `tracestate` holds what vendors like to put there, up to 512 characters of it, which
-nobody could check for personal data; so it is neither read nor kept nor passed on, as the recommendation permits.
+Source: W3C Trace Context level 2, §3.2 (traceparent) and §4.3 (versions to come).  Only `traceparent` is taken: it is
+ids and nothing else.  `tracestate` holds what vendors like to put there, up to 512 characters of it, which nobody could
+check for personal data; so it is neither read nor kept nor passed on, as the recommendation permits.
 """
 
 from __future__ import annotations

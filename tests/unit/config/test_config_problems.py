@@ -159,6 +159,11 @@ ONE = [
         "providers.bells.settings.base_url",
         "not_loopback",
     ),
+    (
+        put("tracing", {"endpoint": "http://collector:4318/v1/traces", "headers": {"api-key": "env:PATH"}}),
+        "tracing.headers",
+        "insecure_url",
+    ),
     (put("http/internal_port", 8080), "http.internal_port", "same_port"),
     (put("kafka/events_topic", "reminders.requests"), "kafka.events_topic", "same_topic"),
     (put("kafka/deadletters_topic", "reminders.events"), "kafka.deadletters_topic", "same_topic"),
@@ -221,8 +226,13 @@ ONE = [
     ),
 ]  # fmt: skip
 
-# These need a file or a text of their own, below.
-ELSEWHERE = {ProblemReason.UNREADABLE_FILE, ProblemReason.DUPLICATE_KEY, ProblemReason.BAD_TEMPLATES}
+# These need a file, a text or a process of their own, below or elsewhere.
+ELSEWHERE = {
+    ProblemReason.UNREADABLE_FILE,
+    ProblemReason.DUPLICATE_KEY,
+    ProblemReason.BAD_TEMPLATES,
+    ProblemReason.EXTRA_MISSING,
+}
 
 
 @pytest.mark.parametrize(("edit", "path", "reason"), ONE, ids=[f"{path}-{reason}" for _, path, reason in ONE])
