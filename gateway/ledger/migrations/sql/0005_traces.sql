@@ -1,15 +1,11 @@
 -- The trace a request came in, for the events that tell of it: null where it came in none.
 --
--- Columns without a default: no row is written.  Each takes a lock that excludes everybody, for a moment; but who waits
--- for it keeps everybody behind him waiting.  So nobody is waited for long: where something has held a table for five
--- seconds, a dump perhaps, all of this is undone and `migrate` says so, to be run again.
+-- Columns without a default: no row is written.  Each takes a lock that excludes everybody, for a moment.
 --
 -- Processes of the version before may still run beside this schema: what they write has no trace.
-set local lock_timeout = '5s';
 alter table reminder add column traceparent text;
 alter table live add column traceparent text;
 alter table outbox add column traceparent text;
-set local lock_timeout to default;
 
 create type born_row as (
     id bigint, subject bytea, source text, request_id text, lender text, borrower text, debt text, instalment int,
