@@ -47,7 +47,8 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1)
     engine = create_async_engine(url)
     again = AsyncRetrying(
-        retry=retry_if_exception_type(asyncpg.LockNotAvailableError),
+        # Several tables change: those who take them in another order may be in its way as it is in theirs.
+        retry=retry_if_exception_type((asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)),
         wait=wait_random(0.2, 1.0),
         stop=stop_after_delay(patience),
         reraise=True,

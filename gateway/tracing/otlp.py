@@ -55,6 +55,7 @@ class Export:
         version: str,
         registry: CollectorRegistry,
         queue: int = QUEUE,
+        delay_seconds: float = _DELAY_SECONDS,
     ) -> None:
         # What the SDK has to say is counted and said here; its words may quote a URL.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
@@ -72,7 +73,7 @@ class Export:
         self._processor = BatchSpanProcessor(
             self._exporter,
             max_queue_size=queue,
-            schedule_delay_millis=_DELAY_SECONDS * 1000,
+            schedule_delay_millis=delay_seconds * 1000,
             max_export_batch_size=min(_BATCH, queue),
         )
         self._stopped = False

@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 import gateway.ledger
-from gateway.ledger import freezes, outbox, schema
+from gateway.ids import first_id_at
+from gateway.ledger import freezes, outbox, schema, situations
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, OPTED_OUT
 
 SQL = Path(gateway.ledger.__file__).parent / "migrations" / "sql"
@@ -124,6 +125,57 @@ async def test_freezes_of_the_version_before_stay_and_its_processes_go_on_freezi
     await freeze.fetch("source", "a", "again", "intake", now, None)
     assert {each.value for each in await freezes.in_force(old, now)} == {"a", "b"}
     assert [each.reason for each in await freezes.audit(old, 9)] == ["again", "over", *["dead_letter_share"] * 2]
+
+
+# Of version 0004.
+OLD_BIRTH = """
+with i as (select * from unnest($1::birth_row[])), facts as (
+    insert into reminder (id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
+                          stage_key, template, lane, ladder, send_at, not_after, state_as_of, received_at, topic,
+                          partition, "offset", sealed)
+    select id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step, stage_key,
+           template, lane, ladder, send_at, not_after, state_as_of, at, topic, partition, "offset", sealed from i
+), living as (
+    insert into live (id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at)
+    select id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, 1, at from i
+)
+insert into outbox (bucket, reminder, seq, id, topic, payload) select id & 255, id, 1, 0, 'events', event from i
+"""
+OLD_FETCH = "select bucket, reminder, seq, id, topic, payload, type from outbox order by reminder"
+
+
+async def test_requests_of_the_version_before_have_no_trace_and_its_processes_go_on_reading_and_telling(
+    before: tuple[str, asyncpg.Connection],
+) -> None:
+    dsn, old = before
+    for name in ("0002_contacts", "0003_brakes", "0004_by_hand"):
+        await old.execute((SQL / f"{name}.sql").read_text())
+    await old.execute("update alembic_version set version_num = '0004'")
+    now = await old.fetchval("select now()")
+    await schema.ensure_partitions(old, now)
+    birth, fetch = [await old.prepare(sql) for sql in (OLD_BIRTH, OLD_FETCH)]
+
+    def row(id_: int) -> tuple[Any, ...]:
+        return (
+            id_, b"s", "src", f"r{id_}", "l", "b", "d", None, None, "due", "due", b"k", "t", "bulk", "s", now, now, now,
+            "requests", 0, id_, b"x", "scheduled", None, now, None, "due", b"{}",
+        )  # fmt: skip
+
+    first = first_id_at(int(now.timestamp() * 1000))
+    await birth.fetch([row(first)])
+    files = await old.fetch("select relname, relfilenode from pg_class where relname ~ '^(reminder|live|outbox)'")
+
+    assert await schema.migrate(dsn) == schema.head()
+
+    await birth.fetch([row(first + 1)])
+    assert [each["reminder"] for each in await fetch.fetch()] == [first, first + 1]
+    assert [(each.reminder, each.traceparent) for each in await outbox.fetch(old, 0, 255, 10)] == [
+        (first, None), (first + 1, None),
+    ]  # fmt: skip
+    found = await situations.read(old, [first, first + 1])
+    assert [each.traceparent for each in found.values()] == [None, None]
+    again = await old.fetch("select relname, relfilenode from pg_class where relname ~ '^(reminder|live|outbox)'")
+    assert {tuple(each) for each in files} <= {tuple(each) for each in again}, "a table was written anew"
 
 
 async def test_what_borrowers_say_is_not_told_by_a_relay_of_the_version_before(

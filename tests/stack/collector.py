@@ -40,6 +40,7 @@ class Collector:
     url: str
     status: int = 200
     hang: float = 0.0
+    asked: int = 0
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -85,6 +86,7 @@ def collector(port: int = 0) -> Iterator[Collector]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            here.asked += 1
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             if here.hang:

@@ -160,7 +160,7 @@ ONE = [
         "not_loopback",
     ),
     (
-        put("tracing", {"endpoint": "http://collector:4318/v1/traces", "headers": {"api-key": "env:PATH"}}),
+        put("tracing", {"endpoint": "http://collector:4318/v1/traces", "headers": {"api-key": "env:TEXT_KEY"}}),
         "tracing.headers",
         "insecure_url",
     ),

@@ -54,7 +54,7 @@ async def exporting(
     url: str, headers: dict[str, str] | None = None, queue: int = 2048
 ) -> AsyncIterator[tuple[Export, Counted]]:
     registry = CollectorRegistry()
-    export = Export(url, headers or {}, None, "gw", "1", registry, queue)
+    export = Export(url, headers or {}, None, "gw", "1", registry, queue, delay_seconds=0.05)
     try:
         yield export, Counted(registry)
     finally:
@@ -121,7 +121,7 @@ async def test_a_collector_that_is_away_costs_nobody_anything(capsys: pytest.Cap
         assert sum(counted.all.values()) >= 1000
         assert counted["exported"] == 0
     said = capsys.readouterr()
-    assert nobody_listens().partition("//")[2][:9] not in said.out + said.err, "no address is told"
+    assert "127.0.0.1" not in said.out + said.err
 
 
 async def test_a_collector_that_hangs_delays_neither_a_span_nor_the_end() -> None:
@@ -129,7 +129,7 @@ async def test_a_collector_that_hangs_delays_neither_a_span_nor_the_end() -> Non
         there.hang = 60
         async with exporting(there.url, queue=50) as (export, counted):
             export(span())
-            await asyncio.sleep(1.2)  # it is on its way, and hangs
+            await until(lambda: there.asked, "the first batch under way")
             assert await hands_over(export, 500) < 1, "the loop is kept"
             assert counted["dropped"] >= 450
             began = time.monotonic()
