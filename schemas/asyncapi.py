@@ -44,6 +44,11 @@ _CONTACT_KEY: Final = {
     "type": "string",
     "description": "The id of the reminder it belongs to, else of the reply itself.",
 }
+_TRACE: Final = {
+    "type": "string",
+    "description": "W3C Trace Context, where OpenTelemetry's Kafka clients look for it.  Of a request it counts where "
+    "the event itself has none; of an event it is a copy of the event's own.",
+}
 _ANY_KEY: Final = {"type": "string", "description": "Means nothing; dead letters are independent of each other."}
 
 
@@ -129,7 +134,10 @@ def _structured(type_name: str, summary: str, key: dict[str, Any], examples: dic
         "name": type_name,
         "summary": summary,
         "contentType": STRUCTURED,
-        "headers": {"type": "object", "properties": {"content-type": {"type": "string", "pattern": f"^{STRUCTURED}"}}},
+        "headers": {
+            "type": "object",
+            "properties": {"content-type": {"type": "string", "pattern": f"^{STRUCTURED}"}, "traceparent": _TRACE},
+        },
         "payload": {"$ref": REF.format(name=f"{_message_name(type_name)}Event")},
         "bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}},
         "examples": [{"payload": event} for event in examples.get(type_name, [])],
@@ -144,7 +152,12 @@ def _binary(type_name: str, summary: str, examples: dict[str, list[Any]]) -> dic
         "ce_source": {"type": "string", "minLength": 1, "maxLength": 256},
         "ce_type": {"const": type_name},
     }
-    optional = {"ce_time": {"type": "string", "format": "date-time"}, "content-type": {"type": "string"}}
+    optional = {
+        "ce_time": {"type": "string", "format": "date-time"},
+        "ce_traceparent": {"type": "string"},
+        "content-type": {"type": "string"},
+        "traceparent": _TRACE,
+    }
     return {
         "name": f"{type_name} (binary mode)",
         "summary": summary,
