@@ -66,6 +66,7 @@ lock:  ## resolve the dependencies anew (ARGS=--upgrade: to their newest version
 	  --no-header --no-emit-index-url --no-emit-find-links)
 	$(compile) $(ARGS) --all-extras pyproject.toml --output-file requirements/dev.lock
 	$(compile) --constraint requirements/dev.lock pyproject.toml --output-file requirements/runtime.lock
+	$(compile) --constraint requirements/dev.lock --extra otel pyproject.toml --output-file requirements/otel.lock
 	echo setuptools | $(compile) --constraint requirements/dev.lock - --output-file requirements/build.lock
 
 clean:  ## remove everything that make made

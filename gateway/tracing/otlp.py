@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -83,8 +84,13 @@ class Export:
         if self._stopped or self._handed - self._exporter.done >= self._room:
             self._counts[("dropped",)] += 1
             return
-        self._handed += 1
-        self._processor.on_end(self._readable(span))
+        try:
+            self._processor.on_end(self._readable(span))
+        except Exception as error:  # whatever it is, it is no reason to hold up a reminder
+            self._counts[("dropped",)] += 1
+            log.error("span_lost", exc_info=error)
+        else:
+            self._handed += 1
 
     def renew(self, headers: Mapping[str, str]) -> None:
         """The next batch goes with these headers."""
@@ -169,8 +175,10 @@ class _Exporter(SpanExporter):
 
 
 def _otlp(endpoint: str, headers: Mapping[str, str], ca_file: Path | None) -> SpanExporter:
+    session = requests.Session()
+    session.trust_env = False  # else a variable for other programs would take the place of `ca_file`, or add a login
     certificate = None if ca_file is None else str(ca_file)
-    return OTLPSpanExporter(endpoint, certificate, headers=dict(headers), timeout=_TIMEOUT_SECONDS)
+    return OTLPSpanExporter(endpoint, certificate, headers=dict(headers), timeout=_TIMEOUT_SECONDS, session=session)
 
 
 def _context(context: Context, *, remote: bool) -> SpanContext:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -78,8 +80,8 @@ def _value(value: Any) -> Any:
 
 
 @contextmanager
-def collector(port: int = 0) -> Iterator[Collector]:
-    """A running one; a `port` of its own choice without one."""
+def collector(certificate: Path | None = None) -> Iterator[Collector]:
+    """A running one; by TLS with a certificate, in one file with its key."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -110,8 +112,13 @@ def collector(port: int = 0) -> Iterator[Collector]:
         daemon_threads = True
         block_on_close = False
 
-    server = Server(("127.0.0.1", port), Handler)
-    here = Collector(f"http://127.0.0.1:{server.server_address[1]}/v1/traces")
+    server = Server(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if certificate is None else "https"
+    here = Collector(f"{scheme}://127.0.0.1:{server.server_address[1]}/v1/traces")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -347,6 +347,22 @@ def test_a_login_that_does_not_fit_what_stays_waits(rotation: Rotation) -> None:
     assert set(found.unapplied) == {f"kafka.security.{name}" for name in ("protocol", *login)}
 
 
+def test_what_a_collector_knows_us_by_rotates_and_waits_where_another_collector_does(rotation: Rotation) -> None:
+    rotation.write("collector", "one")
+    headers = {"headers": {"api-key": rotation.at("collector")}}
+    rotation.case.put("tracing", {"endpoint": "https://one.example.com/v1/traces", **headers})
+    rotation.running = rotation.case.load()
+    rotation.write("collector", "two")
+    tracing = rotation.rotate().config.tracing
+    assert tracing is not None
+    assert tracing.headers["api-key"].get_secret_value() == "two"
+    rotation.case.put("tracing/endpoint", "https://two.example.com/v1/traces")
+    rotation.save()
+    found = rotation.rotate()
+    assert found.config.tracing == rotation.running.tracing
+    assert "tracing.endpoint" in found.unapplied
+
+
 def test_a_key_id_rotates_with_its_secret(case: Case, tmp_path: Path) -> None:
     """In one Secret with it: Kubernetes swaps both at once, and so no request is signed with halves of two."""
     for name, content in (("id", "LTAIone"), ("secret", "canary-one")):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
 import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry
 
 from gateway.tracing import Context, Field, Kind, Span, SpanName
@@ -51,10 +58,10 @@ class Counted:
 
 @asynccontextmanager
 async def exporting(
-    url: str, headers: dict[str, str] | None = None, queue: int = 2048
+    url: str, headers: dict[str, str] | None = None, queue: int = 2048, ca_file: Path | None = None
 ) -> AsyncIterator[tuple[Export, Counted]]:
     registry = CollectorRegistry()
-    export = Export(url, headers or {}, None, "gw", "1", registry, queue, delay_seconds=0.05)
+    export = Export(url, headers or {}, ca_file, "gw", "1", registry, queue, delay_seconds=0.05)
     try:
         yield export, Counted(registry)
     finally:
@@ -151,6 +158,55 @@ async def test_one_that_comes_back_gets_what_follows() -> None:
             export(span())
             await until(lambda: counted["exported"] == 1, "the next one")
         assert len(there.spans()) == 1
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that signs itself, with its key: nobody trusts it who was not told to."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "collector")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path_factory.mktemp("tls") / "collector.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+async def test_by_tls_only_to_whom_the_authority_has_signed(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment has for other programs."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with collector(certificate) as there:
+        async with exporting(there.url, ca_file=certificate) as (export, counted):
+            export(span())
+            await until(lambda: counted["exported"] == 1, "the span")
+        async with exporting(there.url) as (export, counted):
+            export(span())
+            await until(lambda: counted["failed"] == 1, "the refusal")
+        assert len(there.spans()) == 1
+
+
+async def test_a_span_that_cannot_be_made_is_counted_and_raises_nothing() -> None:
+    with collector() as there:
+        async with exporting(there.url) as (export, counted):
+            export(span(context=CAME._replace(span="no hex")))
+            assert counted["dropped"] == 1
+            export(span())
+            await until(lambda: counted["exported"] == 1, "the next one")
 
 
 async def test_what_comes_after_the_end_is_dropped() -> None:
