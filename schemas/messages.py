@@ -255,8 +255,8 @@ class CloudEvent(Struct, frozen=True, omit_defaults=True):
         Annotated[
             str,
             Meta(
-                description="W3C Trace Context, by the Distributed Tracing extension: of a request the trace it belongs "
-                "to, of what we tell the one that it goes on in.  One that is malformed is ignored, whatever its type"
+                description="W3C Trace Context, by the Distributed Tracing extension: of a request the trace it "
+                "belongs to, of what we tell the one it goes on in.  A malformed one is ignored, whatever its type"
             ),
         ]
         | UnsetType

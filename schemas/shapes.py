@@ -44,7 +44,7 @@ def envelope(type_name: str, data: str) -> dict[str, Any]:
     fields = found["CloudEvent"]["properties"]
     return {
         "title": f"{type_name} as a CloudEvent",
-        "description": "CloudEvents 1.0, structured mode.  Extension attributes are allowed; all but traceparent are ignored.",
+        "description": "CloudEvents 1.0, structured mode.  Extension attributes are ignored, all but traceparent.",
         "type": "object",
         "properties": {
             **fields,

@@ -84,6 +84,8 @@ class Job:
     def reserved(self) -> None:
         assert self.provider is not None
         self.reserved_at = self.provider.reservation.clock()
+        if self.trail is not None:
+            self.trail.mark("reserved")
 
     def unreserve(self) -> None:
         assert self.provider is not None

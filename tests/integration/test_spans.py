@@ -120,7 +120,7 @@ async def test_one_trace_from_end_to_end_with_a_kill_in_between(traced: Traced) 
         "reminder.id": reminder, "reminder.attempt": of_attempt, "reminder.provider": "twilio",
         "reminder.channel": "sms", "reminder.outcome": "accepted",
     }  # fmt: skip
-    assert dispatch.steps == ("rendered", "intended", "answered")
+    assert dispatch.steps == ("rendered", "reserved", "intended", "answered")
     assert dispatch.attributes["reminder.outcome"] == "accepted"
     assert {each.attributes["reminder.state"] for each in spans if each.name == "receipt"} == {"sent", "delivered"}
     assert [each.kind for each in (intake, dispatch, send, by_name["receipt"], by_name["publish"])] == [
