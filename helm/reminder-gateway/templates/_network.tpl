@@ -1,0 +1,35 @@
+{{- /* One rule of egress: {to, ports}, or nothing without ports. `protocols` as a list. */ -}}
+{{- define "gateway.egress" -}}
+{{- if .rule.ports -}}
+- ports:
+    {{- range $port := .rule.ports }}
+    {{- range $.protocols }}
+    - {protocol: {{ . }}, port: {{ int $port }}}
+    {{- end }}
+    {{- end }}
+  {{- with .rule.to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- /* What everybody needs, and what only some roles do. The migration has none: `roles` is empty. */ -}}
+{{- define "gateway.egressOf" -}}
+{{- $egress := .root.Values.networkPolicy.egress -}}
+{{- $roles := .roles -}}
+{{ include "gateway.egress" (dict "rule" $egress.dns "protocols" (list "UDP" "TCP")) }}
+{{ include "gateway.egress" (dict "rule" $egress.postgres "protocols" (list "TCP")) }}
+{{- if or (has "intake" $roles) (has "relay" $roles) }}
+{{ include "gateway.egress" (dict "rule" $egress.kafka "protocols" (list "TCP")) }}
+{{- end }}
+{{- if has "dispatch" $roles }}
+{{ include "gateway.egress" (dict "rule" $egress.providers "protocols" (list "TCP")) }}
+{{ include "gateway.egress" (dict "rule" $egress.proxy "protocols" (list "TCP")) }}
+{{- end }}
+{{- if $roles }}
+{{- with $egress.extra }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
