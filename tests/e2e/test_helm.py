@@ -1,70 +1,47 @@
 """The chart, rendered by Helm itself: it lints, and what it would apply keeps the promises a cluster relies on."""
 
-import json
-import os
-import re
-import subprocess
-from collections.abc import Iterator
+import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
-from gateway.config.model import Config
-from providers.catalog import discover
+from gateway.config.model import Shutdown
 from schemas.vocabulary import Mode
-from tests.stack.tools import required
-
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "helm" / "reminder-gateway"
-VALUE_SETS = sorted((CHART / "ci").glob("*-values.yaml"))
-HELM = os.environ.get("HELM") or str(ROOT / ".cache" / "bin" / "helm")
-
-pytestmark = pytest.mark.skipif(
-    not Path(HELM).exists() and not required("go"), reason="!!! Go is missing: no Helm, the chart is not tested"
+from tests.e2e.chart import (
+    CHART,
+    NAME,
+    VALUE_SETS,
+    Object,
+    config,
+    deployment,
+    deployments,
+    each_value_set,
+    helm,
+    kind,
+    needs_helm,
+    pods,
+    render,
+    rendered,
+    selects,
+    template,
 )
 
-Object = dict[str, Any]
+pytestmark = needs_helm
 
 
-def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([HELM, *arguments], capture_output=True, text=True, check=False)
+@pytest.fixture
+def objects(values: Path) -> dict[str, Object]:
+    return rendered(values)
 
 
-def template(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return helm("template", "test", CHART, "--kube-version", "1.30.0", *arguments)
-
-
-def render(*arguments: str | Path) -> dict[str, Object]:
-    """What Helm would apply, by "kind/name"; the mode is live where nothing else is said."""
-    result = template("--set", "config.mode=live", *arguments)
-    assert result.returncode == 0, result.stderr
-    objects = [each for each in yaml.safe_load_all(result.stdout) if each]
-    return {f"{each['kind']}/{each['metadata']['name']}": each for each in objects}
-
-
-@pytest.fixture(params=VALUE_SETS, ids=lambda path: path.stem)
-def objects(request: pytest.FixtureRequest) -> dict[str, Object]:
-    return render("--values", request.param)
-
-
-def pods(objects: dict[str, Object]) -> list[Object]:
-    return [each["spec"]["template"]["spec"] for each in objects.values() if each["kind"] in ("Deployment", "Job")]
-
-
-def deployment(objects: dict[str, Object]) -> Object:
-    return next(each for each in objects.values() if each["kind"] == "Deployment")
-
-
-def test_there_are_two_value_sets() -> None:
-    assert len(VALUE_SETS) == 2
+def test_there_are_value_sets() -> None:
+    assert {path.name for path in VALUE_SETS} >= {"minimal-values.yaml", "full-values.yaml", "apart-values.yaml"}
 
 
 @pytest.mark.parametrize("values", [None, *VALUE_SETS], ids=lambda path: path.stem if path else "defaults")
 def test_it_lints(values: Path | None) -> None:
-    result = helm("lint", "--strict", CHART, *(("--values", values) if values else ()))
+    result = helm("lint", "--strict", CHART, *(("--values", values) if values else ("--set", "config.mode=live")))
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -75,34 +52,36 @@ def test_without_a_mode_nothing_is_rendered_and_the_choice_is_explained() -> Non
     assert [mode for mode in Mode if f"`{mode}`" in result.stderr] == list(Mode)
 
 
-@pytest.mark.parametrize(
-    ("setting", "word"), [("mode=Live", "mode"), ("mode=", "mode"), ("allowlist.indexes={+8613912345678}", "indexes")]
-)
-def test_another_mode_and_an_address_in_the_list_are_refused(setting: str, word: str) -> None:
-    result = template("--set", "config.mode=allowlist", "--set", f"config.{setting}")
-    assert result.returncode != 0
-    assert word in result.stderr
-
-
 @pytest.mark.parametrize("mode", list(Mode))
 def test_the_mode_that_was_chosen_is_the_gateways(mode: Mode) -> None:
-    rendered = render("--set", f"config.mode={mode}")
-    for name in ("ConfigMap/test-reminder-gateway", "ConfigMap/test-reminder-gateway-migrate"):
-        assert yaml.safe_load(rendered[name]["data"]["gateway.yaml"])["mode"] == mode
+    objects = render("--set", f"config.mode={mode}")
+    for name in (NAME, f"{NAME}-migrate"):
+        assert yaml.safe_load(objects[f"ConfigMap/{name}"]["data"]["gateway.yaml"])["mode"] == mode
 
 
+@each_value_set
 def test_kubernetes_waits_longer_than_the_gateway_needs(objects: dict[str, Object]) -> None:
-    config = yaml.safe_load(objects["ConfigMap/test-reminder-gateway"]["data"]["gateway.yaml"])
-    spec = deployment(objects)["spec"]["template"]["spec"]
-    assert spec["terminationGracePeriodSeconds"] >= config["shutdown"]["budget_seconds"] + 5
+    """From SIGTERM to SIGKILL there is the whole budget, as the gateway itself reads it, and some more."""
+    shutdown = Shutdown.model_validate(config(objects)["shutdown"])
+    assert shutdown.not_ready_seconds + shutdown.drain_seconds < shutdown.budget_seconds
+    for each in deployments(objects).values():
+        grace = each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert isinstance(grace, int)
+        assert grace >= math.ceil(shutdown.budget_seconds) + 5
+        names = {variable["name"] for variable in each["spec"]["template"]["spec"]["containers"][0]["env"]}
+        assert not [name for name in names if name.upper().startswith("GATEWAY__SHUTDOWN")]
 
 
+@each_value_set
 def test_every_pod_fits_the_restricted_profile(objects: dict[str, Object]) -> None:
-    for pod in pods(objects):
+    for template in pods(objects):
+        pod = template["spec"]
         assert pod["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not [volume for volume in pod["volumes"] if "hostPath" in volume]
         for container in pod["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -110,11 +89,15 @@ def test_every_pod_fits_the_restricted_profile(objects: dict[str, Object]) -> No
                 "capabilities": {"drop": ["ALL"]},
             }
             assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+    for account in kind(objects, "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
 
 
+@each_value_set
 def test_secrets_come_by_reference_only(objects: dict[str, Object]) -> None:
-    assert not [name for name in objects if name.startswith("Secret/")]
-    for pod in pods(objects):
+    assert not kind(objects, "Secret")
+    for template in pods(objects):
+        pod = template["spec"]
         references = [source["secretRef"]["name"] for part in pod["containers"] for source in part.get("envFrom", [])]
         references += [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume]
         assert len(references) == 1
@@ -122,70 +105,66 @@ def test_secrets_come_by_reference_only(objects: dict[str, Object]) -> None:
 
 def test_a_mounted_secret_may_rotate() -> None:
     """By default it is files; a subPath would never be updated, and a variable never changes."""
-    for pod in pods(render()):
-        [volume] = [each for each in pod["volumes"] if "secret" in each]
-        [container] = pod["containers"]
+    for template in pods(render()):
+        [volume] = [each for each in template["spec"]["volumes"] if "secret" in each]
+        [container] = template["spec"]["containers"]
         [mount] = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
         assert mount == {"name": "secrets", "mountPath": "/var/run/secrets/reminder-gateway", "readOnly": True}
         assert "envFrom" not in container
 
 
-@pytest.mark.parametrize(
-    "setting", ["database.dsn=hunter2", "http.app_tokens={env:A,hunter2}", "sealing.keys.1=hunter2"]
-)
-def test_a_secret_in_the_configuration_is_refused(setting: str) -> None:
-    result = template("--set", "config.mode=live", "--set", f"config.{setting}")
-    assert result.returncode != 0
-    assert setting.split(".")[0] in result.stderr
-    assert "hunter2" not in result.stderr
-    render("--set", f"config.{setting}".replace("hunter2", "env:HUNTER"))
+@each_value_set
+def test_probes_are_internal_and_services_find_their_pods(objects: dict[str, Object]) -> None:
+    services = {name.removeprefix(f"Service/{NAME}-"): each["spec"] for name, each in objects.items()
+                if each["kind"] == "Service"}  # fmt: skip
+    assert services.keys() == {"callbacks", "internal"}
+    assert services["internal"]["type"] == "ClusterIP"
+    for component, each in deployments(objects).items():
+        [container] = each["spec"]["template"]["spec"]["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        public = {"callbacks": 8080} if component in ("gateway", "callbacks") else {}
+        assert ports == {"internal": 8081, **public}
+        paths = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+        assert {get["port"] for get in paths.values()} == {"internal"}
+        assert {name: get["path"] for name, get in paths.items()} == {
+            "startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz",
+        }  # fmt: skip
+        for name, service in services.items():
+            [port] = service["ports"]
+            assert port["targetPort"] == name
+            found = selects({"matchLabels": service["selector"]}, each["spec"]["template"])
+            assert found == (name in ports)
+    for job in kind(objects, "Job"):
+        for service in services.values():
+            assert not selects({"matchLabels": service["selector"]}, job["spec"]["template"])
 
 
-def test_the_chart_knows_which_settings_are_secret() -> None:
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    [pattern] = schema["$defs"]["settings"]["patternProperties"]
-    models: list[type[BaseModel]] = [Config, *(adapter.settings_type for adapter in discover().values())]
-    named = {name: secret for model in models for name, secret in secrets_and_others(model.model_json_schema())}
-    assert len(named) > 40
-    assert {name for name, secret in named.items() if secret} == {name for name in named if re.search(pattern, name)}
+def test_annotations_ask_to_be_scraped_only_where_no_monitor_does() -> None:
+    asked, monitored = (
+        render("--set", f"serviceMonitor.enabled={enabled}")[f"Service/{NAME}-internal"]["metadata"]
+        for enabled in ("false", "true")
+    )
+    assert asked["annotations"]["prometheus.io/port"] == "8081"
+    assert "annotations" not in monitored
 
 
-def secrets_and_others(schema: Object) -> Iterator[tuple[str, bool]]:
-    """Every property a model names, and whether a secret stands there."""
-    for part in (schema, *schema.get("$defs", {}).values()):
-        for name, described in part.get("properties", {}).items():
-            yield name, '"writeOnly": true' in json.dumps(described)
-
-
-def test_probes_are_internal_and_services_find_their_ports(objects: dict[str, Object]) -> None:
-    template = deployment(objects)["spec"]["template"]
-    container = template["spec"]["containers"][0]
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"callbacks": 8080, "internal": 8081}
-    paths = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
-    assert {get["port"] for get in paths.values()} == {"internal"}
-    assert paths["livenessProbe"]["path"] == "/livez"
-    assert paths["readinessProbe"]["path"] == "/readyz"
-    services = {name: each["spec"] for name, each in objects.items() if each["kind"] == "Service"}
-    assert len(services) == 2
-    for name, service in services.items():
-        assert service["selector"].items() <= template["metadata"]["labels"].items()
-        [port] = service["ports"]
-        assert name.endswith(port["targetPort"])
-    assert services["Service/test-reminder-gateway-internal"]["type"] == "ClusterIP"
-
-
-def test_the_migration_brings_its_own_configuration() -> None:
-    rendered = render()
-    job = rendered["Job/test-reminder-gateway-migrate"]
-    config = rendered["ConfigMap/test-reminder-gateway-migrate"]
-    assert job["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] == config["metadata"]["name"]
-    assert config["data"] == rendered["ConfigMap/test-reminder-gateway"]["data"]
-    hooks = [each["metadata"]["annotations"] for each in (config, job)]
-    assert {hook["helm.sh/hook"] for hook in hooks} == {"pre-install,pre-upgrade"}
-    assert int(hooks[0]["helm.sh/hook-weight"]) < int(hooks[1]["helm.sh/hook-weight"])
-    selector = deployment(rendered)["spec"]["selector"]["matchLabels"]
-    assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items()
+def test_the_migration_brings_all_that_it_needs() -> None:
+    """Hooks run before the chart's other objects exist: what its pod names comes earlier, or is the user's."""
+    objects = render()
+    hooks = {name: each for name, each in objects.items() if "helm.sh/hook" in each["metadata"].get("annotations", {})}
+    notes = {name: each["metadata"]["annotations"] for name, each in hooks.items()}
+    assert {note["helm.sh/hook"] for note in notes.values()} == {"pre-install,pre-upgrade"}
+    [job] = kind(hooks, "Job")
+    pod = job["spec"]["template"]["spec"]
+    needed = {f"ServiceAccount/{pod['serviceAccountName']}", f"NetworkPolicy/{NAME}-migrate"}
+    needed |= {f"ConfigMap/{volume['configMap']['name']}" for volume in pod["volumes"] if "configMap" in volume}
+    assert needed | {f"Job/{NAME}-migrate"} == hooks.keys()
+    for name in needed:
+        assert int(notes[name]["helm.sh/hook-weight"]) < int(notes[f"Job/{NAME}-migrate"]["helm.sh/hook-weight"])
+    assert hooks[f"ConfigMap/{NAME}-migrate"]["data"] == objects[f"ConfigMap/{NAME}"]["data"]
+    [policy] = kind(hooks, "NetworkPolicy")
+    assert selects(policy["spec"]["podSelector"], job["spec"]["template"])
+    assert not selects(deployment(objects)["spec"]["selector"], job["spec"]["template"])
 
 
 def test_a_new_configuration_rolls_the_pods() -> None:
