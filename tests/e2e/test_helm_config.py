@@ -15,7 +15,9 @@ from tests.e2e.secrets_of import provide
 
 pytestmark = needs_helm
 
-PLACES = [(path, name) for path in VALUE_SETS for name in ("together", "apart") if ("apart" in path.stem) == (name == "apart")]
+PLACES = [
+    (path, name) for path in VALUE_SETS for name in ("together", "apart") if ("apart" in path.stem) == (name == "apart")
+]
 
 
 @dataclass(frozen=True)

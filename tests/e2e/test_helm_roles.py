@@ -142,7 +142,9 @@ def test_the_age_is_taken_once_however_many_show_it() -> None:
     gauge = "reminder_gateway_queue_oldest_age_seconds"
     assert gauge in {family.name for family in registry.collect()}
     assert query == f'max({gauge}{{namespace="default",service="{NAME}-internal"}})'
-    assert triggers(TOGETHER_KEDA)["gateway"]["prometheus"]["metadata"]["query"] == f'max({gauge}{{namespace="default"}})'
+    assert (
+        triggers(TOGETHER_KEDA)["gateway"]["prometheus"]["metadata"]["query"] == f'max({gauge}{{namespace="default"}})'
+    )
     # An average would be divided by the replicas; and nothing known is not nothing due.
     assert trigger["metricType"] == "Value"
     assert trigger["metadata"]["ignoreNullValues"] == "false"
@@ -194,7 +196,9 @@ def test_the_network_is_closed_but_for_what_roles_need(values: Path) -> None:
 
 
 def test_whoever_is_named_gets_in_and_nobody_else() -> None:
-    [policy] = [each for each in kind(rendered(APART), "NetworkPolicy") if each["metadata"]["name"] == f"{NAME}-callbacks"]
+    [policy] = [
+        each for each in kind(rendered(APART), "NetworkPolicy") if each["metadata"]["name"] == f"{NAME}-callbacks"
+    ]
     public, internal = policy["spec"]["ingress"]
     names = [each["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for each in public["from"]]
     assert names == ["ingress-nginx"]

@@ -39,7 +39,10 @@ REFUSED = {
         "roles.dispatch: minReplicas is 9 and maxReplicas only 6",
     ),
     "scaled to none": ("together.keda.minReplicas=0", "together.keda.minReplicas"),
-    "keda without a measure": ("scaleApart=true,roles.relay.keda.enabled=true", "roles.relay.keda has nothing to go by"),
+    "keda without a measure": (
+        "scaleApart=true,roles.relay.keda.enabled=true",
+        "roles.relay.keda has nothing to go by",
+    ),
     "keda without Kafka": (
         "scaleApart=true,requestPartitions=4,roles.intake.keda.enabled=true",
         "config.kafka.bootstrap is needed",
