@@ -1,7 +1,7 @@
 """Makes every secret of compose.yaml, once: `python prepare.py DIRECTORY`.
 
-They are random, good for simulated providers only, and readable by every container that mounts the directory: each runs as
-another user.  What exists is left as it is, so that the ledger can still be opened after the next `up`.
+They are random, good for simulated providers only, and readable by every container that mounts the directory: each
+runs as another user.  What exists is left as it is, so that the ledger can still be opened after the next `up`.
 """
 
 import base64

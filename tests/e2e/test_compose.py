@@ -1,5 +1,5 @@
-"""compose.yaml, without an engine: it is a Compose file, all it names is there, and its processes, started from what is in
-the image, with its own configuration and secrets, deliver a reminder.
+"""compose.yaml, without an engine: it is a Compose file, all it names is there, and its processes, started from what is
+in the image, with its own configuration and secrets, deliver a reminder.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def mounts(service: Service) -> dict[str, str]:
     return {target: source for source, target, *_ in parts}
 
 
-# --- the file -----------------------------------------------------------------------------------------------------------
+# --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def test_it_is_a_compose_file() -> None:
@@ -133,7 +133,7 @@ def test_nobody_is_reached_and_the_rest_finds_each_other() -> None:
     assert SERVICES["gateway"]["stop_grace_period"] == "40s"
 
 
-# --- its processes ------------------------------------------------------------------------------------------------------
+# --- its processes ----------------------------------------------------------------------------------------------------
 
 
 class Stack:

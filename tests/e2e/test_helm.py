@@ -74,8 +74,8 @@ def test_kubernetes_waits_longer_than_the_gateway_needs(objects: dict[str, Objec
 
 @each_value_set
 def test_every_pod_fits_the_restricted_profile(objects: dict[str, Object]) -> None:
-    for template in pods(objects):
-        pod = template["spec"]
+    for each in pods(objects):
+        pod = each["spec"]
         assert pod["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -96,8 +96,8 @@ def test_every_pod_fits_the_restricted_profile(objects: dict[str, Object]) -> No
 @each_value_set
 def test_secrets_come_by_reference_only(objects: dict[str, Object]) -> None:
     assert not kind(objects, "Secret")
-    for template in pods(objects):
-        pod = template["spec"]
+    for each in pods(objects):
+        pod = each["spec"]
         references = [source["secretRef"]["name"] for part in pod["containers"] for source in part.get("envFrom", [])]
         references += [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume]
         assert len(references) == 1
@@ -105,9 +105,9 @@ def test_secrets_come_by_reference_only(objects: dict[str, Object]) -> None:
 
 def test_a_mounted_secret_may_rotate() -> None:
     """By default it is files; a subPath would never be updated, and a variable never changes."""
-    for template in pods(render()):
-        [volume] = [each for each in template["spec"]["volumes"] if "secret" in each]
-        [container] = template["spec"]["containers"]
+    for pod in (each["spec"] for each in pods(render())):
+        [volume] = [each for each in pod["volumes"] if "secret" in each]
+        [container] = pod["containers"]
         [mount] = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
         assert mount == {"name": "secrets", "mountPath": "/var/run/secrets/reminder-gateway", "readOnly": True}
         assert "envFrom" not in container
@@ -141,7 +141,9 @@ def test_probes_are_internal_and_services_find_their_pods(objects: dict[str, Obj
 
 def test_annotations_ask_to_be_scraped_only_where_no_monitor_does() -> None:
     asked, monitored = (
-        render("--set", f"serviceMonitor.enabled={enabled}")[f"Service/{NAME}-internal"]["metadata"]
+        render("--set", f"serviceMonitor.enabled={enabled},serviceMonitor.environment=test")[
+            f"Service/{NAME}-internal"
+        ]["metadata"]
         for enabled in ("false", "true")
     )
     assert asked["annotations"]["prometheus.io/port"] == "8081"

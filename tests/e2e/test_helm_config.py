@@ -1,4 +1,4 @@
-"""What each container of the chart is started with, given to the gateway itself: it takes it, and has the right roles."""
+"""What the chart starts each container with, given to the gateway itself: it takes it, and has the right roles."""
 
 import os
 import re

@@ -39,7 +39,7 @@ def by_component(objects: dict[str, Object], wanted: str) -> dict[str, Object]:
     return {each["metadata"]["labels"].get("app.kubernetes.io/component"): each for each in kind(objects, wanted)}
 
 
-# --- who does what ------------------------------------------------------------------------------------------------------
+# --- who does what ----------------------------------------------------------------------------------------------------
 
 
 def test_together_is_the_default() -> None:
@@ -86,7 +86,7 @@ def test_pods_are_spread_and_some_always_stay(values: Path) -> None:
     assert budgets.keys() <= deployments(objects).keys()
 
 
-# --- who is scaled, and by what -----------------------------------------------------------------------------------------
+# --- who is scaled, and by what ---------------------------------------------------------------------------------------
 
 
 @each_value_set
@@ -151,7 +151,7 @@ def test_the_age_is_taken_once_however_many_show_it() -> None:
     assert trigger["metadata"]["threshold"] == "30"
 
 
-# --- who reaches whom ---------------------------------------------------------------------------------------------------
+# --- who reaches whom -------------------------------------------------------------------------------------------------
 
 WAYS = {53: "dns", 5432: "postgres", 9092: "kafka", 9093: "kafka", 443: "providers", 3128: "proxy", 4317: "extra"}
 OUT = {
@@ -218,3 +218,19 @@ def test_an_empty_list_of_peers_is_anywhere_and_no_ports_are_no_rule() -> None:
     [policy] = [each for each in kind(objects, "NetworkPolicy") if each["metadata"]["name"] == NAME]
     assert ways_out(policy) == {"dns", "postgres", "kafka"}
     assert all("to" not in rule for rule in policy["spec"]["egress"])
+
+
+# --- who watches ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_scraped_is_labelled_as_the_rules_want_it() -> None:
+    objects = rendered(KEDA)
+    [monitor] = kind(objects, "ServiceMonitor")
+    services = {each["metadata"]["name"]: each for each in kind(objects, "Service")}
+    [mine] = [name for name, each in services.items()
+              if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()]  # fmt: skip
+    assert mine == f"{NAME}-internal"
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in services[mine]["spec"]["ports"]}
+    assert endpoint["relabelings"] == [{"targetLabel": "environment", "replacement": "staging"}]
+    assert services[mine]["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "reminder-gateway"

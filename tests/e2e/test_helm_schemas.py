@@ -91,7 +91,7 @@ def test_every_custom_resource_is_among_them() -> None:
 
 
 def test_an_unknown_field_of_a_custom_resource_is_found() -> None:
-    [monitor] = kind(render("--set", "serviceMonitor.enabled=true"), "ServiceMonitor")
+    [monitor] = kind(render("--set", "serviceMonitor.enabled=true,serviceMonitor.environment=test"), "ServiceMonitor")
     monitor["spec"]["endpoints"][0]["scrapeTimeOut"] = "10s"
     with pytest.raises(jsonschema.ValidationError, match="scrapeTimeOut"):
         judge(monitor).validate(monitor)

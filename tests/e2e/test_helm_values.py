@@ -65,6 +65,7 @@ REFUSED = {
         "secretAsFiles=false,config.database.dsn=file:/var/run/secrets/reminder-gateway/dsn",
         "secretAsFiles: false puts none",
     ),
+    "a monitor without a name for the ledger": ("serviceMonitor.enabled=true", "serviceMonitor.environment is needed"),
     "an unknown value": ("replicas=3", "replicas is not allowed"),
     "a margin too small": ("graceMarginSeconds=1", "graceMarginSeconds"),
 }
@@ -118,7 +119,7 @@ def secrets_and_others(schema: Object) -> Iterator[tuple[str, bool]]:
             yield name, '"writeOnly": true' in json.dumps(described)
 
 
-# --- documented ---------------------------------------------------------------------------------------------------------
+# --- documented -------------------------------------------------------------------------------------------------------
 
 # Below these the user writes what Kubernetes or the gateway defines, not the chart.
 WHOLE = {"config", "resources", "env", "labels", "annotations", "to", "from"}

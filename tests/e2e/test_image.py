@@ -4,10 +4,10 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 import yaml
 
 from gateway.cli import app
@@ -36,7 +36,7 @@ def tree(image: Image) -> dict[str, tuple[int, int]]:
     return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in image.root.rglob("*")}
 
 
-# --- the file -----------------------------------------------------------------------------------------------------------
+# --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_linter_finds_nothing() -> None:
@@ -83,7 +83,7 @@ def test_chart_and_compose_name_the_version_that_there_is() -> None:
     assert yaml.safe_load((ROOT / "compose.yaml").read_text())["x-gateway"]["image"] == f"reminder-gateway:{version}"
 
 
-# --- what is in it ------------------------------------------------------------------------------------------------------
+# --- what is in it ----------------------------------------------------------------------------------------------------
 
 
 def test_it_says_what_a_cluster_relies_on(image: Image) -> None:
@@ -127,7 +127,7 @@ def test_it_is_compiled_and_its_files_tell_no_time(image: Image) -> None:
     assert {path.read_bytes()[4:8] for path in compiled.values()} == {b"\x01\x00\x00\x00"}  # by hash, and not looked at
 
 
-# --- what it does -------------------------------------------------------------------------------------------------------
+# --- what it does -----------------------------------------------------------------------------------------------------
 
 
 def commands() -> list[str]:

@@ -1,8 +1,8 @@
 """Replays the Dockerfile in a directory: its COPY and RUN steps, one by one, and what is left is what the image holds.
 
-The base image is stood in for by a virtual environment of this machine's Python at `/usr/local`, which is where the real
-one has its Python.  Every absolute path of a step is a path below the directory.  What that cannot show: the base image's
-own files, another architecture, the layers.
+The base image is stood in for by a virtual environment of this machine's Python at `/usr/local`, which is where the
+real one has its Python.  Every absolute path of a step is a path below the directory.  What that cannot show: the base
+image's own files, another architecture, the layers.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class Image:
 
 
 class Replay:
-    """One replay, at `place`, which must not exist: paths are baked into what is installed, so every stage is built there
-    and then moved aside.
+    """One replay, at `place`, which must not exist.
+
+    Paths are baked into what is installed, so every stage is built there and then moved aside.
     """
 
     def __init__(self, context: Path, place: Path) -> None:
@@ -129,7 +130,12 @@ class Replay:
         here = [str(image.here(word)) if word.startswith("/") else word for word in words]
         kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
         done = subprocess.run(
-            image.process(here), cwd=image.here("."), env=kept | image.environment(), capture_output=True, text=True
+            image.process(here),
+            cwd=image.here("."),
+            env=kept | image.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"{words}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
@@ -150,9 +156,7 @@ class Replay:
         if not found:
             raise FileNotFoundError(f"COPY {source}: not sent to the builder")
         for path in found:
-            if path == source:
-                end = target / path.name if into else target
-            else:
-                end = target / path.relative_to(source)
+            inside = path.name if into else ""
+            end = target / (inside if path == source else path.relative_to(source))
             end.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self._context / path, end)
