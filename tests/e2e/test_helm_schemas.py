@@ -19,7 +19,8 @@ pytestmark = needs_helm
 
 VECTOR = json.loads((Path(__file__).parents[1] / "vectors" / "custom-resources.json").read_text(encoding="utf-8"))
 TRIGGERS = VECTOR.pop("triggers")
-VERSIONS = sorted(set(utils.all_versions()), key=lambda version: [int(part) for part in version.split(".")])
+# From the oldest that the chart takes to the newest that is known, every second one.
+VERSIONS = sorted(set(utils.all_versions()), key=lambda version: [int(part) for part in version.split(".")])[::2]
 
 
 def own(each: Object) -> str | None:
@@ -51,7 +52,8 @@ def judge(each: Object) -> jsonschema.Draft202012Validator:
 
 def test_the_versions_begin_with_the_oldest_that_the_chart_takes() -> None:
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"] == f">={VERSIONS[0]}-0"
-    assert len(VERSIONS) > 10
+    assert VERSIONS[-1] in utils.all_versions()[-3:]
+    assert len(VERSIONS) > 5
 
 
 @pytest.mark.parametrize("kubernetes", VERSIONS)

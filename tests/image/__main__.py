@@ -22,7 +22,7 @@ set -e
 mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; mount -t tmpfs -o mode=1777 tmp "$1/tmp"
 mount --bind "$2" "$1/mnt"
 user=$3; root=$1; shift 3
-exec chroot --userspec="$user" "$root" "$@"
+exec /usr/sbin/chroot --userspec="$user" "$root" "$@"
 """
 
 
@@ -41,7 +41,7 @@ class Rooted(Replay):
 
     def _run(self, image: Image, words: list[str]) -> None:
         kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        command = ["chroot", image.root, "/usr/bin/env", "-C", image.workdir, *words]
+        command = ["/usr/sbin/chroot", image.root, "/usr/bin/env", "-C", image.workdir, *words]
         subprocess.run(command, env=kept | image.environ, check=True)
 
 
