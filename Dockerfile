@@ -9,13 +9,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 # The service's own environment has neither pip nor setuptools: what builds it stays in this stage.
 RUN ["python", "-m", "venv", "--without-pip", "/opt/reminder-gateway"]
-# The dependencies before the sources: a change of ours does not fetch them again.
-COPY requirements/build.lock requirements/runtime.lock ./requirements/
+# The dependencies before the sources: a change of ours does not fetch them again.  With the extra for spans, which whoever
+# configures no `tracing` never imports.
+COPY requirements/build.lock requirements/otel.lock ./requirements/
 # What pip keeps stays in this stage too.
 # hadolint ignore=DL3042
 RUN ["python", "-m", "pip", "install", "--require-hashes", "--only-binary=:all:", "-r", "requirements/build.lock"]
 RUN ["python", "-m", "pip", "--python", "/opt/reminder-gateway/bin/python", "install", "--require-hashes", \
-     "--only-binary=:all:", "--no-compile", "-r", "requirements/runtime.lock"]
+     "--only-binary=:all:", "--no-compile", "-r", "requirements/otel.lock"]
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway ./gateway
 COPY providers ./providers

