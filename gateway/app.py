@@ -20,8 +20,9 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from gateway import internal, parameters
+from gateway import internal, parameters, unreachable
 from gateway.allowlist import Allowlist
+from gateway.brokers import Brokers
 from gateway.calls import Calls
 from gateway.clock import AnchoredClock
 from gateway.config import Config, Role
@@ -98,6 +99,7 @@ class Application:
         self._reload = None
         if source is not None:
             self._reload = Reload(source, self._in_force, self._reloads, config.secrets.reload_seconds)
+        self._brokers = Brokers(lambda: parameters.client_options(self._in_force.config.kafka))
         self.public_port: int | None = None
         self.internal_port: int | None = None
 
@@ -133,7 +135,7 @@ class Application:
         error = (await asyncio.gather(starting, asked, return_exceptions=True))[0]
         if isinstance(error, Exception):
             self._failed = "start_failed"
-            log.error("start_failed", exc_info=error)
+            log.error("start_failed", exc_info=error, **unreachable.told(error))
         return error is None and not self._stop.is_set()
 
     def stop(self) -> None:
@@ -160,6 +162,8 @@ class Application:
         catalogue = Catalogue.load(self._config.templates_path or DEFAULT_TEMPLATES)
         providers = await self._open_providers(ground)
         gauges = self._start_gauges(ground)
+        self._lifecycle.on_stop("brokers", _whenever(self._brokers.stop))
+        self._in_force.taken_by(partial(_renew_client, self._brokers.renewed))
         on_events = await self._start_relay(ground) if Role.RELAY in roles else _nobody
         receipts = await self._start_receipts(ground, providers, on_events)
         dispatcher = self._dispatcher(ground, catalogue, providers, on_events)
@@ -282,6 +286,8 @@ class Application:
         for name, each in now.providers.items():
             if was is None or each != was.providers[name]:
                 opened[name] = opened[name].renewed(each.settings, parameters.callback_base(now, name))
+            if was is None or (each.outbound, now.outbound) != (was.providers[name].outbound, was.outbound):
+                opened[name].transport.renew(*parameters.outbound(now, each))
 
     def _start_gauges(self, ground: _Ground) -> GaugeRefresher:
         gauges = GaugeRefresher(self.registry, ground.database, ground.clock)
@@ -304,6 +310,7 @@ class Application:
             ground.clock.now,
             parameters.relay_alive_for(config),
             tracer=ground.tracer,
+            brokers=self._brokers,
         )
         await relay.start()
         self._lifecycle.on_stop("relay", relay.stop, Phase.FLUSH)
@@ -429,6 +436,7 @@ class Application:
             config.intake.watchdog_seconds,
             config.kafka.rebalance_timeout_seconds,
             ground.tracer,
+            self._brokers,
         )
         self._in_force.taken_by(partial(_renew_client, intake.renew))
         await intake.start()
@@ -448,7 +456,7 @@ class Application:
 
 
 def _renew_client(renew: Callable[[], None], was: Config | None, now: Config) -> None:
-    """aiokafka's clients keep the password they were made with."""
+    """aiokafka's clients keep the password and the certificates they were made with."""
     if was is None or now.kafka.security != was.kafka.security:
         renew()
 

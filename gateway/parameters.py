@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ssl
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
 from gateway.dispatch.provider import TemplateMapping
 from gateway.dispatch.send import Retries
-from gateway.dispatch.transport import Timeouts, Transport
+from gateway.dispatch.transport import Proxy, Timeouts, Transport
 from gateway.intake.decode import LenderFacts
 from gateway.intake.intake import FreezeRule
 from gateway.ledger.follow import Rules
@@ -105,7 +106,21 @@ def allowlist(config: Config, sealer: Sealer) -> Allowlist | None:
 
 
 def transport(config: Config, provider: ProviderConfig) -> Transport:
-    return Transport(timeouts(provider), provider.concurrency, loopback_only=config.mode is Mode.SIMULATE)
+    tls, proxy = outbound(config, provider)
+    simulated = config.mode is Mode.SIMULATE
+    return Transport(timeouts(provider), provider.concurrency, tls, proxy=proxy, loopback_only=simulated)
+
+
+def outbound(config: Config, provider: ProviderConfig) -> tuple[ssl.SSLContext | None, Proxy | None]:
+    """Whose certificates count, None for the system's, and the proxy: the provider's own before the common ones.
+
+    No proxy in mode simulate: nobody can say where it leads.
+    """
+    own, common = provider.outbound, config.outbound
+    tls = own.tls or common.tls
+    found = (own if own.proxy_url is not None else common).proxy
+    proxy = None if found is None or config.mode is Mode.SIMULATE else Proxy(*found)
+    return (None if tls is None else tls.context), proxy
 
 
 def timeouts(provider: ProviderConfig) -> Timeouts:
@@ -184,6 +199,10 @@ def freeze_rule(config: Config) -> FreezeRule:
     return FreezeRule(
         intake.freeze_share, intake.freeze_min_records, dt.timedelta(seconds=intake.freeze_window_seconds)
     )
+
+
+def client_options(kafka: Kafka) -> dict[str, Any]:
+    return kafka.client_options()
 
 
 def consumer_options(kafka: Kafka) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway import unreachable
 from gateway.clock import AnchoredClock
 from gateway.ids import IdSource
 from gateway.ledger import workers
@@ -95,7 +96,7 @@ class Worker:
                 await self._renew()
             except Exception as error:
                 # The deadline stays where it is: when it passes, nothing is sent any more.
-                log.warning("heartbeat_failed", worker=self.lease.id, exc_info=error)
+                log.warning("heartbeat_failed", worker=self.lease.id, exc_info=error, **unreachable.told(error))
 
     async def _renew(self) -> None:
         asked = time.monotonic()

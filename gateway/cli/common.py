@@ -57,8 +57,8 @@ async def ledger(config: Config) -> AsyncIterator[Connection]:
 
     try:
         connection = await asyncpg.connect(config.database.dsn.get_secret_value(), timeout=10)
-    except (OSError, asyncpg.PostgresError) as error:
-        raise fail(f"the database cannot be reached: {type(error).__name__}") from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise fail(f"the database cannot be reached: {named(error)}") from None
     try:
         await schema.check(connection)
         yield connection
@@ -91,8 +91,8 @@ async def database(config: Config) -> AsyncIterator[Database]:
             await opened.open()
             async with opened.connection() as connection:
                 await schema.check(connection)
-        except (OSError, asyncpg.PostgresError) as error:
-            raise fail(f"the database cannot be reached: {type(error).__name__}") from None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise fail(f"the database cannot be reached: {named(error)}") from None
         except (UnsafeDatabase, schema.UnknownSchema) as error:
             raise fail(str(error)) from None
         try:
@@ -115,6 +115,14 @@ def unusable(error: BaseException) -> str | None:
     if isinstance(error, OSError | asyncpg.PostgresError | asyncpg.InterfaceError | Conflict):
         return f"the database cannot be used: {type(error).__name__}"
     return None
+
+
+def named(error: BaseException) -> str:
+    """The error's class, and why nothing is reached where that is known; never its text."""
+    from gateway.unreachable import why
+
+    found = why(error)
+    return type(error).__name__ if found is None else f"{type(error).__name__}, {found}"
 
 
 def console(*, err: bool = False) -> Console:

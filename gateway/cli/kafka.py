@@ -11,6 +11,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from gateway.brokers import why_unreachable
 from gateway.config import Kafka
 
 _TOPIC_WITHIN: Final = 10.0
@@ -32,10 +33,16 @@ async def producing(kafka: Kafka, topic: str) -> AsyncIterator[AIOKafkaProducer]
             await producer.start()
             await asyncio.wait_for(producer.partitions_for(topic), _TOPIC_WITHIN)
         except (KafkaError, TimeoutError, OSError) as error:
-            raise NoKafka(f"{topic} at {kafka.bootstrap} cannot be reached: {type(error).__name__}") from None
+            raise NoKafka(f"{topic} at {kafka.bootstrap} cannot be reached: {await reason(kafka, error)}") from None
         yield producer
     finally:
         await producer.stop()
+
+
+async def reason(kafka: Kafka, error: BaseException) -> str:
+    """The error's class, and what is in the way of a connection; the client's own errors do not say."""
+    found = await why_unreachable(kafka.client_options())
+    return type(error).__name__ if found is None else f"{type(error).__name__}, {found}"
 
 
 class Listener:
@@ -57,7 +64,8 @@ class Listener:
             await self._consumer.seek_to_end()
         except (KafkaError, OSError) as error:
             await self._consumer.stop()
-            raise NoKafka(f"{self._kafka.bootstrap} cannot be listened to: {type(error).__name__}") from None
+            why = await reason(self._kafka, error)
+            raise NoKafka(f"{self._kafka.bootstrap} cannot be listened to: {why}") from None
         return self
 
     async def __aexit__(self, *_: object) -> None:

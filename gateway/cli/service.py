@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import gc
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, read
+from gateway.cli.common import DEFAULT_CONFIG, WRONG, ConfigPath, console, fail, named, read
 from schemas.vocabulary import Mode
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def migrate(
         version = asyncio.run(schema.migrate(settings.database.dsn.get_secret_value(), wait))
     except asyncpg.LockNotAvailableError:
         raise fail("somebody holds a table that changes, pg_stat_activity shows who: nothing was done") from None
-    except (OSError, asyncpg.PostgresError) as error:
-        raise fail(f"the database cannot be used: {type(error).__name__}") from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise fail(f"the database cannot be used: {named(error)}") from None
     typer.echo(f"schema {version}")
 
 
@@ -80,7 +81,7 @@ def check_config(
     from rich.markup import escape
     from rich.table import Table
 
-    from gateway.config import describe, reach
+    from gateway.config import advice, describe, reach
 
     settings = read(config)
     table = Table("key", "value")
@@ -88,6 +89,8 @@ def check_config(
         table.add_row(escape(path), escape(value))
     console().print(table)
     typer.echo(reach(settings))
+    for path, text in advice(settings, dt.datetime.now(dt.UTC)):
+        typer.echo(f"{path}: {text} (a warning)", err=True)
     if ledger:
         _check_keys(settings)
 

@@ -68,6 +68,8 @@ async def _log(kafka: Kafka) -> dict[Partition, tuple[int, int]]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.errors import KafkaError
 
+    from gateway.cli.kafka import reason
+
     topic = kafka.requests_topic
     consumer = AIOKafkaConsumer(**kafka.client_options())
     try:
@@ -77,7 +79,7 @@ async def _log(kafka: Kafka) -> dict[Partition, tuple[int, int]]:
             partitions = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
             begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     except (KafkaError, TimeoutError, OSError) as error:
-        raise fail(f"{topic} at {kafka.bootstrap} cannot be reached: {type(error).__name__}") from None
+        raise fail(f"{topic} at {kafka.bootstrap} cannot be reached: {await reason(kafka, error)}") from None
     finally:
         await consumer.stop()
     return {(topic, each.partition): (begins[each], ends[each]) for each in partitions}

@@ -1,5 +1,6 @@
 """Configuration: one YAML file, overridden by environment variables; secrets by reference; all problems at once."""
 
+from gateway.config.advice import advice
 from gateway.config.allowlist import Allowlist
 from gateway.config.brakes import DEFAULT, Brakes
 from gateway.config.checks import LEASE_MARGIN_SECONDS
@@ -8,6 +9,7 @@ from gateway.config.describe import describe, reach
 from gateway.config.keys import Sealing
 from gateway.config.loading import Rotated, load, rotate
 from gateway.config.model import Config, Dispatch, Intake, Lender, Role, Shutdown
+from gateway.config.outbound import Outbound
 from gateway.config.problems import ConfigError, Problem, ProblemReason
 from gateway.config.provider import OnUnknown, Provider, TemplateCode
 from gateway.config.source import Source
@@ -27,6 +29,7 @@ __all__ = [
     "Kafka",
     "Lender",
     "OnUnknown",
+    "Outbound",
     "Problem",
     "ProblemReason",
     "Provider",
@@ -37,6 +40,7 @@ __all__ = [
     "Source",
     "TemplateCode",
     "Tracing",
+    "advice",
     "describe",
     "load",
     "reach",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ssl
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, FilePath, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 
 from gateway.config.base import Count, Host, Port, PublicUrl, Seconds, Section, Token, Topic, differs
+from gateway.config.dsn import check_tls
 from gateway.config.problems import ProblemReason, misfit
+from gateway.config.tls import Tls, certificate, check_authorities, check_key, client_tls
 from providers.contract import PUBLIC_HALF, Secret
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, REQUESTS_TOPIC
 
 
 class Database(Section):
-    """`statement_cache` is 0 behind PgBouncer in transaction mode."""
+    """`statement_cache` is 0 behind PgBouncer in transaction mode.  TLS is the DSN's business: sslmode, sslrootcert…"""
 
     dsn: Secret
     pool_size: Count = 10
@@ -27,6 +29,7 @@ class Database(Section):
     def _is_postgres(cls, dsn: SecretStr) -> SecretStr:
         if not dsn.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise misfit(ProblemReason.WRONG_VALUE, "must begin with postgresql://")
+        check_tls(dsn.get_secret_value())
         return dsn
 
     def same_place(self, other: Database) -> bool:
@@ -36,18 +39,63 @@ class Database(Section):
 
 def _place(dsn: SecretStr) -> tuple[str, str, list[tuple[str, str]]]:
     parts = urlsplit(dsn.get_secret_value())
-    options = [each for each in parse_qsl(parts.query) if each[0] not in ("user", "password")]
+    options = [each for each in parse_qsl(parts.query) if each[0] not in ("user", "password", "sslpassword")]
     return parts.netloc.rpartition("@")[2], parts.path, options
 
 
 class Security(Section):
-    """How the brokers are reached.  Without `ca_file` the system's certificate authorities count."""
+    """How the brokers are reached.  Without `ca_file` the system's certificate authorities count, with it only its own.
+
+    `cert_file` and `key_file` are our own certificate, for brokers that ask for one.  Two are equal when their files
+    hold the same, too.
+    """
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_password: Secret | None = None
+    key_file: FilePath | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: Annotated[str, Field(min_length=1), PUBLIC_HALF] | None = None
     sasl_password: Secret | None = None
+
+    _tls: Tls | None = PrivateAttr(default=None)
+
+    @field_validator("ca_file", "cert_file", "key_password", "key_file")
+    @classmethod
+    def _comes_with_tls(cls, value: object, info: ValidationInfo) -> object:
+        protocol = info.data.get("protocol")
+        if value is not None and protocol is not None and not protocol.endswith("SSL"):
+            raise misfit(ProblemReason.INCOMPLETE_TLS, f"is not for protocol {protocol}")
+        return value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _vouches(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            check_authorities(path)
+        return path
+
+    @field_validator("cert_file")
+    @classmethod
+    def _is_a_certificate(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            certificate(path)
+        return path
+
+    @field_validator("key_file")
+    @classmethod
+    def _is_its_key(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if not {"cert_file", "key_password"} <= info.data.keys():
+            return path  # those are told by themselves
+        cert, password = info.data["cert_file"], info.data["key_password"]
+        if path is None and (cert is not None or password is not None):
+            raise misfit(ProblemReason.INCOMPLETE_TLS, "is needed with cert_file and key_password")
+        if path is not None and cert is None:
+            raise misfit(ProblemReason.INCOMPLETE_TLS, "is of no use without cert_file")
+        if path is not None:
+            check_key(cert, path, _text(password))
+        return path
 
     @field_validator("sasl_mechanism", "sasl_username", "sasl_password")
     @classmethod
@@ -57,6 +105,21 @@ class Security(Section):
             need = "is not for" if value is not None else "is needed with"
             raise misfit(ProblemReason.INCOMPLETE_SASL, f"{need} protocol {protocol}")
         return value
+
+    @model_validator(mode="after")
+    def _read_once(self) -> Self:
+        if self.protocol.endswith("SSL") and self._tls is None:
+            self._tls = client_tls(self.ca_file, self.cert_file, self.key_file, _text(self.key_password))
+        return self
+
+    @property
+    def tls(self) -> Tls | None:
+        """What the files made when this was read; None without TLS."""
+        return self._tls
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 class Kafka(Section):
@@ -82,15 +145,15 @@ class Kafka(Section):
         return topic
 
     def client_options(self) -> dict[str, Any]:
-        """What aiokafka's clients are given to reach the brokers.  Raises ssl.SSLError on a bad `ca_file`."""
+        """What aiokafka's clients are given to reach the brokers."""
         security = self.security
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap.split(","),
             "client_id": self.client_id,
             "security_protocol": security.protocol,
         }
-        if security.protocol.endswith("SSL"):
-            options["ssl_context"] = ssl.create_default_context(cafile=security.ca_file)
+        if security.tls is not None:
+            options["ssl_context"] = security.tls.context
         if security.sasl_password is not None:
             options |= {
                 "sasl_mechanism": security.sasl_mechanism,

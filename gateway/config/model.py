@@ -18,6 +18,7 @@ from gateway.config.base import Count, Seconds, Section
 from gateway.config.brakes import Brakes
 from gateway.config.connections import Database, Http, Kafka
 from gateway.config.keys import Sealing
+from gateway.config.outbound import Outbound
 from gateway.config.problems import ProblemReason, misfit
 from gateway.config.provider import Provider, ProviderName
 from gateway.config.tracing import Tracing
@@ -152,6 +153,7 @@ class Config(Section):
     http: Http
     sealing: Sealing
     lenders: Annotated[dict[LenderRef, Lender], Field(min_length=1)]
+    outbound: Outbound = Outbound()
     providers: dict[ProviderName, Provider] = Field(default_factory=dict)
     dispatch: Dispatch = Dispatch()
     intake: Intake = Intake()

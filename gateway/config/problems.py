@@ -36,6 +36,8 @@ class ProblemReason(StrEnum):
     SAME_PORT = "same_port"
     SAME_TOPIC = "same_topic"
     INCOMPLETE_SASL = "incomplete_sasl"
+    INCOMPLETE_TLS = "incomplete_tls"
+    BAD_CERTIFICATE = "bad_certificate"  # a file that holds no certificate or key, or not the one that belongs
     TIMEOUTS = "timeouts"
     LEASE_TOO_SHORT = "lease_too_short"
     OVER_BUDGET = "over_budget"

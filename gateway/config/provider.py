@@ -9,6 +9,7 @@ from pydantic import Field, InstanceOf, ValidationInfo, field_validator
 
 from gateway.config.base import Count, Seconds, Section, Token
 from gateway.config.brakes import Amount
+from gateway.config.outbound import Outbound
 from gateway.config.problems import ProblemReason, misfit
 from providers.contract import ProviderSettings
 from schemas.vocabulary import Stage
@@ -38,7 +39,7 @@ class Provider(Section):
 
     `on_unknown_stages` says where a stage differs.  `concurrency` and the rate count for each process.  `templates` go
     by template, stage and locale; "*" stands for every stage or every locale.  `price` is that of one segment of an
-    SMS, of one push, of one call.
+    SMS, of one push, of one call.  What `outbound` leaves out is as for all providers.
     """
 
     adapter: Annotated[str, Field(min_length=1)]
@@ -56,6 +57,7 @@ class Provider(Section):
     price: Amount | None = None
     callback_tokens: tuple[Token, ...] = ()
     templates: dict[str, dict[str, dict[str, TemplateCode]]] = Field(default_factory=dict)
+    outbound: Outbound = Outbound()
 
     def resends(self) -> frozenset[Stage]:
         """The stages whose unknown messages are sent again."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway.config.connections import Kafka
+from gateway.config.outbound import Outbound
 from gateway.config.problems import Path
 from gateway.config.provider import Provider
 from gateway.config.references import is_reference
@@ -33,6 +34,7 @@ _TOGETHER: Final[Mapping[type[BaseModel], tuple[str, ...]]] = {
     Provider: ("adapter", "settings"),
     Kafka: ("bootstrap", "security"),
     Tracing: ("endpoint", "ca_file", "headers"),
+    Outbound: ("proxy_url", "proxy_credentials"),
 }
 _TOKENS: Final = "callback_tokens"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from gateway.config.loading import Rotated, rotate
 from gateway.config.model import Config
@@ -14,10 +14,13 @@ from gateway.config.sources import merge, read_variables, read_yaml
 from providers.contract import Adapter
 
 _MOST: Final = 1024 * 1024
+_CERTIFICATES: Final = ("ca_file", "cert_file", "key_file")
 
 
 class Source:
-    """The file, the environment and every file they refer to.  Both methods take a while: call them in a thread.
+    """The file, the environment, and every secret's and certificate's file that they name.
+
+    Both methods take a while: call them in a thread.
 
     Only contents count, no times: Kubernetes swaps a symbolic link, and what was copied back may look old.
     """
@@ -52,8 +55,19 @@ class Source:
             for _, over in variables:
                 tree = merge(tree or {}, over)
             at = [_reference(tree, path) for path in references_in(tree)]
-            self._named = written, sorted({path for each in at if (path := file_of(each)) is not None})
+            found = {path for each in at if (path := file_of(each)) is not None}
+            self._named = written, sorted(found.union(_certificates(tree)))
         return self._named[1]
+
+
+def _certificates(tree: Any) -> Iterator[pathlib.Path]:
+    """Every certificate file; they are replaced in place, as secrets are."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            if name in _CERTIFICATES and isinstance(value, str):
+                yield pathlib.Path(value)
+            elif name != "settings":  # an adapter's own
+                yield from _certificates(value)
 
 
 def _reference(tree: object, path: tuple[str | int, ...]) -> str:

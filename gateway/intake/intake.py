@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,14 @@ class IntakeObserver(Protocol):
     def rebuilt(self) -> None: ...
 
 
+class Brokers(Protocol):
+    """Who finds out why they cannot be reached, and says it as a code."""
+
+    why: str | None
+
+    def trouble(self) -> None: ...
+
+
 class FastPath(Protocol):
     """Where new rows may go without the queue."""
 
@@ -85,6 +94,7 @@ class Intake:
         watchdog_seconds: float,
         rebalance_seconds: float,
         tracer: Tracer | None = None,
+        brokers: Brokers | None = None,
     ) -> None:
         self._database = database
         self._worker = worker
@@ -105,7 +115,9 @@ class Intake:
         self._consumer: Consumer | None = None
         self._loop: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._stopping = self._renewing = False
+        self._brokers = brokers
+        self._stopping = False
+        self._renewing = asyncio.Event()
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -130,19 +142,28 @@ class Intake:
 
     def renew(self) -> None:
         """Goes on with a client made anew: a living one logs in with what it was made with.  Safe to call again."""
-        self._renewing = True
+        self._renewing.set()
 
     def trouble(self) -> str | None:
         """What keeps records from being read, None when nothing does; to have no partition is no trouble."""
         consumer, now = self._consumer, time.monotonic()
         if consumer is None or self._loop is None:
-            return "no_consumer"
+            return self._unreached() or "no_consumer"
         progress = consumer.progress
         if now - progress.polled_at > self._watchdog_seconds:
             return "silent"
         if progress.failing_since is not None and now - progress.failing_since > _FAILING_SECONDS:
             return "not_writing"
+        if progress.unanswered_since is not None and now - progress.unanswered_since > _FAILING_SECONDS:
+            return self._unreached() or "no_answer"
         return None
+
+    def _unreached(self) -> str | None:
+        """Has the brokers looked at; what was seen the last time."""
+        if self._brokers is None:
+            return None
+        self._brokers.trouble()
+        return self._brokers.why
 
     async def _keep(self) -> None:
         """Runs a consumer; rebuilds one that is silent or broken, and gives the process up when that does not help.
@@ -171,7 +192,9 @@ class Intake:
                 return
             self._metrics.rebuilt()
             log.error("consumer_rebuilt", why=why)
-            await asyncio.sleep(min(0.5 * 2 ** min(failed + away, 5), 15.0))
+            self._unreached()
+            with contextlib.suppress(TimeoutError):  # another login is tried at once
+                await asyncio.wait_for(self._renewing.wait(), min(0.5 * 2 ** min(failed + away, 5), 15.0))
 
     async def _run_one(self) -> str:
         """Why it came to its end."""
@@ -189,7 +212,7 @@ class Intake:
             return "failed"
 
     async def _begin(self) -> None:
-        self._renewing = False
+        self._renewing.clear()
         self._consumer = self._make_consumer(self.write)
         await self._consumer.start()
         self._loop = asyncio.create_task(self._consumer.run(), name="consume")
@@ -203,7 +226,7 @@ class Intake:
             if loop.done():
                 loop.result()
                 return "ended"
-            if self._renewing:
+            if self._renewing.is_set():
                 return "renewed"
             progress, now = consumer.progress, time.monotonic()
             # A rebalance holds a round up for as long as it may take.
@@ -212,6 +235,8 @@ class Intake:
             if stuck or silent:
                 return "silent"
             asked_since = progress.unanswered_since
+            if asked_since is not None and now - asked_since > _FAILING_SECONDS:
+                self._unreached()
             if asked_since is not None and now - asked_since > _LONG_AGO * self._watchdog_seconds:
                 return "unreachable"  # that is for the broker to mend, but perhaps not with this client
 

@@ -6,6 +6,7 @@ Alembic is imported only where it migrates: a service that just checks the versi
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,8 +45,8 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     """
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1)
-    engine = create_async_engine(url)
+    # asyncpg reads the address itself: SQLAlchemy's own reading knows neither sslmode nor sslrootcert.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(asyncpg.connect, dsn))
     again = AsyncRetrying(
         # Several tables change: those who take them in another order may be in its way as it is in theirs.
         retry=retry_if_exception_type((asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)),

@@ -42,6 +42,14 @@ class Publisher(Protocol):
     async def publish(self, messages: Sequence[Message]) -> None: ...
 
 
+class Brokers(Protocol):
+    """Who finds out why they cannot be reached, and says it as a code."""
+
+    why: str | None
+
+    def trouble(self) -> None: ...
+
+
 class Relay:
     """Publishes what the outbox holds for this process's shards."""
 
@@ -58,6 +66,7 @@ class Relay:
         publish_seconds: float = 6.0,
         poll_seconds: float = 0.25,
         tracer: Tracer | None = None,
+        brokers: Brokers | None = None,
     ) -> None:
         """`publish_seconds` bounds one publish: none is begun that might outlive the lease."""
         self._database = database
@@ -71,6 +80,7 @@ class Relay:
         self._alive_for = alive_for
         self._poll_seconds = poll_seconds
         self._tracer = tracer
+        self._brokers = brokers
         self._wake = asyncio.Event()
         self._shards: list[int] = []
         self._owned_until = 0.0
@@ -90,7 +100,9 @@ class Relay:
     def trouble(self) -> str | None:
         """What keeps events from Kafka, once it has for a while."""
         since = self._failing_since
-        return None if since is None or time.monotonic() - since < _FAILING_SECONDS else "not_publishing"
+        if since is None or time.monotonic() - since < _FAILING_SECONDS:
+            return None
+        return (None if self._brokers is None else self._brokers.why) or "not_publishing"
 
     async def stop(self, seconds: float) -> None:
         """Publishes what is left if it can in time, then lets the shards go."""
@@ -178,6 +190,8 @@ class Relay:
             log.warning("publish_failed", topic=topic, n=len(events), exc_info=error)
             self._failed = True
             self._refused.add(topic)
+            if self._brokers is not None:
+                self._brokers.trouble()
             return 0
         reached(CrashPoint.AFTER_PUBLISH)
         async with self._database.connection() as connection:

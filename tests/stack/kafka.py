@@ -52,16 +52,27 @@ _NOT_YET = (GroupLoadInProgressError, GroupCoordinatorNotAvailableError, NotCoor
 class KafkaServer(Server):
     """One Kafka node on 127.0.0.1, without automatic topics. Records survive restart() and kill() + launch().
 
-    `settings` are server properties that win over ours. `hot=True` lets the JVM optimise fully: for benchmarks, where
-    the broker runs long enough to earn the compiler's work back.
+    `settings` are server properties that win over ours. `listeners` are more of them, name (in capitals) -> protocol,
+    each on a port of its own; `scram` are users and passwords that exist from the start. `hot=True` lets the JVM
+    optimise fully: for benchmarks, where the broker runs long enough to earn the compiler's work back.
     """
 
     name = "kafka"
     _patience = 30.0
 
-    def __init__(self, *, settings: Mapping[str, str] | None = None, hot: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+        scram: Mapping[str, str] | None = None,
+        hot: bool = False,
+    ) -> None:
         self.port = free_port()
         self._settings = settings or {}
+        self._listeners = listeners or {}
+        self._scram = scram or {}
+        self.ports = {name: free_port() for name in self._listeners}
         self._controller_port = free_port()
         self._jit = () if hot else ("-XX:TieredStopAtLevel=1",)
 
@@ -73,6 +84,17 @@ class KafkaServer(Server):
         """Create topics: name -> partitions; `config` is the topics' own, for instance retention.ms."""
         await create_topics(self.bootstrap, topics, config)
 
+    def bootstrap_at(self, listener: str) -> str:
+        """The address of one of `listeners`."""
+        return f"127.0.0.1:{self.ports[listener]}"
+
+    async def configure(self, home: Path, *how: str) -> None:
+        """Kafka's own kafka-configs.sh, by the plain listener; its output goes to `home`."""
+        tool = Child("kafka configs", home / "configs.log")
+        tool.spawn([*self._java, "kafka.admin.ConfigCommand", "--bootstrap-server", self.bootstrap, *how])
+        if await tool.finished(within=60):
+            raise StackError(f"kafka-configs failed\n{tool.tail()}")
+
     async def _prepare(self, home: Path) -> None:
         java = shutil.which("java")
         if java is None:
@@ -82,18 +104,27 @@ class KafkaServer(Server):
         flags = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true", *self._jit)
         self._java = (java, *flags, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{JARS}/*")
         self._properties = home / "server.properties"
+        ports = {"PLAINTEXT": self.port, **self.ports}
+        listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **self._listeners}
         properties = {
             **_SETTINGS,
             "log.dirs": str(home / "data"),
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": listeners,
+            "listener.security.protocol.map": ",".join(f"{name}:{each}" for name, each in protocols.items()),
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
             **self._settings,
         }
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         tool = Child("kafka format", home / "format.log")
         cluster = "reminder-gateway-tests"[:22]  # 22 characters, as a base64 UUID has
-        tool.spawn([*self._java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._properties])
+        users = [
+            part
+            for name, password in self._scram.items()
+            for part in ("--add-scram", f"SCRAM-SHA-512=[name={name},iterations=4096,password={password}]")
+        ]
+        tool.spawn([*self._java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._properties, *users])
         if await tool.finished(within=60):
             raise StackError(f"formatting failed\n{tool.tail()}")
 

@@ -1,0 +1,95 @@
+"""TLS as configured: certificate files, read once, checked, and kept as the context that is in force.
+
+Files are replaced in place (cert-manager, the kubelet).  What was read is what counts: a file that is just being
+written, or was spoiled, never reaches a connection, and what differs from what is in force is seen by comparing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from gateway.config.problems import ProblemReason, misfit
+
+_MOST: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A client's context; equal to every other that was made of the same contents."""
+
+    made_of: bytes
+    context: ssl.SSLContext = field(compare=False, repr=False)
+    expires_at: dt.datetime | None = None  # of our own certificate
+
+
+def client_tls(ca: Path | None, cert: Path | None = None, key: Path | None = None, password: str | None = None) -> Tls:
+    """What these files make.  Without `ca` the system's authorities count, with it only its own.
+
+    Raises what a validator may raise.
+    """
+    made_of = hashlib.blake2b(digest_size=16)
+    for path in (ca, cert, key):
+        content = b"" if path is None else _content(path)
+        made_of.update(b"%d:%b" % (len(content), content))
+    made_of.update((password or "").encode())
+    context = ssl.create_default_context(cadata=None if ca is None else check_authorities(ca))
+    expires_at = None
+    if cert is not None and key is not None:
+        _load_pair(context, cert, key, password)
+        expires_at = certificate(cert).not_valid_after_utc
+    return Tls(made_of.digest(), context, expires_at)
+
+
+def check_authorities(path: Path) -> str:
+    """The certificates of the file as PEM; raises unless there is at least one, and each can be read."""
+    pem = _content(path).decode("ascii", "ignore")  # what stands between them may be in any language
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        raise misfit(ProblemReason.BAD_CERTIFICATE, "holds no certificates in PEM that can be read") from None
+    return pem
+
+
+def certificate(path: Path) -> x509.Certificate:
+    """The first of the file: our own, before those that vouch for it."""
+    try:
+        return x509.load_pem_x509_certificates(_content(path))[0]
+    except ValueError:
+        raise misfit(ProblemReason.BAD_CERTIFICATE, "holds no certificate in PEM that can be read") from None
+
+
+def check_key(cert: Path, key: Path, password: str | None) -> None:
+    """Raises unless `key` can be read and is that of `cert`."""
+    _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), cert, key, password)
+
+
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path, password: str | None) -> None:
+    _content(key)
+    try:
+        # Never None: OpenSSL would ask at the terminal.
+        context.load_cert_chain(cert, key, password=lambda: password or "")
+    except ssl.SSLError as error:
+        if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+            raise misfit(ProblemReason.BAD_CERTIFICATE, "is not the key of the certificate") from None
+        message = "is no key in PEM that can be read; an encrypted one needs its password"
+        raise misfit(ProblemReason.BAD_CERTIFICATE, message) from None
+    except OSError as error:
+        raise misfit(ProblemReason.UNREADABLE_FILE, f"cannot be read: {error.strerror}") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST + 1)
+    except OSError as error:
+        raise misfit(ProblemReason.UNREADABLE_FILE, f"cannot be read: {error.strerror}") from None
+    if len(content) > _MOST:
+        raise misfit(ProblemReason.UNREADABLE_FILE, "is larger than 1 MiB")
+    return content
