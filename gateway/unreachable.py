@@ -5,6 +5,7 @@ An exception's class says little of that and its text says too much: it may hold
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ _OUR_CERTIFICATE: Final = (
     "CERTIFICATE_UNKNOWN", "ALERT_UNKNOWN_CA", "ACCESS_DENIED",
 )  # fmt: skip
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
+_NO_WAY: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 # asyncpg's word for a server that answers `N` to an SSLRequest; it has no class of its own.
 _SSL_REJECTED: Final = "rejected SSL upgrade"
 # By name: who asks knows one of the libraries, and need not load the other.
@@ -92,7 +94,9 @@ def _of(error: BaseException) -> Unreachable | None:
         return Unreachable.NO_TLS if _SSL_REJECTED in str(error) else Unreachable.CLOSED
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return Unreachable.SETTINGS
-    return Unreachable.REFUSED if isinstance(error, OSError) else None
+    # Of a name with several addresses asyncio tells what each has come to, in one text.
+    several = isinstance(error, OSError) and error.errno is None and str(error).startswith("Multiple exceptions")
+    return Unreachable.REFUSED if several or getattr(error, "errno", None) in _NO_WAY else None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

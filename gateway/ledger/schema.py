@@ -43,6 +43,7 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     Running processes are kept waiting for two seconds at a time while somebody holds a table that is to change; after
     `patience` seconds of that LockNotAvailableError is raised and nothing has changed.
     """
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
 
     # asyncpg reads the address itself: SQLAlchemy's own reading knows neither sslmode nor sslrootcert.
@@ -56,6 +57,10 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     )
     try:
         await again(_migrate_once, engine)
+    except DBAPIError as error:
+        # As whoever reads the address himself has it; SQLAlchemy puts two of its own around what a server says.
+        cause = error.orig and error.orig.__cause__
+        raise (cause if isinstance(cause, asyncpg.PostgresError) else error) from None
     finally:
         await engine.dispose()
     return head()
