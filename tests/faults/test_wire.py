@@ -5,25 +5,18 @@ fault may make the transport ask twice.
 """
 
 import asyncio
-import datetime as dt
 import gzip
-import ipaddress
 import socket
-import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Transport, Wire
+from gateway.dispatch.transport import MaybeSent, NotSent, Timeouts, Wire
 from providers.contract import HttpRequest, HttpResponse
+from tests.faults.wire import BODY, OK, QUICK, Answer, Provider, never, provider, request, says, transport
+from tests.stack.certificates import Authority, serving
 
 # The hook that is to replace this fixture speaks for every test of a run, not for a module.
 pytestmark = pytest.mark.filterwarnings('ignore:Overriding the "event_loop_policy" fixture')
@@ -34,92 +27,6 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
     """The service runs on uvloop, whose transports fail in ways of their own."""
     policy: asyncio.AbstractEventLoopPolicy = request.param()
     return policy
-
-
-BODY = b"To=%2B14155550123"
-QUICK = Timeouts(connect=0.3, read=0.3, total=2.0)
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Provider:
-    """A server that reads requests to their last byte, notes them, and then does what `answer` says."""
-
-    def __init__(self, answer: Answer, keep_alive: bool) -> None:
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.port = 0
-        self._answer = answer
-        self._keep_alive = keep_alive
-
-    def url(self, scheme: str = "http") -> str:
-        return f"{scheme}://127.0.0.1:{self.port}/send"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.requests.append(head + await reader.readexactly(len(BODY)))
-                await self._answer(reader, writer)
-                if not self._keep_alive:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def provider(
-    answer: Answer, *, keep_alive: bool = False, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Provider]:
-    it = Provider(answer, keep_alive)
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        await it.serve(reader, writer)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    it.port = server.sockets[0].getsockname()[1]
-    try:
-        yield it
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def transport(timeouts: Timeouts = QUICK, connections: int = 4) -> AsyncIterator[Transport]:
-    it = Transport(timeouts, connections)
-    await it.open()
-    try:
-        yield it
-    finally:
-        await it.close()
-        await asyncio.sleep(0)  # lets the connections close
-
-
-def request(url: str) -> HttpRequest:
-    return HttpRequest(url, {"content-type": "application/x-www-form-urlencoded"}, BODY)
-
-
-def says(raw: bytes) -> Answer:
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(raw)
-        await writer.drain()
-
-    return answer
-
-
-async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
 
 
 async def ask(answer: Answer, timeouts: Timeouts = QUICK) -> tuple[HttpResponse | NotSent | MaybeSent, Provider]:
@@ -195,7 +102,8 @@ async def test_an_answer_that_is_no_tls_was_not_sent() -> None:
 
 
 async def test_a_certificate_nobody_vouches_for_was_not_sent(tmp_path: Path) -> None:
-    async with provider(says(OK), tls=self_signed(tmp_path)) as server, transport() as wire:
+    tls = serving(Authority(tmp_path).pair("provider"))
+    async with provider(says(OK), tls=tls) as server, transport() as wire:
         assert await wire.post(request(server.url("https"))) == NotSent(Wire.TLS)
         assert server.requests == []
 
@@ -513,28 +421,3 @@ async def test_what_went_wrong_shows_no_address_or_text() -> None:
         result = await wire.post(request("http://127.0.0.1:1/?To=%2B14155550123"))
     assert "4155550123" not in repr(result)
     assert "4155550123" not in repr(request("http://127.0.0.1:1/?To=%2B14155550123"))
-
-
-def self_signed(folder: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "provider.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context

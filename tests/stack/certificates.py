@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import os
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,13 @@ class Authority:
         for path, content in ((pair.cert, pem), (pair.key, keys), (pair.both, keys + pem)):
             swap(path, content)
         return pair
+
+
+def serving(pair: Pair) -> ssl.SSLContext:
+    """What a server under this certificate needs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    return context
 
 
 def swap(path: Path, content: bytes) -> None:
