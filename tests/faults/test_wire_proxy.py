@@ -235,19 +235,29 @@ async def test_mode_simulate_takes_no_proxy(authority: Authority) -> None:
         await asyncio.sleep(0)
 
 
-async def test_new_connections_go_the_new_way(authority: Authority) -> None:
-    """A login that was renewed, and a certificate authority that was taken away."""
-    async with stage(authority, login=LOGIN, keep_alive=False) as it:
-        assert isinstance(await it.post(), HttpResponse)
-        await asyncio.sleep(0.05)  # the close is seen
+async def test_what_is_sent_after_a_renewal_goes_the_new_way(authority: Authority) -> None:
+    """A login that was renewed, and a certificate authority that was taken away; connections that stand or not."""
+    go = asyncio.Event()
+
+    async def when_told(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(OK)
+
+    async with stage(authority, answer=when_told, timeouts=Timeouts(5, 5, 12), login=LOGIN) as it:
+        under_way = asyncio.create_task(it.post())
+        while not it.server.requests:
+            await asyncio.sleep(0.01)
         trust = ssl.create_default_context(cafile=authority.file)
         it.wire.renew(trust, Proxy("127.0.0.1", it.proxy.port, "gateway:another"))
-        assert isinstance(await it.post(), HttpResponse)
+        go.set()
+        assert isinstance(await under_way, HttpResponse)
+        for _ in range(2):
+            assert isinstance(await it.post(), HttpResponse)
         sent = [head.split(b"Basic ")[1].split(b"\r\n")[0] for head in it.proxy.heads]
         assert [base64.b64decode(each) for each in sent] == [LOGIN.encode(), b"gateway:another"]
-        await asyncio.sleep(0.05)
         it.wire.renew(None, Proxy("127.0.0.1", it.proxy.port))
         assert await it.post() == NotSent(Wire.TLS)
+        assert it.wire._reserved == 0
 
 
 async def test_no_adapter_speaks_to_the_proxy(authority: Authority) -> None:

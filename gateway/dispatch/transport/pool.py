@@ -41,6 +41,7 @@ class Transport:
         self._requests = Writer()
         self._idle: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
         self._open: set[Connection] = set()
+        self._outdated: set[Connection] = set()  # of these, the ones made before the last renewal
         self._reserved = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -49,8 +50,12 @@ class Transport:
         self._loop = asyncio.get_running_loop()
 
     def renew(self, tls: ssl.SSLContext | None, proxy: Proxy | None) -> None:
-        """New connections are made this way; those that stand are used up."""
+        """Whatever is sent from now on goes by a connection made this way; what is under way ends as it is."""
         self._way = Way(tls or ssl.create_default_context(), proxy, self._loopback_only)
+        for idle in self._idle.values():
+            while idle:
+                self._drop(idle.pop())
+        self._outdated = set(self._open)
 
     async def close(self) -> None:
         """Cuts off what is still under way; its outcome is MaybeSent."""
@@ -124,7 +129,9 @@ class Transport:
         try:
             if self._loop is None or self._way is None:
                 raise asyncio.CancelledError
-            made = await self._way.dial(self._loop, origin, self._timeouts)
+            made = await (way := self._way).dial(self._loop, origin, self._timeouts)
+            if way is not self._way and isinstance(made, Connection):
+                self._outdated.add(made)
             return made
         finally:
             if isinstance(made, Connection):
@@ -160,7 +167,7 @@ class Transport:
                 return
 
     def _give_back(self, origin: Origin, connection: Connection, *, whole: bool) -> None:
-        if whole and self._loop is not None and connection.usable:
+        if whole and self._loop is not None and connection.usable and connection not in self._outdated:
             self._idle[origin].append(connection)
             self._wake()
         else:
@@ -169,4 +176,5 @@ class Transport:
     def _drop(self, connection: Connection) -> None:
         connection.close()
         self._open.discard(connection)
+        self._outdated.discard(connection)
         self._free_place()
