@@ -135,7 +135,7 @@ class Application:
         error = (await asyncio.gather(starting, asked, return_exceptions=True))[0]
         if isinstance(error, Exception):
             self._failed = "start_failed"
-            log.error("start_failed", exc_info=error, **unreachable.told(error))
+            log.error("start_failed", why=unreachable.why(error), exc_info=error)
         return error is None and not self._stop.is_set()
 
     def stop(self) -> None:

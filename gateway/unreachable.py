@@ -56,19 +56,13 @@ _BY_CLASS: Final = {
 }
 
 
+_VAGUE: Final = (Unreachable.CLOSED, Unreachable.SILENT, Unreachable.TLS, Unreachable.REFUSED)
+
+
 def why(error: BaseException) -> Unreachable | None:
     """The most telling of the error and its causes; None when it speaks of something else."""
     found = [reason for each in _chain(error) if (reason := _of(each)) is not None]
     return next((each for each in found if each not in _VAGUE), found[0] if found else None)
-
-
-def told(error: BaseException) -> dict[str, str]:
-    """The field of a log line; none where nothing is known."""
-    found = why(error)
-    return {} if found is None else {"why": str(found)}
-
-
-_VAGUE: Final = (Unreachable.CLOSED, Unreachable.SILENT, Unreachable.TLS, Unreachable.REFUSED)
 
 
 def _of(error: BaseException) -> Unreachable | None:

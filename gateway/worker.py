@@ -96,7 +96,7 @@ class Worker:
                 await self._renew()
             except Exception as error:
                 # The deadline stays where it is: when it passes, nothing is sent any more.
-                log.warning("heartbeat_failed", worker=self.lease.id, exc_info=error, **unreachable.told(error))
+                log.warning("heartbeat_failed", worker=self.lease.id, why=unreachable.why(error), exc_info=error)
 
     async def _renew(self) -> None:
         asked = time.monotonic()

@@ -122,7 +122,10 @@ class _Loading:
         for path in mixed.held:
             part = _part_of(running, path)
             if path not in mixed.others:  # else it is told as a whole
-                unapplied.update(dotted((*path, name)) for name in held_back(part, _part_of(meant, path)))
+                waiting = _part_of(meant, path)
+                unapplied.update(dotted((*path, name)) for name in held_back(part, waiting))
+                if isinstance(part, SecretStr) and part != waiting:
+                    unapplied.add(dotted(path))
             replace(tree, path, part)
             below = dotted(path) + "."
             self._origins |= {at: origin for at, origin in running.origins.items() if at.startswith(below)}

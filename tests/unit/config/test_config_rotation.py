@@ -12,6 +12,7 @@ import yaml
 
 from gateway.config import Config, ConfigError, Rotated, Source, describe
 from providers.catalog import discover
+from tests.stack.certificates import Authority, swap
 from tests.unit.config.case import SECRETS, Case, Text, key
 
 SEALED = "sealing-1"
@@ -416,3 +417,57 @@ def test_a_look_sees_a_swapped_link_and_a_changed_file(rotation: Rotation, tmp_p
     rotation.case.put("log_level", "debug")
     rotation.save()
     assert rotation.source.look() != swapped
+
+
+# --- certificates and proxies -----------------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_is_replaced_is_seen_and_taken(case: Case, tmp_path: Path) -> None:
+    """Also one that is only half there: that is refused, and what was read stays."""
+    authority = Authority(tmp_path)
+    pair = authority.pair("client")
+    case.put(
+        "kafka/security",
+        {"protocol": "SSL", "ca_file": str(authority.file), "cert_file": str(pair.cert), "key_file": str(pair.key)},
+    )
+    rotation = Rotation(case, tmp_path)
+    seen = rotation.source.look()
+    same = rotation.rotate()
+    assert (same.config, same.unapplied) == (rotation.running, ())
+    fresh = authority.pair("fresh")
+    swap(pair.cert, fresh.cert.read_bytes())
+    half = rotation.source.look()
+    assert half != seen
+    assert rotation.problems() == {("kafka.security.key_file", "bad_certificate")}
+    swap(pair.key, fresh.key.read_bytes())
+    assert rotation.source.look() not in (seen, half)
+    taken = rotation.rotate()
+    assert taken.unapplied == ()
+    assert taken.config.kafka.security != rotation.running.kafka.security
+
+
+def test_the_authority_of_the_providers_is_seen_and_taken(case: Case, tmp_path: Path) -> None:
+    common, own = Authority(tmp_path, "common"), Authority(tmp_path, "own")
+    case.put("outbound", {"ca_file": str(common.file)})
+    case.put("providers/texts/outbound", {"ca_file": str(own.file)})
+    rotation = Rotation(case, tmp_path)
+    for file, part in ((common.file, lambda c: c.outbound), (own.file, lambda c: c.providers["texts"].outbound)):
+        seen = rotation.source.look()
+        swap(file, Authority(tmp_path, f"next-{file.parent.name}").file.read_bytes())
+        assert rotation.source.look() != seen
+        assert part(rotation.rotate().config) != part(rotation.running)
+
+
+def test_a_proxys_login_rotates_and_waits_with_the_proxy(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "proxy").write_text("me:one")
+    case.put("outbound", {"proxy_url": "http://proxy:3128", "proxy_credentials": f"file:{tmp_path / 'proxy'}"})
+    rotation = Rotation(case, tmp_path)
+    rotation.write("proxy", "me:two")
+    taken = rotation.rotate()
+    assert taken.unapplied == ()
+    assert taken.config.outbound.proxy == ("proxy", 3128, "me:two")
+    case.put("outbound/proxy_url", "http://elsewhere:3128")
+    rotation.save()
+    waits = rotation.rotate()
+    assert waits.config.outbound.proxy == ("proxy", 3128, "me:one")
+    assert waits.unapplied == ("outbound.proxy_credentials", "outbound.proxy_url")

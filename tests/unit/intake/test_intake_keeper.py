@@ -418,3 +418,48 @@ def test_a_client_that_is_not_made_yet_is_not_made_twice(play: Play) -> None:
         await stage.intake.stop(5)
 
     play(body())
+
+
+class Told:
+    """Knows from the second time it is asked why the brokers cannot be reached."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @property
+    def why(self) -> str | None:
+        return "login_refused" if self.asked > 1 else None
+
+    def trouble(self) -> None:
+        self.asked += 1
+
+
+def test_why_the_brokers_cannot_be_reached_is_found_out_and_told(play: Play) -> None:
+    async def body() -> None:
+        stage = Stage([refused])
+        told: Any = Told()
+        stage.intake._brokers = told
+        await stage.intake.start()
+        await asyncio.sleep(0.2)
+        assert told.asked == 1  # by the keeper itself, whether or not somebody looks at its health
+        assert stage.intake.trouble() == "login_refused"
+        await stage.intake.stop(5)
+
+    play(body())
+
+
+def test_another_login_is_tried_at_once(play: Play) -> None:
+    """Not when the pause between two clients is over, which grows to a quarter of a minute."""
+
+    async def body() -> None:
+        stage = Stage([refused])
+        await stage.intake.start()
+        await asyncio.sleep(60)
+        await asyncio.sleep(max(0.0, stage.at("made")[-1] + 1 - now()))
+        before = len(stage.at("made"))
+        stage.intake.renew()
+        await asyncio.sleep(0.1)
+        assert len(stage.at("made")) == before + 1
+        await stage.intake.stop(5)
+
+    play(body())
