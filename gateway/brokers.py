@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from gateway.observability.logs import get_logger
@@ -20,6 +20,7 @@ log = get_logger(__name__)
 
 _WITHIN_SECONDS: Final = 5.0
 _EVERY_SECONDS: Final = 10.0
+_MOST: Final = 10  # brokers of a cluster
 _CONNECTION: Final = (
     "client_id", "security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password",
 )  # fmt: skip
@@ -61,14 +62,15 @@ class Brokers:
 
 
 async def why_unreachable(options: Mapping[str, Any]) -> Unreachable | None:
-    """None when one of the addresses, and every broker that it names, can be reached."""
+    """None when one of the addresses, and the first brokers that it names, can be reached."""
     reasons: list[Unreachable] = []
     for address in options["bootstrap_servers"]:
         host, _, port = address.rpartition(":")
         named: list[tuple[str, int]] = []
         found = await _try(host, int(port), options, named)
         if found is None:
-            reasons = [each for place in named if (each := await _try(*place, options)) is not None]
+            looked = [await _try(*place, options) for place in named[:_MOST]]
+            reasons = [each for each in looked if each is not None]
             break
         reasons.append(found)
     return next((each for each in reasons if each not in _AWAY), reasons[0] if reasons else None)
@@ -88,8 +90,6 @@ async def _try(
                     named += [(each[1], each[2]) for each in answer.brokers]
             finally:
                 connection.close()
-    except KafkaConnectionError as error:
-        return why(error) or Unreachable.CLOSED
     except (OSError, KafkaError) as error:
         return why(error) or Unreachable.CLOSED
     return None
