@@ -409,6 +409,11 @@ async def test_check_config_tells_every_problem_at_its_key(live_config: Path) ->
     assert "*** (env:DSN)" in good.out
     assert good.out.endswith("mode live: REAL PEOPLE are reached, every borrower a request names\n")
     assert ENVIRON["DSN"] not in good.out
+    assert good.err == ""
+    elsewhere = {**ENVIRON, "GATEWAY__KAFKA__BOOTSTRAP": "kafka.example.com:9092"}
+    warned = await run("check-config", "--config", live_config, environ=elsewhere)
+    told = "kafka.security.protocol: every message travels in the clear; use SASL_SSL or SSL (a warning)\n"
+    assert (warned.code, warned.err) == (0, told)
 
     text = live_config.read_text().replace("routes: {sms: twilio}", "routes: {sms: nobody}").replace("AC1", '"?"')
     live_config.write_text(text + "dispatch: {slots: 0, slott: 1}\n")
