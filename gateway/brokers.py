@@ -90,6 +90,6 @@ async def _try(
                     named += [(each[1], each[2]) for each in answer.brokers]
             finally:
                 connection.close()
-    except (OSError, KafkaError) as error:
+    except (OSError, KafkaError, ValueError) as error:  # the last of a name that is none, or an answer that is none
         return why(error) or Unreachable.CLOSED
     return None

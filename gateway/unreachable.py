@@ -78,7 +78,7 @@ def _of(error: BaseException) -> Unreachable | None:
         if any(each in reason for each in _OUR_CERTIFICATE):
             return Unreachable.OUR_CERTIFICATE
         return Unreachable.NO_TLS if any(each in reason for each in _NO_TLS) else Unreachable.TLS
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):  # a name that cannot even be asked for
         return Unreachable.DNS
     if isinstance(error, ConnectionRefusedError):
         return Unreachable.REFUSED

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.config import dsn
 from gateway.config.model import Config
+from gateway.config.outbound import Outbound
 from gateway.loopback import is_loopback
 from schemas.vocabulary import Mode
 
@@ -24,11 +25,28 @@ def advice(config: Config, now: dt.datetime) -> Iterator[tuple[str, str]]:
         if security.tls is None and not all(map(is_loopback, brokers)):
             what = "the password and every message travel" if security.sasl_password else "every message travels"
             yield "kafka.security.protocol", f"{what} in the clear; use SASL_SSL or SSL"
-    expires_at = None if security.tls is None else security.tls.expires_at
-    if expires_at is not None and expires_at - now < _SOON:
-        when = f"{expires_at:%Y-%m-%d %H:%M} UTC"
-        yield "kafka.security.cert_file", f"expired at {when}" if expires_at <= now else f"expires at {when}"
-    proxies = {"": config.outbound} | {f"providers.{name}.": each.outbound for name, each in config.providers.items()}
-    for prefix, outbound in proxies.items():
+    for path, what, at in _ends(config):
+        if at - now < _SOON:
+            yield path, f"{what} {'expired' if at <= now else 'expires'} at {at:%Y-%m-%d %H:%M} UTC".lstrip()
+    for prefix, outbound in _ways(config):
         if config.mode is Mode.SIMULATE and outbound.proxy is not None:
             yield f"{prefix}outbound.proxy_url", "is not used in mode simulate"
+
+
+def _ways(config: Config) -> Iterator[tuple[str, Outbound]]:
+    yield "", config.outbound
+    for name, provider in config.providers.items():
+        yield f"providers.{name}.", provider.outbound
+
+
+def _ends(config: Config) -> Iterator[tuple[str, str, dt.datetime]]:
+    """The path of a key, what of it ends ("" for all of it), and when."""
+    for what, at in dsn.ends(config.database.dsn.get_secret_value()):
+        yield "database.dsn", what, at
+    tls = config.kafka.security.tls
+    if tls is not None and tls.expires_at is not None:
+        yield "kafka.security.cert_file", "", tls.expires_at
+    files = [("kafka.security.", tls), *((f"{prefix}outbound.", each.tls) for prefix, each in _ways(config))]
+    for prefix, each in files:
+        if each is not None and each.authority_ends_at is not None:
+            yield f"{prefix}ca_file", "an authority in it", each.authority_ends_at

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.brakes import DEFAULT, Brakes
 from gateway.config.model import Dispatch, Lender
+from gateway.config.outbound import Outbound
 from gateway.config.problems import Path, Problem, ProblemReason, problem
 from gateway.config.provider import ANY, OnUnknown, Provider
 from gateway.config.urls import urls_of
@@ -22,6 +23,7 @@ from schemas.vocabulary import Channel, Mode, Stage
 
 # What a lease must hold beyond the longest send, for the outcome to be recorded.
 LEASE_MARGIN_SECONDS: Final = 2.0
+_ELSEWHERE: Final = "is not on loopback, as mode simulate needs it: 127.0.0.0/8, ::1 or localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Draft:
 
     mode: Mode | None
     settings: Mapping[str, ProviderSettings]  # of each provider, whatever else is wrong with it
+    outbound: Outbound | None
     dispatch: Dispatch | None
     brakes: Brakes | None
     known: Collection[str]  # every lender in the file, valid or not
@@ -44,6 +47,9 @@ def check(draft: Draft) -> Iterator[Problem]:
     if draft.mode is Mode.SIMULATE:
         for name, settings in draft.settings.items():
             yield from _on_loopback(("providers", name, "settings"), settings)
+        ways = {("providers", name): each.outbound for name, each in draft.providers.items()}
+        for path, outbound in ({(): draft.outbound} | ways).items():
+            yield from _proxy_on_loopback((*path, "outbound", "proxy_url"), outbound)
     if draft.brakes is not None:
         yield from _brakes(draft, draft.brakes)
     for ref, lender in draft.lenders.items():
@@ -64,8 +70,16 @@ def _on_loopback(path: Path, settings: ProviderSettings) -> Iterator[Problem]:
     """An address that the file leaves out is the vendor's own, and is told at its key as well."""
     for below, url in urls_of(settings):
         if not is_loopback(urlsplit(url).hostname or ""):
-            message = "is not on loopback, as mode simulate needs it: 127.0.0.0/8, ::1 or localhost"
-            yield problem((*path, *below), ProblemReason.NOT_LOOPBACK, message)
+            yield problem((*path, *below), ProblemReason.NOT_LOOPBACK, _ELSEWHERE)
+
+
+def _proxy_on_loopback(path: Path, outbound: Outbound | None) -> Iterator[Problem]:
+    """Nothing goes through a proxy in mode simulate.  One elsewhere is told all the same: the file that names it was
+    written to reach people.
+    """
+    proxy = None if outbound is None else outbound.proxy
+    if proxy is not None and not is_loopback(proxy[0]):
+        yield problem(path, ProblemReason.NOT_LOOPBACK, _ELSEWHERE)
 
 
 def _brakes(draft: Draft, brakes: Brakes) -> Iterator[Problem]:

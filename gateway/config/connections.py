@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, FilePath, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 
 from gateway.config.base import Count, Host, Port, PublicUrl, Seconds, Section, Token, Topic, differs
 from gateway.config.dsn import check_tls
@@ -51,10 +51,10 @@ class Security(Section):
     """
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    ca_file: FilePath | None = None
-    cert_file: FilePath | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
     key_password: Secret | None = None
-    key_file: FilePath | None = None
+    key_file: Path | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: Annotated[str, Field(min_length=1), PUBLIC_HALF] | None = None
     sasl_password: Secret | None = None

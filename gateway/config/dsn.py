@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -10,13 +12,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic_core import PydanticCustomError
 
 from gateway.config.problems import ProblemReason, misfit
-from gateway.config.tls import certificate, check_authorities, check_key
+from gateway.config.tls import authority_ends_at, certificate, check_authorities, check_key
 from gateway.loopback import is_loopback
 
 # From the weakest to the strongest, as libpq has them.
 _MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _VERIFIED: Final = "verify-full"
-_ENCRYPTED: Final = ("require", "verify-ca", _VERIFIED)
+_WITH_AUTHORITIES: Final = ("verify-ca", _VERIFIED)
+_ENCRYPTED: Final = ("require", *_WITH_AUTHORITIES)
 
 
 def check_tls(dsn: str) -> None:
@@ -30,15 +33,36 @@ def check_tls(dsn: str) -> None:
         raise misfit(ProblemReason.WRONG_VALUE, f"its sslmode must be one of {', '.join(_MODES)}")
     if mode == "disable":
         return
-    root, cert, key = (
-        Path(options[name]) if name in options else None for name in ("sslrootcert", "sslcert", "sslkey")
-    )
+    root, cert, key = (_path(options, name) for name in ("sslrootcert", "sslcert", "sslkey"))
     if root is not None:
         _check("sslrootcert", check_authorities, root)
-    if cert is not None:
-        _check("sslcert", certificate, cert)
-    if cert is not None and key is not None:
+    elif mode in _WITH_AUTHORITIES and not _elsewhere("PGSSLROOTCERT", "root.crt"):
+        message = f"its sslmode={mode} needs sslrootcert, the file of the authorities that count"
+        raise misfit(ProblemReason.INCOMPLETE_TLS, message)
+    if cert is None:
+        return
+    _check("sslcert", certificate, cert)
+    if key is not None:
         _check("sslkey", check_key, cert, key, options.get("sslpassword"))
+    elif not _elsewhere("PGSSLKEY", "postgresql.key"):
+        try:
+            check_key(cert, cert, options.get("sslpassword"))  # both may be in one file
+        except PydanticCustomError:
+            raise misfit(ProblemReason.INCOMPLETE_TLS, "its sslcert needs sslkey, the file of its key") from None
+
+
+def _path(options: dict[str, str], name: str) -> Path | None:
+    return Path(options[name]) if name in options else None
+
+
+def _elsewhere(variable: str, name: str) -> bool:
+    """Whether asyncpg finds it where the address is silent."""
+    if os.environ.get(variable):
+        return True
+    try:
+        return (Path.home() / ".postgresql" / name).exists()
+    except (OSError, RuntimeError):  # no home, or none that may be looked into
+        return False
 
 
 def _check(name: str, check: Callable[..., object], *args: object) -> None:
@@ -56,6 +80,18 @@ def advice(dsn: str) -> str | None:
     if mode not in _ENCRYPTED:
         return f"sslmode={mode} lets everything travel in the clear; use sslmode=verify-full with sslrootcert"
     return f"sslmode={mode} does not make sure who answers; use sslmode=verify-full with sslrootcert"
+
+
+def ends(dsn: str) -> Iterator[tuple[str, dt.datetime]]:
+    """What the address names and when it ends: our own certificate, the first of the authorities."""
+    options = _options(dsn)
+    if options.get("sslmode") == "disable":
+        return
+    root, cert = _path(options, "sslrootcert"), _path(options, "sslcert")
+    if cert is not None:
+        yield "its sslcert", certificate(cert).not_valid_after_utc
+    if root is not None and (until := authority_ends_at(root)) is not None:
+        yield "an authority in its sslrootcert", until
 
 
 def _options(dsn: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from gateway.config.allowlist import read_indexes
 from gateway.config.brakes import Brakes
 from gateway.config.checks import Draft, check
 from gateway.config.model import Config, Dispatch, Lender
+from gateway.config.outbound import Outbound
 from gateway.config.problems import ConfigError, Path, Problem, ProblemReason, dotted, from_validation, problem
 from gateway.config.provider import Provider
 from gateway.config.references import Unavailable, is_reference, references_in, replace, resolve, secrets_of
@@ -264,6 +265,7 @@ class _Loading:
         return Draft(
             mode=_part(Mode, tree.get("mode")),
             settings=self._settings,
+            outbound=_part(Outbound, tree.get("outbound", {})),
             dispatch=_part(Dispatch, tree.get("dispatch", {})),
             brakes=_part(Brakes, tree.get("brakes", {})),
             known=frozenset(_mapping(tree.get("lenders"))),

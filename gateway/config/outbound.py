@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     Field,
-    FilePath,
     PrivateAttr,
     SecretStr,
     ValidationInfo,
@@ -50,7 +49,7 @@ class Outbound(Section):
     `proxy_credentials` are user:password.  Two are equal when the file holds the same, too.
     """
 
-    ca_file: FilePath | None = None
+    ca_file: Path | None = None
     proxy_url: Annotated[str, Field(max_length=1000), AfterValidator(_proxy)] | None = None
     proxy_credentials: Secret | None = None
 

@@ -32,7 +32,7 @@ class ProblemReason(StrEnum):
     # what does not fit together
     UNKNOWN_KEY_ID = "unknown_key_id"  # the current sealing key is none of the keys
     INSECURE_URL = "insecure_url"
-    NOT_LOOPBACK = "not_loopback"  # mode simulate, and a provider that is not on this machine
+    NOT_LOOPBACK = "not_loopback"  # mode simulate, and a provider or a proxy that is not on this machine
     SAME_PORT = "same_port"
     SAME_TOPIC = "same_topic"
     INCOMPLETE_SASL = "incomplete_sasl"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import ssl
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ class Tls:
     made_of: bytes
     context: ssl.SSLContext = field(compare=False, repr=False)
     expires_at: dt.datetime | None = None  # of our own certificate
+    authority_ends_at: dt.datetime | None = None  # the first of those that `ca` holds
 
 
 def client_tls(ca: Path | None, cert: Path | None = None, key: Path | None = None, password: str | None = None) -> Tls:
@@ -40,11 +42,12 @@ def client_tls(ca: Path | None, cert: Path | None = None, key: Path | None = Non
         made_of.update(b"%d:%b" % (len(content), content))
     made_of.update((password or "").encode())
     context = ssl.create_default_context(cadata=None if ca is None else check_authorities(ca))
+    authority_ends_at = None if ca is None else _first_to_end(context)
     expires_at = None
     if cert is not None and key is not None:
         _load_pair(context, cert, key, password)
         expires_at = certificate(cert).not_valid_after_utc
-    return Tls(made_of.digest(), context, expires_at)
+    return Tls(made_of.digest(), context, expires_at, authority_ends_at)
 
 
 def check_authorities(path: Path) -> str:
@@ -55,6 +58,18 @@ def check_authorities(path: Path) -> str:
     except (ssl.SSLError, ValueError):
         raise misfit(ProblemReason.BAD_CERTIFICATE, "holds no certificates in PEM that can be read") from None
     return pem
+
+
+def authority_ends_at(path: Path) -> dt.datetime | None:
+    """When the first authority of the file ends; None where all it holds are certificates of servers themselves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=check_authorities(path))
+    return _first_to_end(context)
+
+
+def _first_to_end(context: ssl.SSLContext) -> dt.datetime | None:
+    ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs()]
+    return dt.datetime.fromtimestamp(min(ends), dt.UTC) if ends else None
 
 
 def certificate(path: Path) -> x509.Certificate:
@@ -87,6 +102,8 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path, password: str | N
 
 def _content(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise misfit(ProblemReason.UNREADABLE_FILE, "cannot be read: it is no file")
         with path.open("rb") as file:
             content = file.read(_MOST + 1)
     except OSError as error:

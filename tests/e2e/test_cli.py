@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import csv
+import datetime as dt
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from gateway.config import Config
 from gateway.dev.simulator.script import Script
 from schemas.messages import REPLIED
 from tests.conftest import Topics
+from tests.stack.certificates import Authority
 from tests.stack.gateway import GatewayProcess, World, requested, world
 from tests.stack.postgres import PostgresServer
 from tests.stack.scene import rule, until
@@ -439,6 +441,45 @@ async def test_without_a_mode_nothing_starts(live_config: Path) -> None:
         for refused in await asyncio.gather(*commands):
             assert (refused.code, refused.out) == (2, "")
             assert refused.err.startswith(problem)
+
+
+async def test_simulate_with_a_proxy_elsewhere_does_not_start(live_config: Path) -> None:
+    text = live_config.read_text().replace("mode: live", "mode: simulate")
+    live_config.write_text(text.replace("{account_sid", "{base_url: 'http://127.0.0.1:4010', account_sid"))
+    proxies = ("http://proxy.example.com:3128", "http://127.0.0.1:3128")
+    away, here = ({**ENVIRON, "GATEWAY__OUTBOUND__PROXY_URL": each} for each in proxies)
+    commands = [("run", away), ("check-config", away), ("check-config", here)]
+    started, checked, near = await asyncio.gather(
+        *(run(each, "--config", live_config, environ=environ) for each, environ in commands)
+    )
+    for refused in (started, checked):
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.startswith("outbound.proxy_url: is not on loopback, as mode simulate needs it")
+    assert (near.code, near.err) == (0, "outbound.proxy_url: is not used in mode simulate (a warning)\n")
+
+
+async def test_check_config_says_what_is_wrong_with_certificates(live_config: Path) -> None:
+    authority = Authority(live_config.parent)
+    pair, other = authority.pair("client", until=-dt.timedelta(hours=1)), authority.pair("other")
+    security = {"protocol": "SSL", "ca_file": str(authority.file), "cert_file": str(pair.cert)}
+
+    async def check(name: str, key: Path, ca: Path) -> Ran:
+        kafka = json.dumps({**security, "key_file": str(key)})
+        path = live_config.with_name(name)
+        path.write_text(live_config.read_text().replace("kafka: {", f"kafka: {{security: {kafka}, "))
+        environ = {**ENVIRON, "GATEWAY__OUTBOUND__CA_FILE": str(ca)}
+        return await run("check-config", "--config", path, environ=environ)
+
+    wrong, ended = await asyncio.gather(
+        check("wrong.yaml", other.key, Path("/nowhere/ca.pem")), check("ended.yaml", pair.key, authority.file)
+    )
+    assert wrong.code == 2
+    assert wrong.err.splitlines()[:2] == [
+        "kafka.security.key_file: is not the key of the certificate (bad_certificate)",
+        "outbound.ca_file: cannot be read: No such file or directory (unreadable_file)",
+    ]
+    assert ended.code == 0, ended.err
+    assert re.fullmatch(r"kafka\.security\.cert_file: expired at [-0-9]+ [:0-9]+ UTC \(a warning\)\n", ended.err)
 
 
 async def test_allowlist_prints_an_index_for_each_address_and_never_an_address(live_config: Path) -> None:

@@ -80,6 +80,20 @@ async def test_waiting_for_a_pool_slot_was_not_sent() -> None:
         assert len(server.requests) == 1
 
 
+async def test_a_place_that_came_too_late_is_the_next_ones() -> None:
+    """Who is told of it, and is gone before he can take it, tells the next."""
+    async with transport(Timeouts(20.0, 1.0, 30.0), connections=1) as wire:
+        await wire._place()
+        first, second = (asyncio.create_task(wire._place()) for _ in range(2))
+        await asyncio.sleep(0)
+        wire._free_place()
+        first.cancel()
+        async with asyncio.timeout(10):
+            await second
+        assert first.cancelled()
+        assert wire._reserved == 1
+
+
 async def test_a_tls_handshake_that_fails_was_not_sent() -> None:
     async with provider(says(OK)) as server, transport() as wire:
         server_in_clear = server.url("https")

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import uvloop
 
@@ -206,6 +207,43 @@ async def test_a_cancellation_in_the_tunnel_was_not_sent(authority: Authority) -
         task.cancel()
         assert await task == NotSent(Wire.CANCELLED)
         assert it.wire._reserved == 0
+
+
+async def test_no_socket_is_left_behind(authority: Authority) -> None:
+    """Whichever way the proxy fails us, and when it is we who go."""
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await never(reader, writer)
+
+    async def not_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await reader.read(1)
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await never(reader, writer)
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        await never(reader, writer)  # keeps its end open
+
+    for misbehave in (never, mute, not_tls, refuses):
+        async with stage(authority, proxy=ConnectProxy(misbehave=misbehave)) as it:
+            posts = [asyncio.create_task(it.post()) for _ in range(4)]
+            while len(it.proxy.heads) < 4:
+                await asyncio.sleep(0.01)
+            for each in posts[2:]:
+                each.cancel()
+            results = await asyncio.gather(*posts)
+            assert {type(each) for each in results} == {NotSent}
+            async with asyncio.timeout(20):
+                while _connected_to(it.proxy.port):
+                    await asyncio.sleep(0.01)
+            assert (it.wire._open, it.wire._reserved) == (set(), 0)
+
+
+def _connected_to(port: int) -> list[str]:
+    found = psutil.Process().net_connections("tcp")
+    return [each.status for each in found if each.raddr and each.raddr.port == port]
 
 
 async def test_a_tunnel_that_breaks_after_the_request_may_have_been_sent(authority: Authority) -> None:

@@ -194,6 +194,8 @@ async def test_a_login_goes_wrong_is_mended_and_rotates(secure: SecureKafka, sce
 
         await until(taken, "clients made anew", 30)
         await some_more()
+        await secure.restart()  # none of the connections of before is left: each that is made now logs in
+        await some_more()
     finally:
         flowing.cancel()
         await asyncio.gather(flowing, return_exceptions=True)

@@ -38,13 +38,13 @@ class Pair:
 class Authority:
     """Vouches for whatever it is asked to.  `file` holds its own certificate."""
 
-    def __init__(self, home: Path, name: str = "authority") -> None:
+    def __init__(self, home: Path, name: str = "authority", *, until: dt.timedelta = 30 * _DAY) -> None:
         self.home = home / name
         self.home.mkdir()
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._certificate = (
-            _builder(self._name, self._name, self._key.public_key(), -_DAY, 30 * _DAY)
+            _builder(self._name, self._name, self._key.public_key(), -_DAY, until)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(signs=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)

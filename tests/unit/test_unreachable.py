@@ -30,7 +30,7 @@ def tls(reason: str) -> ssl.SSLError:
         (OSError("Multiple exceptions: [Errno 111] Connect call failed"), Unreachable.REFUSED),
         (OSError(errno.EHOSTUNREACH, "No route"), Unreachable.REFUSED),
         (socket.gaierror(-2, "Name or service not known"), Unreachable.DNS),
-        (TimeoutError(), Unreachable.SILENT),
+        (UnicodeError("label empty or too long"), Unreachable.DNS),
         (TimeoutError(), Unreachable.SILENT),
         (ConnectionResetError(), Unreachable.CLOSED),
         (ConnectionError('PostgreSQL server at "canary:5432" rejected SSL upgrade'), Unreachable.NO_TLS),

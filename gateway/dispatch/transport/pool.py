@@ -150,6 +150,10 @@ class Transport:
             self._waiting.append(waiting)
             try:
                 await waiting
+            except asyncio.CancelledError:
+                if waiting.done() and not waiting.cancelled():
+                    self._wake()  # a place that came too late for us is the next one's
+                raise
             finally:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)

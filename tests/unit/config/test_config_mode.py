@@ -110,6 +110,27 @@ def test_a_url_is_told_beside_what_else_is_wrong_with_its_provider(simulated: Ca
     }
 
 
+@pytest.mark.parametrize("url", ["http://proxy.example:3128", "http://10.0.0.1", "http://localhost.:3128"])
+@pytest.mark.parametrize("at", ["", "providers/texts/"])
+def test_simulate_refuses_a_proxy_elsewhere_too(simulated: Case, at: str, url: str) -> None:
+    simulated.put(f"{at}outbound", {"proxy_url": url})
+    (found,) = simulated.problems()
+    assert str(found) == (
+        f"{at.replace('/', '.')}outbound.proxy_url: is not on loopback, as mode simulate needs it: 127.0.0.0/8, ::1 or "
+        "localhost (not_loopback)"
+    )
+    for mode in ("live", "allowlist"):
+        simulated.put("mode", mode)
+        assert simulated.load().mode is Mode(mode)
+
+
+def test_simulate_refuses_a_proxy_that_a_variable_names(simulated: Case) -> None:
+    simulated.environ["GATEWAY__OUTBOUND__PROXY_URL"] = "http://proxy.example:3128"
+    assert simulated.found() == {("outbound.proxy_url", "not_loopback")}
+    simulated.environ["GATEWAY__OUTBOUND__PROXY_URL"] = "http://127.0.0.1:3128"
+    assert simulated.load().mode is Mode.SIMULATE
+
+
 def test_in_simulate_the_vendors_own_addresses_are_refused_where_the_file_says_nothing(tmp_path: Path) -> None:
     tree = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     path = tmp_path / "gateway.yaml"

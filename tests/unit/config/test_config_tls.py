@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_core import PydanticCustomError
 
 from gateway import parameters
 from gateway.config import Config, advice, describe
+from gateway.config.tls import check_authorities, check_key
 from tests.stack.certificates import Authority, swap
 from tests.unit.config.case import Case
 
@@ -59,7 +63,7 @@ def test_our_own_certificate_is_in_the_context(case: Case, authority: Authority)
         ({"key_password": "env:WRONG_PASSWORD"}, ("key_file", "bad_certificate")),
         ({"key_file": None}, ("key_file", "incomplete_tls")),
         ({"cert_file": None}, ("key_file", "incomplete_tls")),
-        ({"ca_file": "/nowhere/ca.pem"}, ("ca_file", "wrong_value")),
+        ({"ca_file": "/nowhere/ca.pem"}, ("ca_file", "unreadable_file")),
         ({"protocol": "PLAINTEXT"}, ("cert_file", "incomplete_tls")),
     ],
 )
@@ -84,6 +88,41 @@ def test_a_file_that_holds_something_else_is_told(
     file.write_bytes(content)
     case.put("kafka/security", mutual(authority, **{name: str(file)}))
     assert problems(case) == {(f"kafka.security.{name}", "bad_certificate")}
+
+
+@pytest.mark.parametrize("name", ["ca_file", "cert_file", "key_file"])
+def test_a_file_that_cannot_be_read_is_told_with_the_reason(
+    case: Case, authority: Authority, tmp_path: Path, name: str
+) -> None:
+    """A pipe as well, which would be waited for."""
+    case.environ["KEY_PASSWORD"] = "canary-key-password"
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in {"gone": "No such file or directory", "": "it is no file", "pipe": "it is no file"}.items():
+        case.put("kafka/security", mutual(authority, **{name: str(tmp_path / path)}))
+        assert list(map(str, case.problems())) == [f"kafka.security.{name}: cannot be read: {why} (unreadable_file)"]
+
+
+def test_the_providers_authorities_that_cannot_be_read_are_told(case: Case, tmp_path: Path) -> None:
+    case.put("providers/texts/outbound", {"ca_file": str(tmp_path / "gone")})
+    (found,) = case.problems()
+    assert str(found) == (
+        "providers.texts.outbound.ca_file: cannot be read: No such file or directory (unreadable_file)"
+    )
+
+
+def test_a_locked_file_is_told(authority: Authority) -> None:
+    pair = authority.pair("client")
+    for path in (authority.file, pair.cert, pair.key):
+        path.chmod(0)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)  # to root no file is locked
+    try:
+        for read in (partial(check_authorities, authority.file), partial(check_key, pair.cert, pair.key, None)):
+            with pytest.raises(PydanticCustomError, match="cannot be read: Permission denied"):
+                read()
+    finally:
+        os.seteuid(was)
 
 
 def test_a_key_of_another_certificate_is_told(case: Case, authority: Authority) -> None:
@@ -113,6 +152,9 @@ def test_what_was_read_stays_in_force_and_another_content_differs(case: Case, au
         ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "unreadable_file", "its sslrootcert cannot be read"),
         ("sslmode=require&sslcert={key}&sslkey={key}", "bad_certificate", "its sslcert holds no certificate"),
         ("sslmode=require&sslcert={cert}&sslkey={other}", "bad_certificate", "its sslkey is not the key"),
+        ("sslmode=require&sslcert={cert}", "incomplete_tls", "its sslcert needs sslkey"),
+        ("sslmode=verify-full", "incomplete_tls", "its sslmode=verify-full needs sslrootcert"),
+        ("sslmode=verify-ca", "incomplete_tls", "its sslmode=verify-ca needs sslrootcert"),
     ],
 )
 def test_an_address_with_files_that_will_not_do_is_told(
@@ -169,6 +211,53 @@ def test_a_certificate_of_ours_that_ends_is_advised(case: Case, authority: Autho
     assert dict(advice(case.load(), NOW))[key].startswith("expires at ")
     assert dict(advice(case.load(), NOW + 6 * _DAY))[key].startswith("expired at ")
     assert key not in dict(advice(case.load(), NOW - 10 * _DAY))
+
+
+def test_one_file_may_hold_both_halves(case: Case, authority: Authority) -> None:
+    pair = authority.pair("client")
+    case.environ["DSN"] = f"postgresql://me:it@127.0.0.1/reminders?sslmode=require&sslcert={pair.both}"
+    case.load()
+
+
+def test_what_asyncpg_finds_by_itself_need_not_be_named(
+    case: Case, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = authority.pair("client")
+    case.environ["DSN"] = f"postgresql://me:it@127.0.0.1/reminders?sslmode=verify-full&sslcert={pair.cert}"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".postgresql").mkdir()
+    assert problems(case) == {("database.dsn", "incomplete_tls")}
+    (tmp_path / ".postgresql" / "root.crt").touch()
+    assert "needs sslkey" in str(case.error())
+    monkeypatch.setenv("PGSSLKEY", str(pair.key))
+    case.load()
+
+
+def test_an_authority_that_ends_is_advised_wherever_it_counts(case: Case, authority: Authority, tmp_path: Path) -> None:
+    """The first of a file to end."""
+    pair, ends = authority.pair("ours", until=40 * _DAY), NOW + 30 * _DAY
+    both = tmp_path / "both.pem"
+    both.write_bytes(Authority(tmp_path, "younger", until=90 * _DAY).file.read_bytes() + authority.file.read_bytes())
+    query = f"sslmode=verify-full&sslrootcert={both}&sslcert={pair.cert}&sslkey={pair.key}"
+    case.environ["DSN"] = f"postgresql://me:it@db/reminders?{query}"
+    case.put("kafka/security", {"protocol": "SSL", "ca_file": str(authority.file)})
+    case.put("outbound", {"ca_file": str(both)})
+    case.put("providers/texts/outbound", {"ca_file": str(authority.file)})
+    config = case.load()
+    assert list(advice(config, ends - 15 * _DAY)) == []
+    when = f"{ends:%Y-%m-%d}"
+    authorities = ("kafka.security.ca_file", "outbound.ca_file", "providers.texts.outbound.ca_file")
+    for now, word in ((ends - 13 * _DAY, "expires"), (ends + _DAY, "expired")):
+        found = [(path, what.rpartition(" at ")[0]) for path, what in advice(config, now) if when in what]
+        assert found == [
+            ("database.dsn", f"an authority in its sslrootcert {word}"),
+            *((path, f"an authority in it {word}") for path in authorities),
+        ]
+    texts = dict(advice(config, NOW + 41 * _DAY))
+    assert texts["kafka.security.ca_file"].startswith("an authority in it expired at ")
+    assert [what.partition(" at ")[0] for path, what in advice(config, NOW + 41 * _DAY) if path == "database.dsn"] == [
+        "its sslcert expired", "an authority in its sslrootcert expired",
+    ]  # fmt: skip
 
 
 # --- the way to providers ---------------------------------------------------------------------------------------------
