@@ -25,7 +25,7 @@ from tests.stack.gateway import GatewayProcess, requested
 from tests.stack.scene import QUICK, Scene, empty_world, until
 from tests.stack.secure_kafka import SecureKafka
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_kafka]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real_kafka, pytest.mark.timeout(600)]
 
 # A group that waits for a member whose connection has just broken waits for `rebalance_timeout_seconds`, a minute.
 _WITHIN = 150
