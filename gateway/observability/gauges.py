@@ -62,6 +62,8 @@ class GaugeRefresher:
         self._passed = gauge("ledger_records_passed", "Records read, by the offsets in the ledger.")
         records = gauge("ledger_records", "Records read, by what became of them, as the ledger has it.", "outcome")
         self._records = {outcome: records.labels(outcome) for outcome in ReadOutcome}
+        self._workers = gauge("workers", "Processes whose lease stands, by the ledger.")
+        self._unowned = gauge("relay_shards_unowned", "Shards of the outbox whose events nobody publishes, of 16.")
         self._errors = Counts(registry, f"{NAMESPACE}_gauge_errors", "Readings that failed.")
         self.due_rows = 0  # over all lanes, capped like the gauge
         self._read_at = time.monotonic()
@@ -102,6 +104,8 @@ class GaugeRefresher:
         self._held.set(reading.held_borrowers)
         self._frozen_reminders.set(reading.frozen_reminders)
         self._passed.set(reading.passed)
+        self._workers.set(reading.workers)
+        self._unowned.set(reading.unowned_shards)
         for outcome, of_outcome in self._records.items():
             of_outcome.set(reading.outcomes.get(outcome, 0))
         for kind, child in self._frozen.items():

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import ids
 from gateway.clock import VirtualClock
-from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, outcomes, receipts, workers
+from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, outbox, outcomes, receipts, workers
 from gateway.ledger.commands import Command, Letter, Origin, Request, Stop, Validation
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Rules
@@ -21,6 +21,7 @@ from gateway.ledger.freezes import FreezeKind
 from gateway.ledger.gauges import CAP, Backlog, ReadOutcome
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
+from gateway.ledger.sums import Conservation, conservation
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.metrics import Metrics
 from schemas.vocabulary import FINAL_REMINDER_STATES, AttemptState, Channel, Failure, Lane, Rejection, ReminderState
@@ -105,9 +106,9 @@ async def read(ledger: Database, now: dt.datetime = NOW) -> gauges.Reading:
         return await gauges.read(connection, now)
 
 
-async def sums(ledger: Database, **given: Any) -> gauges.Conservation:
+async def sums(ledger: Database, **given: Any) -> Conservation:
     async with ledger.connection() as connection:
-        return await gauges.conservation(connection, **given)
+        return await conservation(connection, **given)
 
 
 # --- gauges -------------------------------------------------------------------------------------------------------
@@ -116,8 +117,39 @@ async def sums(ledger: Database, **given: Any) -> gauges.Conservation:
 async def test_an_empty_ledger_reads_zero(ledger: Database) -> None:
     reading = await read(ledger)
     assert reading == gauges.Reading(
-        {Lane.URGENT: Backlog(), Lane.BULK: Backlog()}, claims=0, unknown=Backlog(), outbox=Backlog(), frozen={}
-    )
+        {Lane.URGENT: Backlog(), Lane.BULK: Backlog()}, claims=0, unknown=Backlog(), outbox=Backlog(), frozen={},
+        unowned_shards=16,
+    )  # fmt: skip
+
+
+async def test_who_works_and_who_publishes(ledger: Database) -> None:
+    async with ledger.connection() as connection:
+        one = await workers.register(connection, dt.timedelta(minutes=1))
+        two = await workers.register(connection, dt.timedelta(minutes=1), relays=False)
+        await outbox.acquire(connection, one.id, dt.timedelta(minutes=1))
+    reading = await read(ledger)
+    assert (reading.workers, reading.unowned_shards) == (2, 0)
+    await ledger.fetch("update worker set lease_until = clock_timestamp() where id = $1 returning 1", two.id)
+    await ledger.fetch("update relay_shard set lease_until = clock_timestamp() where shard < 3 returning 1")
+    reading = await read(ledger)
+    assert (reading.workers, reading.unowned_shards) == (1, 3)
+
+
+async def test_offsets_and_outcomes_are_read_at_one_moment(ledger: Database) -> None:
+    """However busy intake is: an alert on their difference must not see one that is not there."""
+
+    async def keep_writing() -> None:
+        for offset in range(0, 200, 2):
+            await take(ledger, [request(offset, offset), letter(offset + 1)])
+
+    writer = asyncio.create_task(keep_writing())
+    seen = set()
+    while not writer.done():
+        reading = await read(ledger)
+        assert reading.passed == sum(reading.outcomes.values())
+        seen.add(reading.passed)
+    await writer
+    assert len(seen) > 3
 
 
 async def test_what_is_due_waits_by_lane_and_the_future_does_not(ledger: Database) -> None:
@@ -464,7 +496,7 @@ async def test_each_final_state_adds_up_after_its_last_words(database: str, metr
             )  # fmt: skip
             taken = await it.tx(lambda c, word=word: receipts.take(c, [word], it.now, it.rules, lambda: 1.0))  # type: ignore[misc]
             metrics.moved(taken.moves)
-        found = await gauges.conservation(it.connection, counted=metrics.counted())
+        found = await conservation(it.connection, counted=metrics.counted())
     assert found.gaps == []
     assert found.endings == {
         ReminderState.UNCONFIRMED: 1, ReminderState.UNDELIVERED: 1, ReminderState.DELIVERED: 2,
