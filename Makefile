@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 KAFKA := .cache/kafka/.fetched
 HELM := .cache/bin/helm
 HELM_VERSION := v3.18.4
+PROMETHEUS := .cache/prometheus/bin/promtool
 
 # In CI a missing tool is a failure; at home it is a loud note.
 REQUIRE_ALL ?= $(filter-out 0 false,$(CI))
@@ -15,7 +16,7 @@ instead = $(if $(REQUIRE_ALL),a failure here,$(1) and some tests are skipped)
 PYTEST := $(BIN)/pytest --durations=10
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test check quick integration faults e2e bench soak kafka helm lock clean venv
+.PHONY: help demo test check quick integration faults e2e bench soak kafka helm prometheus lock clean venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,7 +50,7 @@ faults: $(READY) $(KAFKA) $(if $(IN_ORDER),quick)  ## the whole gateway, killed 
 	$(call say,fault tests)
 	$(PYTEST) tests/faults
 
-e2e: $(READY) $(KAFKA) helm $(if $(IN_ORDER),faults)  ## the demo and the Helm chart, as a user meets them
+e2e: $(READY) $(KAFKA) helm prometheus $(if $(IN_ORDER),faults)  ## the demo, the chart, alerts and dashboards, as a user meets them
 	$(call say,end to end tests)
 	$(PYTEST) tests/e2e
 
@@ -75,6 +76,7 @@ clean:  ## remove everything that make made
 venv: $(READY)
 kafka: $(KAFKA)
 helm: $(HELM)
+prometheus: $(PROMETHEUS)
 
 # Hash-checked, and built with the locked setuptools: what is installed is what was locked.
 $(READY): requirements/dev.lock requirements/build.lock
@@ -102,5 +104,23 @@ $(HELM):
 	  GOBIN=$(CURDIR)/$(@D) nice -n 19 go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION); \
 	else \
 	  echo "!!! Go is missing: $(call instead,there is no Helm)"; \
+	  test -z "$(REQUIRE_ALL)"; \
+	fi
+
+# What is installed, else the distribution's package, unpacked and not installed: that needs no root. Where apt has no
+# lists of packages (or old ones) it makes its own beside them.
+APT := apt-get -q -o APT::Sandbox::User=root
+$(PROMETHEUS):
+	@rm -rf .cache/prometheus; mkdir -p $(@D) .cache/prometheus/lists/partial .cache/prometheus/archives/partial
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then \
+	  ln -s "$$(command -v prometheus)" "$$(command -v promtool)" $(@D); \
+	elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+	  echo "== fetching Prometheus with apt"; cd .cache/prometheus; \
+	  own="-o Dir::State::lists=$$PWD/lists -o Dir::Cache=$$PWD"; \
+	  { $(APT) download prometheus 2>/dev/null || { $(APT) $$own update && $(APT) $$own download prometheus; }; } >apt.log 2>&1 \
+	    || { cat apt.log; exit 1; }; \
+	  dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb lists archives *.bin && ln -s ../usr/bin/prometheus ../usr/bin/promtool bin; \
+	else \
+	  echo "!!! apt is missing, and so is Prometheus: $(call instead,alerts and dashboards are not tried)"; \
 	  test -z "$(REQUIRE_ALL)"; \
 	fi
