@@ -94,6 +94,8 @@ async def everything_selected_is_there(prometheus: PrometheusServer) -> None:
         for each in selectors(expression):
             where[each].append(name)
     assert len(where) > 100
+    nowhere = 'reminder_gateway_mode{mode="nobody"}'
+    assert await prometheus.without_series([nowhere, "reminder_gateway_mode"]) == [nowhere]
 
     async def missing() -> list[str]:
         return [

@@ -13,7 +13,7 @@ import typer.main
 import yaml
 
 from gateway.cli import app
-from tests.stack.prometheus import MISSING, ROOT, RULES, promtool, there_is_none
+from tests.stack.prometheus import MISSING, ROOT, RULES, promtool, selectors, there_is_none
 
 STORIES = sorted((ROOT / "tests" / "alerts").glob("*.yaml"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -146,6 +146,14 @@ def test_every_command_of_a_runbook_is_one_of_ours() -> None:
             command.make_context(command.name, arguments)
         except Exception as error:
             raise AssertionError(f"{page}: {line}: {error}") from error
+
+
+def test_what_an_expression_selects() -> None:
+    expression = """
+        histogram_quantile(0.9, sum by (le) (rate(a_bucket{p=~"x|y", q!=""}[5m] offset 1h))) > 1
+        and on (e) -max_over_time((b{c!~"d"} / 2)[1d:1h]) unless absent(d:e:f) or vector(0)
+    """
+    assert selectors(expression) == ['a_bucket{p=~"x|y", q!=""}', 'b{c!~"d"}', "d:e:f{}"]
 
 
 def test_what_is_said_of_metrics_is_true_of_the_code() -> None:
