@@ -1,5 +1,5 @@
 # `make demo` shows the gateway, `make test` proves it, `make help` lists the rest.
-# Needs Python >= 3.11; `make test` also wants Java, Maven and Go, and fetches Kafka and Helm with them into .cache.
+# Needs Python >= 3.11; `make test` also wants Java, Maven and Go, and fetches Kafka, Helm and Prometheus into .cache.
 
 PYTHON ?= python3
 VENV := .venv

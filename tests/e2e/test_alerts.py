@@ -1,4 +1,4 @@
-"""The rules by promtool: each alert with a story that fires it and one that does not; and its page among the runbooks."""
+"""The rules by promtool: each alert has a story that fires it, one that does not, and a page among the runbooks."""
 
 import re
 import shlex
