@@ -30,7 +30,8 @@ class ReadOutcome(StrEnum):
     SKIPPED = "skipped"  # no record: an offset of a transaction's mark, or of what one took back or compaction removed
 
 
-# The orders are those of the primary keys: they make the planner walk an index, never a table full of dead rows.
+# Each order is that of an index, mostly the primary key's: it makes the planner walk an index, never a table full of
+# dead rows.
 # `CAP` is written out: the planner would take the limit for a large one if it were a parameter.
 _DUE: Final = """
 select l.lane,
@@ -40,7 +41,9 @@ select l.lane,
 from unnest(enum_range(null::lane)) as l(lane)
 """
 _CLAIMS: Final = "select count(*) from (select from claim order by id limit 10001) as first"
-_UNKNOWN: Final = "select count(*), min(since) from (select since from unsettled order by id limit 10001) as first"
+_UNKNOWN: Final = """
+select count(*), min(since) from (select since from unsettled order by since, id limit 10001) as first
+"""
 # Outbox rows carry the database's own time, so their age is measured by it.
 _OUTBOX: Final = """
 select count(*), extract(epoch from clock_timestamp() - min(at))::float

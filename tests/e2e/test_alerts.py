@@ -1,5 +1,6 @@
 """The rules by promtool: each alert has a story that fires it, one that does not, and a page among the runbooks."""
 
+import json
 import re
 import shlex
 from collections import Counter
@@ -13,7 +14,7 @@ import typer.main
 import yaml
 
 from gateway.cli import app
-from tests.stack.prometheus import MISSING, ROOT, RULES, promtool, selectors, there_is_none
+from tests.stack.prometheus import MISSING, ROOT, RULES, promtool, selectors, singled, there_is_none
 
 STORIES = sorted((ROOT / "tests" / "alerts").glob("*.yaml"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -148,12 +149,35 @@ def test_every_command_of_a_runbook_is_one_of_ours() -> None:
             raise AssertionError(f"{page}: {line}: {error}") from error
 
 
+def test_what_a_runbook_looks_for_is_there() -> None:
+    """In the log the names of what we log, in the metrics theirs; and the panels that it names, in part at least."""
+    sources = "".join(path.read_text() for path in (ROOT / "gateway").rglob("*.py"))
+    boards = [json.loads(path.read_text()) for path in (RULES.parent / "dashboards").glob("*.json")]
+    titles = [panel["title"].lower() for board in boards for panel in board["panels"]]
+    titles += [board["title"].lower() for board in boards]
+    looked = set()
+    for path in PAGES:
+        text = path.read_text()
+        for line in re.findall(r"kubectl logs .*\| grep (?:-E )?(.+)$", text, flags=re.MULTILINE):
+            for name in line.strip("'").split("|"):
+                assert f'"{name}"' in sources, (path.name, name)
+                looked.add(name)
+        for title in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", text.replace("\n", " ")):
+            assert title == "matured" or any(title.lower() in each for each in titles), (path.name, title)
+            looked.add(title)
+    assert len(looked) > 40
+
+
 def test_what_an_expression_selects() -> None:
     expression = """
         histogram_quantile(0.9, sum by (le) (rate(a_bucket{p=~"x|y", q!=""}[5m] offset 1h))) > 1
         and on (e) -max_over_time((b{c!~"d"} / 2)[1d:1h]) unless absent(d:e:f) or vector(0)
     """
-    assert selectors(expression) == ['a_bucket{p=~"x|y", q!=""}', 'b{c!~"d"}', "d:e:f{}"]
+    first, second, third = selectors(expression)
+    assert (first, second, third) == ('a_bucket{p=~"x|y", q!=""}', 'b{c!~"d"}', "d:e:f{}")
+    assert list(singled(first)) == ['a_bucket{p="x", q!=""}', 'a_bucket{p="y", q!=""}']
+    assert list(singled(second)) == ['b{c="d"}']
+    assert list(singled(third)) == list(singled('a{b=~".*", c="d"}')) == []
 
 
 def test_what_is_said_of_metrics_is_true_of_the_code() -> None:

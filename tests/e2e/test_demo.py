@@ -185,10 +185,13 @@ async def test_while_it_stays_up_the_readme_is_right_and_prometheus_sees_it(publ
     async with observed.prometheus_of_the_demo(public) as prometheus:
         differs = await printed(process)
         await the_commands_of_the_readme_work(differs)
-        await observed.everything_selected_is_there(prometheus)
-        await observed.every_rule_is_evaluated_and_every_panel_answered(prometheus)
+        config = next(iter(differs.values()))
+        await observed.some_records_are_refused(prometheus, config)
         await observed.what_must_fire_fires_and_nothing_else(prometheus)
-        await observed.a_freeze_is_seen(prometheus, partial(on_the_demo, next(iter(differs.values()))))
+        await observed.everything_selected_is_there(prometheus)
+        await observed.the_metrics_are_named_as_they_should_be(prometheus)
+        await observed.every_rule_is_evaluated_and_every_panel_answered(prometheus)
+        await observed.a_freeze_is_seen(prometheus, partial(on_the_demo, config))
         await interrupted(process, public)
 
 

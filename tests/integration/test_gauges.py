@@ -228,8 +228,11 @@ insert into unsettled select n, $1 from generate_series(1, 30000) as n;
 insert into frozen select n, 1, 'bulk', $1 from generate_series(1, 30000) as n;
 insert into outbox (bucket, reminder, seq, id, topic, payload)
     select n % 256, n, 1, 0, '', '' from generate_series(1, 30000) as n;
+insert into parked select $1::timestamptz - n * interval '1 second', n from generate_series(1, 30000) as n;
+insert into subject select decode(md5(n::text), 'hex'), 'l', n::text, case when n % 2 = 0 then $1::timestamptz end
+    from generate_series(1, 60000) as n;
 """
-TABLES = ["due", "claim", "unsettled", "outbox", "frozen"]
+TABLES = ["due", "claim", "unsettled", "outbox", "frozen", "parked", "subject"]
 _SCANNED = """
 select coalesce(sum(t.seq_scan), 0)::bigint,
        (select coalesce(sum(i.idx_tup_read), 0)::bigint from pg_stat_user_indexes i where i.relname = any($1::text[]))
@@ -263,6 +266,7 @@ async def test_the_cost_is_fixed_whatever_waits(database: str, other: Any) -> No
             await asyncio.sleep(0.05)
     assert reading.due == {Lane.BULK: Backlog(CAP, 30_000.0), Lane.URGENT: Backlog()}
     assert (reading.claims, reading.unknown.rows, reading.outbox.rows, reading.frozen_reminders) == (CAP,) * 4
+    assert (reading.parked, reading.held_borrowers) == (Backlog(CAP, 30_000.0), CAP)
     assert after[0] - before[0] == 0, "a full scan"
     assert after[1] - before[1] <= rounds * (len(TABLES) * CAP + 10)
 
@@ -312,6 +316,18 @@ async def test_every_gauge_exists_at_zero_and_shows_what_is_read(ledger: Databas
     assert value(registry, "queue_depth", lane="bulk") == 0
 
 
+async def test_many_processes_each_read_less_often(ledger: Database) -> None:
+    refresher = GaugeRefresher(CollectorRegistry(), ledger, VirtualClock(NOW), interval=5.0)
+    pauses = {}
+    async with ledger.connection() as connection:
+        for n in range(1, 65):
+            await workers.register(connection, dt.timedelta(minutes=10))
+            if n in (1, 8, 16, 64):
+                assert await refresher.refresh()
+                pauses[n] = refresher.pause
+    assert pauses == {1: 5.0, 8: 5.0, 16: 10.0, 64: 20.0}
+
+
 async def test_a_reading_that_hangs_or_fails_is_counted_and_ends_nothing(ledger: Database, other: Any) -> None:
     registry = CollectorRegistry()
     refresher = GaugeRefresher(registry, ledger, VirtualClock(NOW), interval=0.05, within=0.3)
@@ -322,14 +338,14 @@ async def test_a_reading_that_hangs_or_fails_is_counted_and_ends_nothing(ledger:
         async with other.transaction():
             await other.execute("lock table due in access exclusive mode")
             # Sooner than the ten seconds of a statement: the reading has a bound of its own.
-            await until(lambda: value(registry, "gauge_errors_total") >= 2, seconds=8)
+            await until(lambda: value(registry, "ledger_reading_errors_total") >= 2, seconds=8)
             assert value(registry, "queue_depth", lane="bulk") == 1  # the last known value stands,
             assert value(registry, "gauges_age_seconds") > 0.3  # and its age tells
         await take(ledger, [request(2, 1)])
         await until(lambda: value(registry, "queue_depth", lane="bulk") == 2)
         await ledger.close()
-        errors = value(registry, "gauge_errors_total")
-        await until(lambda: value(registry, "gauge_errors_total") > errors)
+        errors = value(registry, "ledger_reading_errors_total")
+        await until(lambda: value(registry, "ledger_reading_errors_total") > errors)
         assert not task.done()
     finally:
         task.cancel()

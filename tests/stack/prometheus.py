@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ def there_is_none() -> bool:
     return not (BIN / "promtool").exists() and not required("apt-get", "dpkg-deb")
 
 
-def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / "promtool", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+def promtool(*arguments: str | Path, told: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`told` is what it reads from its standard input."""
+    command = [BIN / "promtool", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, input=told)
 
 
 class PrometheusServer(Server):
@@ -90,18 +93,36 @@ def selectors(expression: str) -> list[str]:
     return list(_selectors(promql_parser.parse(expression)))
 
 
+def singled(selector: str) -> Iterator[str]:
+    """The selector with each value that it names alone: those of `a=~"x|y"`, and what `a!="x"` leaves out.
+
+    A slip in one of several, or in what is excluded, selects something all the same.
+    """
+    node = promql_parser.parse(selector)
+    written = [_matcher(each) for each in node.matchers.matchers]
+    for index, each in enumerate(node.matchers.matchers):
+        if _operator(each) != "=" and re.fullmatch(r"[\w|]+", each.value):
+            for value in filter(None, each.value.split("|")):
+                alone = [*written[:index], f'{each.name}="{value}"', *written[index + 1 :]]
+                yield f"{node.name or ''}{{{', '.join(alone)}}}"
+
+
 _OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
+
+
+def _operator(matcher: Any) -> str:
+    return _OPERATORS[str(matcher.op).removeprefix("MatchOp.")]
+
+
+def _matcher(matcher: Any) -> str:
+    return f'{matcher.name}{_operator(matcher)}"{matcher.value}"'
 
 
 def _selectors(node: Any) -> list[str]:
     match node:
         case promql_parser.VectorSelector():
-            matchers = [
-                f'{each.name}{_OPERATORS[str(each.op).removeprefix("MatchOp.")]}"{each.value}"'
-                for each in node.matchers.matchers
-            ]
             assert not node.matchers.or_matchers
-            return [f"{node.name or ''}{{{', '.join(matchers)}}}"]
+            return [f"{node.name or ''}{{{', '.join(map(_matcher, node.matchers.matchers))}}}"]
         case promql_parser.MatrixSelector():
             return _selectors(node.vector_selector)
         case promql_parser.BinaryExpr():
