@@ -84,7 +84,7 @@ def configured(dsn: str = "postgresql://a:b@c/d", **security: Any) -> Config:
     return Config.model_construct(
         mode=Mode.SIMULATE,
         database=Database(dsn=SecretStr(dsn)),
-        kafka=Kafka(bootstrap="a:1", security=Security(**security)),
+        kafka=Kafka(bootstrap="a:1", security=Security(protocol="SSL", **security)),
         http=None,
         sealing=None,
         lenders={},
