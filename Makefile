@@ -1,5 +1,5 @@
 # `make demo` shows the gateway, `make test` proves it, `make help` lists the rest.
-# Needs Python >= 3.11; `make test` also wants Java, Maven and Go, and fetches Kafka and Helm with them into .cache.
+# Needs Python >= 3.11; `make test` also wants Java, Maven and Go, and fetches Kafka, Helm and Prometheus into .cache.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,6 +9,7 @@ KAFKA := .cache/kafka/.fetched
 POSTGRES := .cache/postgres/.fetched
 HELM := .cache/bin/helm
 HELM_VERSION := v3.18.4
+PROMETHEUS := .cache/prometheus/bin/promtool
 
 # In CI a missing tool is a failure; at home it is a loud note.
 REQUIRE_ALL ?= $(filter-out 0 false,$(CI))
@@ -16,7 +17,7 @@ instead = $(if $(REQUIRE_ALL),a failure here,$(1) and some tests are skipped)
 PYTEST := $(BIN)/pytest --durations=10
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test check quick integration faults e2e bench soak kafka postgres helm lock clean venv
+.PHONY: help demo test check quick integration faults e2e bench soak kafka postgres helm prometheus lock clean venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,7 +51,7 @@ faults: $(READY) $(KAFKA) $(if $(IN_ORDER),quick)  ## the whole gateway, killed 
 	$(call say,fault tests)
 	$(PYTEST) tests/faults
 
-e2e: $(READY) $(KAFKA) helm $(if $(IN_ORDER),faults)  ## the demo and the Helm chart, as a user meets them
+e2e: $(READY) $(KAFKA) helm prometheus $(if $(IN_ORDER),faults)  ## the demo, the chart, alerts and dashboards, as a user meets them
 	$(call say,end to end tests)
 	$(PYTEST) tests/e2e
 
@@ -77,6 +78,7 @@ venv: $(READY)
 kafka: $(KAFKA)
 postgres: $(POSTGRES)
 helm: $(HELM)
+prometheus: $(PROMETHEUS)
 
 # Hash-checked, and built with the locked setuptools: what is installed is what was locked.
 $(READY): requirements/dev.lock requirements/build.lock
@@ -116,5 +118,23 @@ $(HELM):
 	  GOBIN=$(CURDIR)/$(@D) nice -n 19 go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION); \
 	else \
 	  echo "!!! Go is missing: $(call instead,there is no Helm)"; \
+	  test -z "$(REQUIRE_ALL)"; \
+	fi
+
+# What is installed, else the distribution's package, unpacked and not installed: that needs no root. Where apt has no
+# lists of packages (or old ones) it makes its own beside them.
+APT := apt-get -q -o APT::Sandbox::User=root
+$(PROMETHEUS):
+	@rm -rf .cache/prometheus; mkdir -p $(@D) .cache/prometheus/lists/partial .cache/prometheus/archives/partial
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then \
+	  ln -s "$$(command -v prometheus)" "$$(command -v promtool)" $(@D); \
+	elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+	  echo "== fetching Prometheus with apt"; cd .cache/prometheus; \
+	  own="-o Dir::State::lists=$$PWD/lists -o Dir::Cache=$$PWD"; \
+	  { $(APT) download prometheus 2>/dev/null || { $(APT) $$own update && $(APT) $$own download prometheus; }; } >apt.log 2>&1 \
+	    || { cat apt.log; exit 1; }; \
+	  dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb lists archives *.bin && ln -s ../usr/bin/prometheus ../usr/bin/promtool bin; \
+	else \
+	  echo "!!! apt is missing, and so is Prometheus: $(call instead,alerts and dashboards are not tried)"; \
 	  test -z "$(REQUIRE_ALL)"; \
 	fi

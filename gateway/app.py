@@ -41,10 +41,12 @@ from gateway.ledger import schema, timeline, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.lifecycle import Lifecycle, Phase
+from gateway.observability.certificates import Certificates
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
 from gateway.observability.loop_lag import LoopLag
-from gateway.observability.metrics import Metrics, show_mode
+from gateway.observability.metrics import Metrics
+from gateway.observability.process import Capacity, show_mode, show_roles
 from gateway.observability.reloads import Reloads
 from gateway.public.http import PublicApi
 from gateway.public.listener import Listener
@@ -94,6 +96,8 @@ class Application:
         channels = {name: discover()[each.adapter].channel for name, each in config.providers.items()}
         self.metrics = Metrics(self.registry, channels, _held)
         show_mode(self.registry, config.mode)
+        show_roles(self.registry, config.roles)
+        self._capacity = Capacity(self.registry)
         self._reloads = Reloads(self.registry)
         self._reloads.started(config, time.time())
         self._reload = None
@@ -171,6 +175,7 @@ class Application:
         if Role.CALLBACKS in roles:
             await self._start_public(ground, receipts)
         if Role.DISPATCH in roles:
+            self._capacity.watch_slots(self._config.dispatch.slots, lambda: len(dispatcher.in_hand))
             await dispatcher.start()
             self._lifecycle.on_stop("dispatch", _whenever(dispatcher.stop), Phase.FLUSH)
             self._lifecycle.on_stop("drain", dispatcher.drain, Phase.DRAIN)
@@ -186,6 +191,7 @@ class Application:
     async def _start_internal(self) -> None:
         http = self._config.http
         self._background("loop lag", self._loop_lag.run())
+        self._background("certificates", Certificates(self.registry, self._config).run())
         runner = web.AppRunner(
             internal.build(self.registry, self.health, self._config.mode),
             access_log=None,
@@ -237,6 +243,8 @@ class Application:
         )
         await worker.start()
         self._lifecycle.on_stop("worker", _whenever(worker.stop))
+        self._capacity.watch_pool(settings.pool_size, database.connections)
+        self._capacity.watch_lease(lambda: worker.lease.left)
         self.health.needs("ledger", worker.trouble)
         sealer = config.sealing.sealer()
 
@@ -277,6 +285,7 @@ class Application:
                 callback_base=parameters.callback_base(self._config, name),
                 ttl_seconds=each.ttl_seconds,
                 price=parameters.millionths(each.price) or 0,
+                on_token=self.metrics.token,
             )
         self._in_force.taken_by(partial(self._rotate_providers, opened))
         return opened

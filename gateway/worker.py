@@ -37,6 +37,11 @@ class Lease:
         """Whether the lease still stands for so long, by our own clock."""
         return time.monotonic() + for_seconds < self.deadline
 
+    @property
+    def left(self) -> float:
+        """Seconds it still stands, by our own clock."""
+        return max(self.deadline - time.monotonic(), 0.0)
+
 
 class Worker:
     """Registers, beats and registers again.  `lease` and `ids` are those of the current incarnation."""

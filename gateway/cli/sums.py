@@ -14,7 +14,7 @@ from gateway.cli.metrics import scrape
 
 if TYPE_CHECKING:
     from gateway.config import Config, Kafka
-    from gateway.ledger.gauges import Conservation, Counted, Partition
+    from gateway.ledger.sums import Conservation, Counted, Partition
 
 _SECONDS: Final = 30.0
 _OF_REMINDERS: Final = {
@@ -53,7 +53,7 @@ def sums(
 
 
 async def _count(config: Config, urls: list[str]) -> Conservation:
-    from gateway.ledger.gauges import conservation
+    from gateway.ledger.sums import conservation
 
     # First the counters, then the ledger, then the broker: of a gateway at work each is ahead of the one before, so
     # only a quiet one adds up to the last record.
@@ -90,6 +90,7 @@ def counted(texts: list[str]) -> Counted:
     from prometheus_client.parser import text_string_to_metric_families
 
     from gateway.ledger import gauges
+    from gateway.ledger import sums as of_ledger
     from gateway.observability.metrics import NAMESPACE
 
     names = {f"{NAMESPACE}_{name}_total": name for name in ("records_read", *_OF_REMINDERS)}
@@ -101,7 +102,7 @@ def counted(texts: list[str]) -> Counted:
                     key = tuple(sample.labels.get(each, "") for each in _OF_REMINDERS.get(name, ("outcome",)))
                     total[name][key] += int(sample.value)
     born, moved, corrected = (total[name] for name in _OF_REMINDERS)
-    return gauges.counted(
+    return of_ledger.counted(
         {outcome: total["records_read"][outcome,] for outcome in gauges.ReadOutcome},
         born=[(state, n) for (state,), n in born.items()],
         moved=[(state, n) for (state,), n in moved.items()],

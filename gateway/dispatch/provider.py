@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from gateway.allowlist import Allowlist
@@ -61,6 +62,7 @@ class Provider:
     callback_base: str | None = field(default=None, repr=False)  # public URL plus /callbacks/<provider>/<token>
     ttl_seconds: int | None = None
     price: int = 0  # of a segment of an SMS, of a push, of a call; in millionths
+    on_token: Callable[[str, Token | Refused], None] = lambda provider, answer: None
     _tokens: TokenCache | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class Provider:
                 parse=self.adapter.parse_token,
                 fetch=self.transport.post,
                 clock=time.monotonic,
+                on_answer=partial(self.on_token, self.name),
             )
 
     def renewed(self, settings: Any, callback_base: str | None) -> Provider:

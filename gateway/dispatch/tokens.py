@@ -24,7 +24,10 @@ class TokenCache:
         parse: Callable[[HttpResponse], Token | Refused],
         fetch: Callable[[HttpRequest], Awaitable[HttpResponse | object]],
         clock: Callable[[], float],
+        on_answer: Callable[[Token | Refused], None] = lambda answer: None,
     ) -> None:
+        """`on_answer` hears what came of each request."""
+        self._on_answer = on_answer
         self._build = build
         self._parse = parse
         self._fetch = fetch
@@ -47,6 +50,15 @@ class TokenCache:
             self._token = None
 
     async def _renew(self) -> Token | Refused:
+        try:
+            answer = await self._ask()
+        except Exception:
+            self._on_answer(Refused(Failure.BAD_CONFIG, FailureScope.ACCOUNT, "token_error"))
+            raise
+        self._on_answer(answer)
+        return answer
+
+    async def _ask(self) -> Token | Refused:
         answer = await self._fetch(self._build())
         if not isinstance(answer, HttpResponse):
             return Refused(Failure.TRANSIENT, FailureScope.ACCOUNT, "token_unreachable")

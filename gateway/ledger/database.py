@@ -116,6 +116,13 @@ class Database:
         async with self._pool.acquire(timeout=5) as connection:
             yield connection
 
+    def connections(self) -> tuple[int, int]:
+        """How many connections of the pool are busy and idle."""
+        if self._pool is None:
+            return 0, 0
+        idle = self._pool.get_idle_size()
+        return self._pool.get_size() - idle, idle
+
     async def transaction(self, work: Callable[[Connection], Awaitable[T]], *, attempts: int = 3) -> T:
         """Runs `work` in one READ COMMITTED transaction, again after errors that say nothing about the data.
 

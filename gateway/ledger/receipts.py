@@ -247,7 +247,7 @@ async def _plan(
         assert attempt is not None
         if receipt.ref is not None and attempt.state in _BEFORE_RECORD:
             plan.refs.append((receipt.provider, receipt.ref, attempt.id))
-        disposition, since = Disposition.APPLIED, None
+        disposition, since, stood = Disposition.APPLIED, None, attempt.state
         if (engagement := _ENGAGED.get(receipt.kind)) is not None:
             if receipt.code != Choice.SILENT:
                 plan.engaged.append((receipt.id, attempt.id, engagement or receipt.code, receipt.occurred_at))
@@ -264,7 +264,8 @@ async def _plan(
                 attempt.become(receipt.state, receipt.failure, receipt.code, now)
                 changed.setdefault(was.id, {})[attempt.id] = attempt
         template = templates.get(was.id, "")
-        plan.disposed.append(Disposed(receipt, disposition, attempt.id, since, template, was.id, was.traceparent))
+        disposed = Disposed(receipt, disposition, attempt.id, since, template, was.id, was.traceparent, stood)
+        plan.disposed.append(disposed)
     plan.changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     plan.changed = [found[each] for each in changed]
     plan.planned = _moves(found, changed, now, rules, jitter)

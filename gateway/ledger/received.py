@@ -44,6 +44,7 @@ class Disposed(Struct, frozen=True, gc=False):
     """What became of one receipt; `handed_over_at` is when the attempt it settles was intended.
 
     `template` is that of the reminder where the receipt complains of a template; `traceparent` is its request's trace.
+    `was` is where the attempt stood.
     """
 
     receipt: Stored
@@ -53,3 +54,4 @@ class Disposed(Struct, frozen=True, gc=False):
     template: str = ""
     reminder: int | None = None
     traceparent: str | None = None
+    was: AttemptState | None = None

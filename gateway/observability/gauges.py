@@ -18,10 +18,12 @@ from gateway.observability.metrics import NAMESPACE
 from schemas.vocabulary import Lane
 
 _CAPPED: Final = f"{CAP} means that many or more."
+_READERS: Final = 8  # so many processes read at the full pace,
+_SLOWEST: Final = 4.0  # and more of them more slowly, up to so many times
 
 
 class GaugeRefresher:
-    """Reads the gauges every `interval` seconds in one connection.
+    """Reads the gauges every `interval` seconds in one connection; where more than eight processes do, less often.
 
     A reading that fails or takes longer than `within` seconds is counted and leaves the old values standing; how old
     they are is a gauge too.  It never ends by itself and never fails: run it as a task and cancel it.
@@ -62,8 +64,11 @@ class GaugeRefresher:
         self._passed = gauge("ledger_records_passed", "Records read, by the offsets in the ledger.")
         records = gauge("ledger_records", "Records read, by what became of them, as the ledger has it.", "outcome")
         self._records = {outcome: records.labels(outcome) for outcome in ReadOutcome}
-        self._errors = Counts(registry, f"{NAMESPACE}_gauge_errors", "Readings that failed.")
+        self._workers = gauge("workers", "Processes whose lease stands, by the ledger.")
+        self._unowned = gauge("relay_shards_unowned", "Shards of the outbox whose events nobody publishes, of 16.")
+        self._errors = Counts(registry, f"{NAMESPACE}_ledger_reading_errors", "Readings that failed.")
         self.due_rows = 0  # over all lanes, capped like the gauge
+        self.pause = interval  # seconds until the next reading
         self._read_at = time.monotonic()
         age = gauge("gauges_age_seconds", "How long ago the gauges of the ledger were read.")
         age.set_function(lambda: time.monotonic() - self._read_at)
@@ -72,7 +77,7 @@ class GaugeRefresher:
         """Refreshes until it is cancelled."""
         while True:
             await self.refresh()
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.pause)
 
     async def refresh(self) -> bool:
         """One reading; False when it failed."""
@@ -89,6 +94,8 @@ class GaugeRefresher:
 
     def _show(self, reading: Reading) -> None:
         self.due_rows = sum(each.rows for each in reading.due.values())
+        # All show the same, so that many need not each ask as often as few.
+        self.pause = self._interval * min(max(reading.workers / _READERS, 1.0), _SLOWEST)
         for lane, (depth, age) in self._due.items():
             depth.set(reading.due[lane].rows)
             age.set(reading.due[lane].age)
@@ -102,6 +109,8 @@ class GaugeRefresher:
         self._held.set(reading.held_borrowers)
         self._frozen_reminders.set(reading.frozen_reminders)
         self._passed.set(reading.passed)
+        self._workers.set(reading.workers)
+        self._unowned.set(reading.unowned_shards)
         for outcome, of_outcome in self._records.items():
             of_outcome.set(reading.outcomes.get(outcome, 0))
         for kind, child in self._frozen.items():

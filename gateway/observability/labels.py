@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from gateway.ledger.states import FAILED, NO_CONTACT
+from gateway.ledger.states import FAILED, NO_CONTACT, REACHED
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
 NONE: Final = "none"  # no reason, no failure
@@ -22,6 +22,48 @@ class CallbackResult(StrEnum):
     TOO_LARGE = "too_large"
     UNMATCHED = "unmatched"  # an app's event about no push of ours
     FAILED = "failed"  # our storage failed: it will be sent again
+
+
+class Matured(StrEnum):
+    """How an attempt ended, once it has: by its last word, or because its receipt window closed.
+
+    What did not leave (`not_sent`) has no end of its own: it is tried again.
+    """
+
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"  # the provider took it, and it did not arrive
+    REFUSED = "refused"  # the provider did not take it
+    UNCONFIRMED = "unconfirmed"  # nobody said in time
+
+
+# Last words after an end; they only raise.
+RIPENED: Final = (
+    (Matured.UNCONFIRMED, Matured.UNDELIVERED),
+    (Matured.UNCONFIRMED, Matured.DELIVERED),
+    (Matured.UNDELIVERED, Matured.DELIVERED),
+)
+
+
+def matured(state: AttemptState | None) -> Matured | None:
+    """Whether an attempt in this state has ended, and how."""
+    if state is None:
+        return None
+    if state in REACHED:
+        return Matured.DELIVERED
+    if state in FAILED:
+        return Matured.UNDELIVERED
+    return _ENDS.get(state)
+
+
+_ENDS: Final = {AttemptState.REJECTED: Matured.REFUSED, AttemptState.UNCONFIRMED: Matured.UNCONFIRMED}
+
+
+class TokenResult(StrEnum):
+    """What came of asking a provider for an access token."""
+
+    GOOD = "good"
+    REFUSED = "refused"  # our credentials
+    FAILED = "failed"  # it could not be reached, or said nothing we can read
 
 
 class Rescue(StrEnum):

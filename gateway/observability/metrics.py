@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.dispatch.circuit import CircuitState
 from gateway.ledger.follow import Move, Queue
-from gateway.ledger.gauges import Counted, ReadOutcome, counted
+from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.quotas import QuotaRule, VolumeKind
+from gateway.ledger.sums import Counted, counted
 from gateway.observability.counts import Counts, Durations, Key
 from gateway.observability.labels import (
     BIRTHS,
@@ -24,10 +25,15 @@ from gateway.observability.labels import (
     FOR_PEOPLE,
     OTHER,
     REASONS,
+    RIPENED,
     CallbackResult,
+    Matured,
     Rescue,
+    TokenResult,
     failures_of,
+    matured,
 )
+from providers.contract import Refused, Token
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
 from schemas.vocabulary import (
     AttemptState,
@@ -35,13 +41,12 @@ from schemas.vocabulary import (
     Disposition,
     Failure,
     FailureScope,
-    Mode,
     Reason,
     Rejection,
     ReminderState,
 )
 
-__all__ = ["CIRCUIT_VALUE", "NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue", "show_mode"]
+__all__ = ["CIRCUIT_VALUE", "NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue"]
 
 NAMESPACE: Final = "reminder_gateway"
 
@@ -93,6 +98,25 @@ class Metrics:
                 for state in AttemptState
                 for failure in failures_of(state)
             ),
+        )
+        of_provider = ("provider", "channel", "outcome")
+        self._matured = counts(
+            "attempts_matured",
+            "Attempts that have ended, each once: by a last word, or because the receipt window closed.",
+            of_provider,
+            ((*name, each) for name in channels.items() for each in Matured),
+        )
+        self._ripened = counts(
+            "attempt_corrections",
+            "Last words of attempts that had ended; a share of what was delivered counts these too.",
+            ("provider", "channel", "was", "outcome"),
+            ((*name, *each) for name in channels.items() for each in RIPENED),
+        )
+        self._tokens = counts(
+            "access_tokens",
+            "Access tokens asked for.",
+            ("provider", "outcome"),
+            product(channels, TokenResult),
         )
         self._sent = histogram("send_seconds", "Time of one send, retries included.", _SEND_BUCKETS)
         self._rescued = counts("rescues", "Claims taken back from workers.", ("kind",), _each(Rescue))
@@ -147,15 +171,32 @@ class Metrics:
                 if move.reason in FOR_PEOPLE and move.reason is not was.reason:
                     self._on_held(move)
 
-    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None:
-        """An attempt reached a state.  Intended also is its reminder's move to sending, which is no `Move`."""
+    def attempt(
+        self, provider: str, outcome: AttemptState, failure: Failure | None, was: AttemptState | None = None
+    ) -> None:
+        """An attempt reached a state.  Intended also is its reminder's move to sending, which is no `Move`.
+
+        `was` is where it stood, told where it may have ended already.
+        """
         name = self._name(provider)
         self._attempts[name, self._channel[name], outcome, failure] += 1
+        ended, before = matured(outcome), matured(was)
+        if ended is not None and before is None:
+            self._matured[name, self._channel[name], ended] += 1
+        elif ended is not None and ended is not before:
+            self._ripened[name, self._channel[name], before, ended] += 1
         if outcome is AttemptState.INTENDED:
             self._moves[ReminderState.SENDING, None] += 1
 
     def sent(self, provider: str, seconds: float) -> None:
         self._sent.observe(self._name(provider), seconds)
+
+    def token(self, provider: str, answer: Token | Refused) -> None:
+        """The answer to a request for an access token."""
+        result = TokenResult.GOOD
+        if isinstance(answer, Refused):
+            result = TokenResult.REFUSED if answer.failure is Failure.BAD_CONFIG else TokenResult.FAILED
+        self._tokens[self._name(provider), result] += 1
 
     def rescued(self, kind: str, n: int) -> None:
         """`kind` is a `Rescue`."""
@@ -236,13 +277,6 @@ class Metrics:
 
     def _name(self, provider: str) -> str:
         return provider if provider in self._channel else OTHER
-
-
-def show_mode(registry: CollectorRegistry, mode: Mode) -> None:
-    """Whom this process may reach: 1 at its mode, 0 at the others."""
-    gauge = Gauge("mode", "1 for the mode this process runs in.", ("mode",), namespace=NAMESPACE, registry=registry)
-    for each in Mode:
-        gauge.labels(each).set(each is mode)
 
 
 def _each(values: Iterable[str]) -> Iterable[Key]:

@@ -48,7 +48,9 @@ _MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})
 
 class ReceiptObserver(Protocol):
     def moved(self, moves: Sequence[Move]) -> None: ...
-    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
+    def attempt(
+        self, provider: str, outcome: AttemptState, failure: Failure | None, was: AttemptState | None
+    ) -> None: ...
     def disposed(self, provider: str, disposition: Disposition) -> None: ...
     def receipt_lag(self, provider: str, seconds: float) -> None: ...
 
@@ -260,7 +262,7 @@ class ReceiptInbox:
             if each.disposition is Disposition.UNMATCHED:
                 self._tell(receipt, "", _sent_at(receipt))  # how much it speaks of is not kept
             if receipt.state is not None and each.disposition in _MOVED:
-                self._metrics.attempt(receipt.provider, receipt.state, receipt.failure)
+                self._metrics.attempt(receipt.provider, receipt.state, receipt.failure, each.was)
                 self._tell(receipt, each.template, each.handed_over_at or receipt.received_at)
             if each.handed_over_at is not None:
                 lag = (receipt.received_at - each.handed_over_at).total_seconds()

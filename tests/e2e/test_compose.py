@@ -19,6 +19,7 @@ import yaml
 from gateway.dev.host import free_port
 from gateway.dev.process import Child
 from tests.image.replay import Image
+from tests.stack.prometheus import FILES, MISSING, RULES, promtool, there_is_none
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -64,9 +65,6 @@ def test_what_is_mounted_exists() -> None:
         for source in mounts(service).values():
             if not source.startswith("./"):
                 assert source in compose()["volumes"]
-            elif source.startswith("./helm/reminder-gateway/files"):
-                # Rules and dashboards: all or none, and what is there is what the chart carries.
-                assert (ROOT / source).exists() == (ROOT / "helm" / "reminder-gateway" / "files").exists()
             else:
                 assert (ROOT / source).exists()
 
@@ -131,6 +129,31 @@ def test_nobody_is_reached_and_the_rest_finds_each_other() -> None:
     board = yaml.safe_load((ROOT / "compose" / "grafana" / "dashboards.yaml").read_text())["providers"][0]
     assert board["options"]["path"] in mounts(SERVICES["grafana"])
     assert SERVICES["gateway"]["stop_grace_period"] == "40s"
+
+
+def test_grafana_finds_every_dashboard_of_the_chart() -> None:
+    board = yaml.safe_load((ROOT / "compose" / "grafana" / "dashboards.yaml").read_text())["providers"][0]
+    mounted = ROOT / mounts(SERVICES["grafana"])[board["options"]["path"]]
+    assert mounted.resolve() == FILES / "dashboards"
+    assert len(list(mounted.glob("*.json"))) == 3
+
+
+@pytest.mark.skipif(there_is_none(), reason=MISSING)
+def test_prometheus_loads_the_rules_of_the_chart(tmp_path: Path) -> None:
+    """Its configuration by promtool, with the mounted files where they would be."""
+    places = {target: tmp_path / target.lstrip("/") for target in mounts(SERVICES["prometheus"])}
+    for target, source in mounts(SERVICES["prometheus"]).items():
+        if source.startswith("./"):
+            places[target].parent.mkdir(parents=True, exist_ok=True)
+            places[target].write_text((ROOT / source).read_text().replace("/etc/", f"{tmp_path}/etc/"))
+    done = promtool("check", "config", places["/etc/prometheus/prometheus.yml"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    assert f"SUCCESS: {len(rules)} rules found" in done.stdout
+    [job] = yaml.safe_load((ROOT / "compose" / "prometheus.yaml").read_text())["scrape_configs"]
+    assert job["job_name"] == "reminder-gateway"
+    # A label `environment`, and another than that which wants the mode to be live.
+    assert [each["labels"] for each in job["static_configs"]] == [{"environment": "compose"}]
 
 
 # --- its processes ----------------------------------------------------------------------------------------------------

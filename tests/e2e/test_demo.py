@@ -4,15 +4,21 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.e2e import observed
+from tests.stack.prometheus import MISSING, there_is_none
 
 COMMAND = (sys.executable, "-m", "gateway", "demo")
 ENDS = (
@@ -141,24 +147,62 @@ async def the_commands_of_the_readme_work(differs: dict[str, str]) -> None:
         assert said in text, text[-3000:]
 
 
-@pytest.mark.parametrize("when", ["starting", "staying"])
-async def test_an_interrupt_stops_everything_and_leaves_nothing(when: str) -> None:
-    public = Path(tempfile.mkdtemp())
-    public.chmod(0o755)  # Postgres may run as another account
-    process = await start(TMPDIR=str(public))
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """The demo's own directory for what is temporary; nothing may be left in it."""
+    home = Path(tempfile.mkdtemp())
+    home.chmod(0o755)  # Postgres may run as another account
+    yield home
+    shutil.rmtree(home)
+
+
+async def interrupted(process: asyncio.subprocess.Process, public: Path) -> None:
+    """Ctrl-C: it ends in order and leaves nothing."""
     assert process.stdout is not None
-    if when == "starting":
-        while not list(public.glob("reminder-gateway-postgres-*")):
-            assert process.returncode is None, (await process.stdout.read()).decode()[-3000:]
-            await asyncio.sleep(0.02)
-    else:
-        await the_commands_of_the_readme_work(await printed(process))
     process.send_signal(signal.SIGINT)
     output = await process.stdout.read()
     assert await process.wait() == 0, output.decode()[-3000:]
     assert b"Traceback" not in output
     assert list(public.iterdir()) == []
-    public.rmdir()
+
+
+async def test_an_interrupt_while_it_starts_leaves_nothing(public: Path) -> None:
+    process = await start(TMPDIR=str(public))
+    assert process.stdout is not None
+    while not list(public.glob("reminder-gateway-postgres-*")):
+        assert process.returncode is None, (await process.stdout.read()).decode()[-3000:]
+        await asyncio.sleep(0.02)
+    await interrupted(process, public)
+
+
+async def test_while_it_stays_up_the_readme_is_right_and_prometheus_sees_it(public: Path) -> None:
+    """One run for both.  Without a Prometheus the README is tried all the same, before that is told."""
+    process = await start(TMPDIR=str(public))
+    if there_is_none():
+        await the_commands_of_the_readme_work(await printed(process))
+        await interrupted(process, public)
+        pytest.skip(MISSING)
+    async with observed.prometheus_of_the_demo(public) as prometheus:
+        differs = await printed(process)
+        await the_commands_of_the_readme_work(differs)
+        config = next(iter(differs.values()))
+        await observed.some_records_are_refused(prometheus, config)
+        await observed.what_must_fire_fires_and_nothing_else(prometheus)
+        await observed.everything_selected_is_there(prometheus)
+        await observed.the_metrics_are_named_as_they_should_be(prometheus)
+        await observed.every_rule_is_evaluated_and_every_panel_answered(prometheus)
+        await observed.a_freeze_is_seen(prometheus, partial(on_the_demo, config))
+        await interrupted(process, public)
+
+
+async def on_the_demo(config: str, *arguments: str) -> None:
+    """The command line, by the demo's configuration."""
+    pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+    command = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, "--config", config, stdout=pipe, stderr=both
+    )
+    output, _ = await command.communicate()
+    assert command.returncode == 0, output.decode()
 
 
 def test_every_record_of_the_cast_says_how_it_must_end() -> None:

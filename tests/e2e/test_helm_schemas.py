@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
-from tests.e2e.chart import CHART, VALUE_SETS, Object, each_value_set, kind, needs_helm, render, rendered
+from tests.e2e.chart import CHART, ROOT, VALUE_SETS, Object, each_value_set, kind, needs_helm, render, rendered
 
 pytestmark = needs_helm
 
@@ -86,10 +86,7 @@ def test_the_operators_take_it(values: Path) -> None:
 
 def test_every_custom_resource_is_among_them() -> None:
     every = list(chain.from_iterable(rendered(values).values() for values in VALUE_SETS))
-    wanted = set(VECTOR)
-    if not (CHART / "files" / "alerts.yaml").exists():
-        wanted -= {"monitoring.coreos.com/v1 PrometheusRule"}
-    assert {own(each) for each in every} - {None} == wanted
+    assert {own(each) for each in every} - {None} == set(VECTOR)
 
 
 def test_an_unknown_field_of_a_custom_resource_is_found() -> None:
@@ -122,12 +119,8 @@ def test_by_default_nothing_needs_an_operator() -> None:
 
 def test_rules_and_dashboards_are_carried_as_they_are() -> None:
     objects = render("--set", "prometheusRule.enabled=true,dashboards.enabled=true")
-    alerts = CHART / "files" / "alerts.yaml"
-    if alerts.exists():
-        [rule] = kind(objects, "PrometheusRule")
-        assert rule["spec"] == yaml.safe_load(alerts.read_text(encoding="utf-8"))
-    else:
-        assert kind(objects, "PrometheusRule") == []
+    [rule] = kind(objects, "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
     carried = {
         name: json.loads(text)
         for each in kind(objects, "ConfigMap")
@@ -135,4 +128,16 @@ def test_rules_and_dashboards_are_carried_as_they_are() -> None:
         for name, text in each["data"].items()
     }
     files = (CHART / "files" / "dashboards").glob("*.json")
-    assert carried == {path.name: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    assert carried == {path.name: json.loads(path.read_text(encoding="utf-8")) for path in files} != {}
+
+
+def test_every_alert_links_its_runbook_where_the_copy_stands() -> None:
+    base = "https://git.example.com/reminder-gateway/blob/v1"
+    [rule] = kind(render("--set", f"prometheusRule.enabled=true,prometheusRule.runbooks={base}"), "PrometheusRule")
+    alerts = [each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each]
+    assert len(alerts) > 40
+    for each in alerts:
+        url = each["annotations"].pop("runbook_url")
+        assert url.startswith(f"{base}/docs/runbooks/")
+        assert (ROOT / url.removeprefix(f"{base}/").partition("#")[0]).is_file()
+    assert base not in json.dumps(rule)

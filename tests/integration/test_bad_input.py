@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from gateway.ids import from_reference
 from gateway.intake.letters import unseal
-from gateway.ledger.gauges import conservation
+from gateway.ledger.sums import conservation
 from gateway.sealing import Sealer
 from tests.stack.gateway import cancelled, requested
 from tests.stack.scene import Scene, until

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway import ids
 from gateway.clock import VirtualClock
-from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, outcomes, receipts, workers
+from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, outbox, outcomes, receipts, workers
 from gateway.ledger.commands import Command, Letter, Origin, Request, Stop, Validation
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Rules
@@ -21,6 +21,7 @@ from gateway.ledger.freezes import FreezeKind
 from gateway.ledger.gauges import CAP, Backlog, ReadOutcome
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
+from gateway.ledger.sums import Conservation, conservation
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.metrics import Metrics
 from schemas.vocabulary import FINAL_REMINDER_STATES, AttemptState, Channel, Failure, Lane, Rejection, ReminderState
@@ -105,9 +106,9 @@ async def read(ledger: Database, now: dt.datetime = NOW) -> gauges.Reading:
         return await gauges.read(connection, now)
 
 
-async def sums(ledger: Database, **given: Any) -> gauges.Conservation:
+async def sums(ledger: Database, **given: Any) -> Conservation:
     async with ledger.connection() as connection:
-        return await gauges.conservation(connection, **given)
+        return await conservation(connection, **given)
 
 
 # --- gauges -------------------------------------------------------------------------------------------------------
@@ -116,8 +117,39 @@ async def sums(ledger: Database, **given: Any) -> gauges.Conservation:
 async def test_an_empty_ledger_reads_zero(ledger: Database) -> None:
     reading = await read(ledger)
     assert reading == gauges.Reading(
-        {Lane.URGENT: Backlog(), Lane.BULK: Backlog()}, claims=0, unknown=Backlog(), outbox=Backlog(), frozen={}
-    )
+        {Lane.URGENT: Backlog(), Lane.BULK: Backlog()}, claims=0, unknown=Backlog(), outbox=Backlog(), frozen={},
+        unowned_shards=16,
+    )  # fmt: skip
+
+
+async def test_who_works_and_who_publishes(ledger: Database) -> None:
+    async with ledger.connection() as connection:
+        one = await workers.register(connection, dt.timedelta(minutes=1))
+        two = await workers.register(connection, dt.timedelta(minutes=1), relays=False)
+        await outbox.acquire(connection, one.id, dt.timedelta(minutes=1))
+    reading = await read(ledger)
+    assert (reading.workers, reading.unowned_shards) == (2, 0)
+    await ledger.fetch("update worker set lease_until = clock_timestamp() where id = $1 returning 1", two.id)
+    await ledger.fetch("update relay_shard set lease_until = clock_timestamp() where shard < 3 returning 1")
+    reading = await read(ledger)
+    assert (reading.workers, reading.unowned_shards) == (1, 3)
+
+
+async def test_offsets_and_outcomes_are_read_at_one_moment(ledger: Database) -> None:
+    """However busy intake is: an alert on their difference must not see one that is not there."""
+
+    async def keep_writing() -> None:
+        for offset in range(0, 200, 2):
+            await take(ledger, [request(offset, offset), letter(offset + 1)])
+
+    writer = asyncio.create_task(keep_writing())
+    seen = set()
+    while not writer.done():
+        reading = await read(ledger)
+        assert reading.passed == sum(reading.outcomes.values())
+        seen.add(reading.passed)
+    await writer
+    assert len(seen) > 3
 
 
 async def test_what_is_due_waits_by_lane_and_the_future_does_not(ledger: Database) -> None:
@@ -196,8 +228,11 @@ insert into unsettled select n, $1 from generate_series(1, 30000) as n;
 insert into frozen select n, 1, 'bulk', $1 from generate_series(1, 30000) as n;
 insert into outbox (bucket, reminder, seq, id, topic, payload)
     select n % 256, n, 1, 0, '', '' from generate_series(1, 30000) as n;
+insert into parked select $1::timestamptz - n * interval '1 second', n from generate_series(1, 30000) as n;
+insert into subject select decode(md5(n::text), 'hex'), 'l', n::text, case when n % 2 = 0 then $1::timestamptz end
+    from generate_series(1, 60000) as n;
 """
-TABLES = ["due", "claim", "unsettled", "outbox", "frozen"]
+TABLES = ["due", "claim", "unsettled", "outbox", "frozen", "parked", "subject"]
 _SCANNED = """
 select coalesce(sum(t.seq_scan), 0)::bigint,
        (select coalesce(sum(i.idx_tup_read), 0)::bigint from pg_stat_user_indexes i where i.relname = any($1::text[]))
@@ -231,6 +266,7 @@ async def test_the_cost_is_fixed_whatever_waits(database: str, other: Any) -> No
             await asyncio.sleep(0.05)
     assert reading.due == {Lane.BULK: Backlog(CAP, 30_000.0), Lane.URGENT: Backlog()}
     assert (reading.claims, reading.unknown.rows, reading.outbox.rows, reading.frozen_reminders) == (CAP,) * 4
+    assert (reading.parked, reading.held_borrowers) == (Backlog(CAP, 30_000.0), CAP)
     assert after[0] - before[0] == 0, "a full scan"
     assert after[1] - before[1] <= rounds * (len(TABLES) * CAP + 10)
 
@@ -280,6 +316,18 @@ async def test_every_gauge_exists_at_zero_and_shows_what_is_read(ledger: Databas
     assert value(registry, "queue_depth", lane="bulk") == 0
 
 
+async def test_many_processes_each_read_less_often(ledger: Database) -> None:
+    refresher = GaugeRefresher(CollectorRegistry(), ledger, VirtualClock(NOW), interval=5.0)
+    pauses = {}
+    async with ledger.connection() as connection:
+        for n in range(1, 65):
+            await workers.register(connection, dt.timedelta(minutes=10))
+            if n in (1, 8, 16, 64):
+                assert await refresher.refresh()
+                pauses[n] = refresher.pause
+    assert pauses == {1: 5.0, 8: 5.0, 16: 10.0, 64: 20.0}
+
+
 async def test_a_reading_that_hangs_or_fails_is_counted_and_ends_nothing(ledger: Database, other: Any) -> None:
     registry = CollectorRegistry()
     refresher = GaugeRefresher(registry, ledger, VirtualClock(NOW), interval=0.05, within=0.3)
@@ -290,14 +338,14 @@ async def test_a_reading_that_hangs_or_fails_is_counted_and_ends_nothing(ledger:
         async with other.transaction():
             await other.execute("lock table due in access exclusive mode")
             # Sooner than the ten seconds of a statement: the reading has a bound of its own.
-            await until(lambda: value(registry, "gauge_errors_total") >= 2, seconds=8)
+            await until(lambda: value(registry, "ledger_reading_errors_total") >= 2, seconds=8)
             assert value(registry, "queue_depth", lane="bulk") == 1  # the last known value stands,
             assert value(registry, "gauges_age_seconds") > 0.3  # and its age tells
         await take(ledger, [request(2, 1)])
         await until(lambda: value(registry, "queue_depth", lane="bulk") == 2)
         await ledger.close()
-        errors = value(registry, "gauge_errors_total")
-        await until(lambda: value(registry, "gauge_errors_total") > errors)
+        errors = value(registry, "ledger_reading_errors_total")
+        await until(lambda: value(registry, "ledger_reading_errors_total") > errors)
         assert not task.done()
     finally:
         task.cancel()
@@ -464,7 +512,7 @@ async def test_each_final_state_adds_up_after_its_last_words(database: str, metr
             )  # fmt: skip
             taken = await it.tx(lambda c, word=word: receipts.take(c, [word], it.now, it.rules, lambda: 1.0))  # type: ignore[misc]
             metrics.moved(taken.moves)
-        found = await gauges.conservation(it.connection, counted=metrics.counted())
+        found = await conservation(it.connection, counted=metrics.counted())
     assert found.gaps == []
     assert found.endings == {
         ReminderState.UNCONFIRMED: 1, ReminderState.UNDELIVERED: 1, ReminderState.DELIVERED: 2,

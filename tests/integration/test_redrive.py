@@ -18,10 +18,11 @@ from gateway.clock import VirtualClock
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
 from gateway.ids import IdSource, subject_key, to_reference
 from gateway.intake.decode import Decoder, LenderFacts, Record
-from gateway.ledger import deadletters, gauges, intake, redrives, timeline
+from gateway.ledger import deadletters, intake, redrives, sums, timeline
 from gateway.ledger.database import Database
 from gateway.ledger.deadletters import Which
 from gateway.ledger.follow import Rules
+from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.pages import Range
 from gateway.ledger.redrives import Became, Redriven
 from gateway.redrive import Redriver
@@ -95,9 +96,9 @@ class Desk:
         rows = await self.ledger.fetch("select lender, borrower from subject where unreadable_stop_at is not null")
         return {tuple(row) for row in rows}
 
-    async def assert_sums(self) -> gauges.Conservation:
+    async def assert_sums(self) -> sums.Conservation:
         async with self.ledger.connection() as connection:
-            found = await gauges.conservation(connection)
+            found = await sums.conservation(connection)
         assert found.gaps == []
         return found
 
@@ -155,7 +156,7 @@ async def test_a_lender_that_is_there_now(desk: Desk) -> None:
     assert await desk.value("select count(*) from deadletter") == 1  # it is kept
     found = await desk.assert_sums()
     assert found.terms["dead letters redriven: accepted"] == 1
-    assert (found.outcome(gauges.ReadOutcome.DEADLETTER), found.reminders) == (1, 2)
+    assert (found.outcome(ReadOutcome.DEADLETTER), found.reminders) == (1, 2)
 
     # Whoever comes later finds it done; and the record, sent again, is a duplicate.
     after = await desk.everything()
@@ -358,7 +359,7 @@ async def test_what_is_missing_shows_in_the_sums(desk: Desk, harm: str, gaps: li
     await desk.assert_sums()
     await desk.ledger.fetch(harm)
     async with desk.ledger.connection() as connection:
-        assert (await gauges.conservation(connection)).gaps == gaps
+        assert (await sums.conservation(connection)).gaps == gaps
 
 
 async def test_the_letters_that_may_hold_are_found_by_their_index(desk: Desk) -> None:

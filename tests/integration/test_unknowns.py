@@ -13,7 +13,7 @@ import pytest
 
 from gateway.cli.unknowns import _consequences
 from gateway.ids import to_reference
-from gateway.ledger import gauges, receipts, timeline, unknowns
+from gateway.ledger import receipts, sums, timeline, unknowns
 from gateway.ledger.database import Database
 from gateway.ledger.received import Stored
 from gateway.ledger.unknowns import Settled
@@ -81,9 +81,9 @@ async def test_what_follows(mine: Hand) -> None:
             sending.attempt, sending.request.id, mine.now, "ann", "console says so", "unknown", attempt,
             done.reminder_was, done.reminder_becomes,
         )  # fmt: skip
-    sums = await gauges.conservation(mine.connection)
-    assert sums.by_hand.born == 0
-    assert {state: n for state, n in sums.by_hand.ended.items() if n} == {
+    found = await sums.conservation(mine.connection)
+    assert found.by_hand.born == 0
+    assert {state: n for state, n in found.by_hand.ended.items() if n} == {
         "delivered": 1, "undelivered": 1, "unconfirmed": 1,
     }  # fmt: skip
 

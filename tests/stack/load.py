@@ -14,7 +14,8 @@ import asyncpg
 from gateway.dev.host import free_port
 from gateway.dev.settings import Development
 from gateway.dev.simulator.journal import read
-from gateway.ledger.gauges import Conservation, ReadOutcome, conservation
+from gateway.ledger.gauges import ReadOutcome
+from gateway.ledger.sums import Conservation, conservation
 from tests.stack.gateway import GatewayProcess, World, cancelled, requested
 from tests.stack.scene import SOURCE, fetch, until
 

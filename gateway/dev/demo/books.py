@@ -12,8 +12,8 @@ import asyncpg
 
 from gateway.cli.sums import counted
 from gateway.dev.demo.stage import Stage
-from gateway.ledger import gauges, receipts
-from gateway.ledger.gauges import Conservation
+from gateway.ledger import gauges, receipts, sums
+from gateway.ledger.sums import Conservation
 
 _EVER: Final = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
@@ -67,14 +67,14 @@ async def read(stage: Stage, acknowledged: Mapping[int, int]) -> Books:
     try:
         # The topic is of this demo's own making, so that its log begins at 0.
         log = {(topic, partition): (0, n) for partition, n in acknowledged.items()}
-        sums = await gauges.conservation(connection, log, by_counters)
+        found = await sums.conservation(connection, log, by_counters)
         reading = await gauges.read(connection, _EVER)
         parked = len(await receipts.ripe(connection, _EVER))
     finally:
         await connection.close()
     simulator = stage.simulator
     return Books(
-        sums=sums,
+        sums=found,
         published=sum(acknowledged.values()),
         waiting=reading.outbox.rows,
         parked=parked,

@@ -17,7 +17,8 @@ from gateway.dev.demo.account import Account
 from gateway.dev.demo.books import Books
 from gateway.dev.demo.cast import SOURCE, Expectation, Item
 from gateway.dev.demo.watch import Fate, Watch
-from gateway.ledger.gauges import Conservation, Counted, ReadOutcome
+from gateway.ledger.gauges import ReadOutcome
+from gateway.ledger.sums import Conservation, Counted
 from schemas.messages import CALLBACK_REQUESTED, DEADLETTER, REPLIED, STATUS
 from schemas.vocabulary import ReminderState
 

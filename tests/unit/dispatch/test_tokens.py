@@ -23,7 +23,14 @@ class Issuer:
         self.open.set()
         self.wire: NotSent | MaybeSent | None = None
         self.refuses: Refused | None = None
-        self.cache = TokenCache(lambda: HttpRequest("https://t/", {}), self.parse, self.fetch, lambda: self.now)
+        self.told: list[Token | Refused] = []
+        self.broken = False
+        self.cache = TokenCache(self.build, self.parse, self.fetch, lambda: self.now, self.told.append)
+
+    def build(self) -> HttpRequest:
+        if self.broken:
+            raise ValueError("a key that signs nothing")
+        return HttpRequest("https://t/", {})
 
     async def fetch(self, request: HttpRequest) -> HttpResponse | NotSent | MaybeSent:
         self.asked += 1
@@ -95,6 +102,19 @@ async def test_an_endpoint_that_cannot_be_reached_is_worth_another_try(wire: Not
     assert await issuer.cache.get() == Refused(Failure.TRANSIENT, FailureScope.ACCOUNT, "token_unreachable")
     issuer.wire = None
     assert await value(issuer) == "token-2"
+
+
+async def test_each_answer_is_told_once_however_many_wait() -> None:
+    issuer = Issuer()
+    await asyncio.gather(*(issuer.cache.get() for _ in range(10)))
+    issuer.now, issuer.refuses = 4000.0, NO
+    await asyncio.gather(*(issuer.cache.get() for _ in range(10)))
+    issuer.broken = True
+    done = await asyncio.gather(*(issuer.cache.get() for _ in range(10)), return_exceptions=True)
+    assert {type(each) for each in done} == {ValueError}
+    assert [each if isinstance(each, Refused) else "good" for each in issuer.told] == [
+        "good", NO, Refused(Failure.BAD_CONFIG, FailureScope.ACCOUNT, "token_error"),
+    ]  # fmt: skip
 
 
 async def test_a_refusal_is_told_and_not_kept() -> None:

@@ -10,12 +10,18 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from gateway.cli.sums import counted
+from gateway.config import Role
 from gateway.dispatch.circuit import CircuitState
 from gateway.ledger import follow
 from gateway.ledger.follow import Attempt, Move, Queue, Rules, Situation
-from gateway.ledger.gauges import Counted, ReadOutcome
+from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.quotas import QuotaRule, VolumeKind
-from gateway.observability.metrics import CallbackResult, Metrics, Rescue, show_mode
+from gateway.ledger.states import attempt_moves
+from gateway.ledger.sums import Counted
+from gateway.observability.labels import Matured, TokenResult
+from gateway.observability.metrics import CallbackResult, Metrics, Rescue
+from gateway.observability.process import Capacity, show_mode, show_roles
+from providers.contract import Refused, Token
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
 from schemas.vocabulary import (
     FINAL_REMINDER_STATES,
@@ -90,6 +96,15 @@ EXPECTED: dict[str, list[dict[str, str]]] = {
         {"state": "delivered", "reason": "none"},
         {"state": "held", "reason": "poison"},
     ],
+    "attempts_matured_total": [
+        {"provider": p, "channel": PROVIDERS.get(p, "other"), "outcome": o} for p in NAMES for o in Matured
+    ],
+    "attempt_corrections_total": [
+        {"provider": p, "channel": PROVIDERS.get(p, "other"), "was": was, "outcome": o}
+        for p in NAMES
+        for was, o in (("unconfirmed", "undelivered"), ("unconfirmed", "delivered"), ("undelivered", "delivered"))
+    ],
+    "access_tokens_total": [{"provider": p, "outcome": o} for p in NAMES for o in TokenResult],
     "worker_lease_lost_total": [{}],
     "volume_brakes_total": [{"kind": kind, "rule": rule} for kind in VolumeKind for rule in QuotaRule],
     "intake_paused": [{}],
@@ -129,6 +144,12 @@ def test_nothing_that_happens_adds_a_series(metrics: Metrics, registry: Collecto
         metrics.attempt(name, AttemptState.UNKNOWN, Failure.AMBIGUOUS)
         metrics.sent(name, 0.2)
         metrics.receipt_lag(name, 30)
+        for was, state in itertools.product(AttemptState, AttemptState):
+            if attempt_moves(was, state):
+                metrics.attempt(name, state, None, was)
+        metrics.token(name, Token("t", 60))
+        for failure in Failure:
+            metrics.token(name, Refused(failure, FailureScope.ACCOUNT, "no"))
         for disposition in Disposition:
             metrics.disposed(name, disposition)
         for result in CallbackResult:
@@ -204,6 +225,78 @@ def test_circuits(metrics: Metrics, registry: CollectorRegistry, state: CircuitS
 def test_the_mode_is_one_and_the_others_are_there_too(registry: CollectorRegistry, mode: Mode) -> None:
     show_mode(registry, mode)
     assert series(registry) == {(P + "mode", (("mode", each.value),)): float(each is mode) for each in Mode}
+
+
+def test_the_roles_are_one_and_the_others_zero(registry: CollectorRegistry) -> None:
+    show_roles(registry, {Role.RELAY, Role.INTAKE})
+    assert {dict(labels)["role"]: n for (_, labels), n in series(registry).items()} == {
+        "intake": 1, "dispatch": 0, "callbacks": 0, "relay": 1,
+    }  # fmt: skip
+
+
+def test_what_a_process_has_is_read_when_it_is_asked(registry: CollectorRegistry) -> None:
+    capacity = Capacity(registry)
+    assert set(series(registry).values()) == {0}
+    names = series(registry).keys()
+    busy = [3]
+    capacity.watch_pool(10, lambda: (busy[0], 1))
+    capacity.watch_lease(lambda: 12.5)
+    capacity.watch_slots(512, lambda: 7)
+    assert value(registry, "database_connections", state="busy") == 3
+    busy[0] = 4
+    assert value(registry, "database_connections", state="busy") == 4
+    assert value(registry, "database_connections", state="idle") == 1
+    assert value(registry, "database_connections_max") == 10
+    assert value(registry, "worker_lease_seconds") == 12.5
+    assert (value(registry, "dispatch_slots"), value(registry, "dispatch_in_hand")) == (512, 7)
+    assert series(registry).keys() == names
+
+
+# What the provider says of one attempt, in this order; how it matured, and the corrections.
+LIVES = [
+    (["accepted", "sent", "delivered"], "delivered", []),
+    (["unknown", "delivered"], "delivered", []),
+    (["accepted", "answered", "answered_human"], "delivered", []),
+    (["accepted", "undelivered"], "undelivered", []),
+    (["accepted", "undelivered", "delivered"], "undelivered", [("undelivered", "delivered")]),
+    (["accepted", "unconfirmed"], "unconfirmed", []),
+    (["accepted", "unconfirmed", "undelivered", "delivered"], "unconfirmed",
+     [("unconfirmed", "undelivered"), ("undelivered", "delivered")]),
+    (["rejected"], "refused", []),
+    (["not_sent"], None, []),
+    (["accepted", "sent"], None, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("life", "end", "corrections"), LIVES, ids=["-".join(each[0]) for each in LIVES])
+def test_an_attempt_matures_once(
+    metrics: Metrics, registry: CollectorRegistry, life: list[str], end: str | None, corrections: list[tuple[str, str]]
+) -> None:
+    was = AttemptState.INTENDED
+    for state in map(AttemptState, life):
+        metrics.attempt("one_sms", state, None, was)
+        was = state
+    found = {name: dict(labels) for (name, labels), n in series(registry).items() if n and "matured" in name}
+    labels = {"provider": "one_sms", "channel": "sms"}
+    assert found == ({} if end is None else {P + "attempts_matured_total": {**labels, "outcome": end}})
+    for before, after in corrections:
+        assert value(registry, "attempt_corrections_total", **labels, was=before, outcome=after) == 1
+    assert sum(n for (name, _), n in series(registry).items() if "attempt_corr" in name) == len(corrections)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Token("t", 60), "good"),
+        (Refused(Failure.BAD_CONFIG, FailureScope.ACCOUNT, "invalid_grant"), "refused"),
+        (Refused(Failure.TRANSIENT, FailureScope.ACCOUNT, "token_unreachable"), "failed"),
+    ],
+)
+def test_access_tokens_by_what_came(
+    metrics: Metrics, registry: CollectorRegistry, answer: Token | Refused, outcome: str
+) -> None:
+    metrics.token("one_push", answer)
+    assert value(registry, "access_tokens_total", provider="one_push", outcome=outcome) == 1
 
 
 def test_two_gateways_in_one_process_share_nothing() -> None:
