@@ -30,13 +30,6 @@ class Reloads:
         self._unapplied = gauge("config_unapplied_keys", "Changed keys of the configuration that wait for a restart.")
         self._current = gauge("sealing_key_current", "The id of the key that seals.")
         self._known = gauge("sealing_keys_known", "How many keys open what was sealed.")
-        self._expires = Gauge(
-            "certificate_expires_timestamp_seconds",
-            "When a certificate of our own ends, by the key of the configuration that names it.",
-            ("key",),
-            namespace=NAMESPACE,
-            registry=registry,
-        )
         self._reloads = Counts(
             registry,
             f"{NAMESPACE}_secrets_reloads",
@@ -55,9 +48,6 @@ class Reloads:
         self._at.set(at)
         self._current.set(config.sealing.current)
         self._known.set(len(config.sealing.keys))
-        tls = config.kafka.security.tls
-        if tls is not None and tls.expires_at is not None:
-            self._expires.labels("kafka.security.cert_file").set(tls.expires_at.timestamp())
 
     def reloaded(self, config: Config, at: float) -> None:
         self.started(config, at)
