@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import msgspec
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from gateway.calls import prompt_of
 from gateway.content.dialogue import Said
@@ -100,7 +100,7 @@ class PublicApi:
 
         Who is refused is hung up on: nothing behind it on the same connection is read, whoever wrote it.
         """
-        answer = await self._answer(request)
+        answer = await self._answer(request) if request.version >= HttpVersion10 else web.Response(status=400)
         if 400 <= answer.status < 500:
             answer.force_close()
         return answer

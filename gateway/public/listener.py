@@ -53,7 +53,13 @@ class Listener:
                 client_max_size=self._limits.max_body_bytes,
             )  # fmt: skip
 
-        self._web = web.Server(self._serve, request_factory=request, access_log=None, auto_decompress=False)
+        self._web = web.Server(
+            self._serve,
+            request_factory=request,
+            access_log=None,
+            auto_decompress=False,
+            lingering_time=self._limits.read_seconds,  # for the rest of a body that was refused
+        )
         self._socket = await loop.create_server(self._gate, host, port)
         self._sweeper = asyncio.create_task(self._sweep(), name="public-sweep")
         bound: int = self._socket.sockets[0].getsockname()[1]
