@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,8 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     from gateway.observability import logs
 
     settings = read(config)
+    # What this process holds in memory is nothing for a disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logs.setup("info", sys.stdout)
     _say_mode(settings)  # before anything else, and whatever the level is
     logs.setup(settings.log_level, sys.stdout)
