@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -161,5 +162,29 @@ async def said(scene: Scene, pieces: Iterable[bytes], pause: float = 0.0, within
     return [int(each) for each in _STATUS.findall(heard)]
 
 
-def rss_mib(gateway: GatewayProcess) -> float:
-    return float(psutil.Process(gateway.child.pid).memory_info().rss) / 2**20
+class Memory:
+    """What a gateway takes from here on: the highest it ever was, not what is left when somebody looks.
+
+    Where the kernel does not say (it is no Linux), what is left.
+    """
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._process = psutil.Process(gateway.child.pid)
+        self._folder = Path(f"/proc/{gateway.child.pid}")
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / "clear_refs").write_text("5")  # the highest begins anew, proc_pid_clear_refs(5)
+        self._before = self._rss()
+
+    def grown_mib(self) -> float:
+        with contextlib.suppress(FileNotFoundError):
+            [peak] = re.findall(r"VmHWM:\s+(\d+) kB", (self._folder / "status").read_text())
+            return int(peak) / 1024 - self._before
+        return self._rss() - self._before
+
+    def _rss(self) -> float:
+        return float(self._process.memory_info().rss) / 2**20
+
+
+def cpu_seconds(gateway: GatewayProcess) -> float:
+    times = psutil.Process(gateway.child.pid).cpu_times()
+    return float(times.user + times.system)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from tests.integration.callbacks_by_hand import CONTACTS, Door, doors, line, order, rss_mib, said
+from tests.integration.callbacks_by_hand import CONTACTS, Door, Memory, cpu_seconds, doors, line, order, said
 from tests.integration.callbacks_unkind import REFUSED, bodies
 from tests.stack.scene import Scene, until, value_in
 
@@ -23,7 +23,8 @@ OVERRIDES = {
     | {"twilio_voice": {"receipt_window_hours": 1, "settings": {"ring_seconds": 120}}},
 }
 NUMBERS: Final = {name: number for number, name in enumerate(CONTACTS, 1)}
-GROWTH_MIB: Final = 60.0  # what all of this may leave behind; a head of 1 MB on each of 300 connections would be 300
+CPU_SECONDS: Final = 1.5  # what one body within the limits may cost the loop
+GROWTH_MIB: Final = 45.0  # for a moment; a bomb unpacked would be 50, a head of 1 MB of each of 300 would be 300
 
 
 async def waiting(scene: Scene) -> list[Door]:
@@ -54,7 +55,7 @@ async def test_what_is_no_proper_request_is_refused_at_every_door_and_nothing_be
         assert await said(scene, [b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n", door.whole()]) == [
             404
         ]
-    before, grown = await standing(scene), rss_mib(scene.gateway)
+    before, memory = await standing(scene), Memory(scene.gateway)
     wrong, few = {}, asyncio.Semaphore(64)
 
     async def one(door: Door, name: str) -> None:
@@ -66,26 +67,30 @@ async def test_what_is_no_proper_request_is_refused_at_every_door_and_nothing_be
     await asyncio.gather(*[one(door, name) for door in every for name in REFUSED])
     assert wrong == {}
     assert await standing(scene) == before
-    assert rss_mib(scene.gateway) - grown < GROWTH_MIB
+    assert memory.grown_mib() < GROWTH_MIB
     await alive(scene)
 
 
 async def test_what_a_body_may_say_moves_nothing_and_stops_nobody(scene: Scene) -> None:
     every = await waiting(scene)
-    (moved, _), grown = await standing(scene), rss_mib(scene.gateway)
-    wrong = {}
+    (moved, _), memory = await standing(scene), Memory(scene.gateway)
+    wrong: dict[tuple[str, str], list[float]] = {}
     for door in every:
         for name, body in bodies(door):
+            spent = cpu_seconds(scene.gateway)
             heard = await said(scene, [door.whole(body)])
             # What is authentic and cannot be read is kept as that, so that its vendor does not send it for ever.
             if len(heard) != 1 or heard[0] >= 500:
                 wrong[door.name, name] = heard
+            # In its own time, since this machine may be busy with other things.
+            if (spent := cpu_seconds(scene.gateway) - spent) > CPU_SECONDS:
+                wrong[door.name, name] = [spent]
     assert wrong == {}
     assert (await standing(scene))[0] == moved
     # Odd words are words: a reply is one whatever it says, and silence is an answer to a question.
     applied = await scene.sql("select distinct kind from receipt where disposition = 'applied'")
     assert {row[0] for row in applied} <= {"inbound", "key"}
-    assert rss_mib(scene.gateway) - grown < GROWTH_MIB
+    assert memory.grown_mib() < GROWTH_MIB
     await alive(scene)
 
 
@@ -95,7 +100,7 @@ async def test_what_a_body_may_say_moves_nothing_and_stops_nobody(scene: Scene) 
 async def test_who_takes_his_time_is_not_waited_for_and_keeps_nobody_waiting(scene: Scene) -> None:
     """Three hundred connections say half a head, a head that drips, half a body, a body that drips, or nothing."""
     every = await waiting(scene)
-    before, grown = await standing(scene), rss_mib(scene.gateway)
+    before, memory = await standing(scene), Memory(scene.gateway)
     big = b"".join(b"X-%d: %s\r\n" % (n, b"y" * 8000) for n in range(120))
 
     def drip(start: bytes, piece: bytes) -> Iterator[bytes]:
@@ -118,23 +123,21 @@ async def test_who_takes_his_time_is_not_waited_for_and_keeps_nobody_waiting(sce
                 yield head[:-2] + big
 
     callers = [asyncio.create_task(said(scene, slow(n, every[n % len(every)]), 0.1)) for n in range(300)]
-    highest = 0.0
     while not all(each.done() for each in callers):
         await alive(scene)
-        highest = max(highest, rss_mib(scene.gateway) - grown)
         await asyncio.sleep(0.1)
     heard = [await each for each in callers]
     assert all(statuses in ([], [400], [408]) for statuses in heard), heard
     assert await standing(scene) == before
     # Sixty hold 150 KB of a body that is owed to their tokens; nobody holds a megabyte of a head.
-    assert highest < GROWTH_MIB
+    assert memory.grown_mib() < GROWTH_MIB
     assert await scene.metric("callbacks_total", provider="twilio", outcome="malformed") > 0
 
 
 async def test_who_asks_and_does_not_listen_is_not_waited_for(scene: Scene) -> None:
     """Thousands of requests on one connection whose answers nobody reads."""
     every = await waiting(scene)
-    grown, door = rss_mib(scene.gateway), every[0]
+    memory, door = Memory(scene.gateway), every[0]
     ask = door.head(door.body, f"Content-Length: {len(door.body)}", path="/callbacks/twilio/wrong") + door.body
     again = door.head(b"a=b", "Content-Length: 3") + b"a=b"  # authentic, unreadable, kept once
     async with line(scene) as (_, deaf), line(scene) as (_, other):
@@ -142,7 +145,7 @@ async def test_who_asks_and_does_not_listen_is_not_waited_for(scene: Scene) -> N
             writer.write(request * 3000)
         await asyncio.sleep(1)
         await alive(scene)
-        assert rss_mib(scene.gateway) - grown < GROWTH_MIB
+        assert memory.grown_mib() < GROWTH_MIB
 
 
 # --- and what is good -------------------------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ async def test_what_is_good_is_still_taken_at_every_door(scene: Scene) -> None:
 
 
 async def alive(scene: Scene) -> None:
-    """The loop goes on: it answers, and was never late by a lease."""
+    """The loop goes on: it answers, and was never late by half a lease, however busy this machine is."""
 
     async def answers() -> bool:
         async with aiohttp.ClientSession() as session, session.get(f"{scene.gateway.url}/livez") as response:
@@ -175,5 +178,5 @@ async def alive(scene: Scene) -> None:
 
     await until(answers, "an answer of /livez", 10)
     scrape = await scene.gateway.metrics()
-    late = value_in(scrape, "loop_lag_seconds_count") - value_in(scrape, "loop_lag_seconds_bucket", le="1.0")
-    assert late == 0, f"the loop was late by more than a second {late:g} times"
+    late = value_in(scrape, "loop_lag_seconds_count") - value_in(scrape, "loop_lag_seconds_bucket", le="15.0")
+    assert late == 0, f"the loop was late by more than half a lease {late:g} times"

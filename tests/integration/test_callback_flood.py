@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.ids import to_reference
-from tests.integration.callbacks_by_hand import CONTACTS, Door, doors, order, said
+from tests.integration.callbacks_by_hand import CONTACTS, Door, Memory, doors, order, said
 from tests.stack.gateway import address
 from tests.stack.scene import Scene
 
@@ -25,6 +25,7 @@ LOAD: Final = range(1000, 1120)
 PER_SECOND: Final = 30
 EACH: Final = 2.5  # receipts of one message, about
 TIMES: Final = 10
+GROWTH_MIB: Final = 60.0  # for the messages and the replays together
 
 
 async def test_a_thousand_reports_in_one_push(scene: Scene) -> None:
@@ -86,6 +87,7 @@ async def test_replays_at_ten_times_the_load_harm_nobody(scene: Scene) -> None:
     await scene.relayed()
     before = await standing(scene)
 
+    memory = Memory(scene.gateway)
     flood = asyncio.create_task(flooded(scene, every, int(len(LOAD) * EACH * TIMES), PER_SECOND * EACH * TIMES))
     names, ends = list(CONTACTS), {}
     for start in range(LOAD.start, LOAD.stop, 10):
@@ -98,12 +100,18 @@ async def test_replays_at_ten_times_the_load_harm_nobody(scene: Scene) -> None:
         await scene.world.publish(orders)
         await asyncio.sleep(max(moment + 10 / PER_SECOND - asyncio.get_running_loop().time(), 0))
     heard = await flood
+    over = dt.datetime.now(dt.UTC)
     assert set(heard) <= {200, 204}, heard
 
+    left = 0
     for number in LOAD:
         assert await scene.ended(number, 60) == ("delivered", None)
         (at,) = sent_at(scene, number)  # by the vendor's clock and log, and once
         assert at < ends[number]
+        left += at < over
+    # They were asked for while it lasted and left while it lasted: nobody waited for the replays to be over.
+    assert left > len(LOAD) / 2, left
+    assert memory.grown_mib() < GROWTH_MIB
     assert await standing(scene) == before
     assert await scene.metric("callbacks_total", provider="twilio", outcome="replayed") > 0
 

@@ -7,13 +7,12 @@ compares with what the ledger allowed.  Read `rules.py` for what may happen, `in
 """
 
 import os
-from dataclasses import replace as replace_rules
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.integration.machine.model import RULES
+from tests.integration.machine.model import rules
 from tests.integration.machine.rules import Ledger
 
 
@@ -33,8 +32,7 @@ def test_what_cannot_be_healed_is_closed_all_the_same(database: str) -> None:
 
 
 def machine(dsn: str, resend: bool) -> type[Ledger]:
-    stages = frozenset({("p", "d3"), ("p", "due")} if resend else ())
-    return type("Ledger", (Ledger,), {"dsn": dsn, "numbers": replace_rules(RULES, resend=stages)})
+    return type("Ledger", (Ledger,), {"dsn": dsn, "numbers": rules(resend=resend)})
 
 
 @pytest.mark.timeout(600)

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 from gateway.ledger import claims, freezes, outcomes, workers
+from tests.faults import tables
 from tests.integration.machine.by_hand import ByHand
 from tests.integration.machine.model import LENDER
 
@@ -34,12 +35,12 @@ class Invariants(ByHand):
         for row in await fetch("select id, state from attempt"):
             before = self.history.get(row[0])
             if before is not None and before != row[1]:
-                assert await self.connection.fetchval("select attempt_moves($1, $2)", before, row[1]), (before, row[1])
+                assert row[1] in tables.ATTEMPTS[before], f"attempt {row[0]}: {before} -> {row[1]}"
             self.history[row[0]] = row[1]
         for row in await fetch("select reminder, state, seq from ending"):
             before_end = self.endings.get(row[0])
             if before_end is not None and before_end[0] != row[1]:
-                assert await self.connection.fetchval("select reminder_moves($1, $2)", before_end[0], row[1])
+                assert row[1] in tables.REMINDERS[before_end[0]], f"reminder {row[0]}: {before_end[0]} -> {row[1]}"
             self.endings[row[0]] = (row[1], row[2])
         broken = await fetch(
             """
@@ -66,6 +67,15 @@ class Invariants(ByHand):
             """
         )
         assert not broken, f"frozen does not fit: {broken}"
+        broken = await fetch(
+            """
+            select id, at, not_after from live where state in ('scheduled', 'held') and at > not_after
+            union all select e.reminder, e.at, r.not_after from ending e join reminder r on r.id = e.reminder
+                where e.state = 'expired' and (e.at < r.not_after and e.reason = 'not_after' or exists (
+                    select 1 from attempt a where a.reminder = e.reminder and a.state in ('unknown', 'unconfirmed')))
+            """
+        )
+        assert not broken, f"waits past its not_after, or ended by it too soon or though it may have left: {broken}"
         await self.every_record_is_one_thing()
 
     async def every_record_is_one_thing(self) -> None:
@@ -80,6 +90,7 @@ class Invariants(ByHand):
 
     async def heal(self) -> None:
         """I8: once faults end, everything ends."""
+        self.freezes.clear()
         for kind, value in (("source", "test"), ("lender", LENDER)):
             await self.tx(
                 lambda connection, kind=kind, value=value: freezes.lift(

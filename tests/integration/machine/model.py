@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hypothesis.stateful import RuleBasedStateMachine
@@ -28,6 +28,14 @@ RULES = Rules(
     max_rescues=2,
     resend=frozenset(),
 )
+
+
+def rules(*, resend: bool) -> Rules:
+    """Under `wait`, or with `resend` at every stage that the machine asks for."""
+    stages = frozenset({("p", "d3"), ("p", "due")} if resend else ())
+    return replace(RULES, resend=stages)
+
+
 # What the last one says in a call is for ever, so only one says it: the others keep the machine busy.
 PER_HOUR: Final = 6  # of the lender, so that an hour is now and then used up
 QUOTAS: Final = Quotas(lenders={LENDER: Quota(per_hour=PER_HOUR)})
@@ -36,9 +44,10 @@ SAYS_NO_MORE = "b3"
 
 
 WEIGHTS = {
-    "request": 6, "request again": 1, "read again": 1, "cancel": 2, "unreadable stop": 1, "claim": 2, "intend": 3,
+    "request": 6, "request again": 1, "read again": 1, "cancel": 2, "unreadable stop": 1, "claim": 3, "intend": 4,
     "claim and intend": 8, "record": 8, "receipts": 4, "no more": 2, "lose lease": 1, "rescue": 2, "time": 1,
-    "freeze": 1, "unfreeze": 2, "redrive": 2, "unreadable request": 1, "settle": 3, "retry": 1,
+    "freeze": 1, "unfreeze": 2, "redrive": 2, "held and let go": 2, "paused": 2, "unreadable request": 1, "settle": 3,
+    "retry": 1,
 }  # fmt: skip
 OPERATIONS = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
 OUTCOMES: list[tuple[A, Failure | None]] = [
@@ -92,7 +101,13 @@ class Model(RuleBasedStateMachine):
         self.arrived: set[int] = set()
         self.unread: dict[int, bytes] = {}  # dead letters that may be a borrower's stop, and whose
         self.buried: dict[int, Request] = {}  # dead letters that are requests, once somebody has mended what was wrong
+        self.freezes: dict[tuple[str, str], dt.datetime | None] = {}  # in force, until when
+        self.places: set[dt.datetime] = set()  # of the timetable by which what a freeze has held leaves
         self.sent_in: dict[dt.datetime, int] = {}  # hour -> attempts that its quota has allowed
+
+    def is_frozen(self) -> bool:
+        """Everything, since all is of one source and one lender."""
+        return any(until is None or until > self.now for until in self.freezes.values())
 
     def run(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)

@@ -67,6 +67,8 @@ class Provider(Work):
             return
         sent = data.draw(st.sampled_from(called))
         sent.taken = True
+        if how == "parked":  # while another reminder of his is about to leave
+            self.requested(SAYS_NO_MORE, data.draw(st.sampled_from(("d1", "d2"))), "d3", "s", None)
         id_ = self.ids.next(0)
         key = Stored(
             id=id_, provider="p", kind="key", code=Choice.STOP, received_at=self.now, replay=str(id_).encode(),
@@ -82,8 +84,11 @@ class Provider(Work):
         self.run(self.tx(store if how == "parked" else take))
         if how == "twice":
             self.run(self.tx(take))
-        self.run(self.sweep())
+        if how != "parked":
+            self.run(self.sweep())
         self.opted_out.add(subject)
+        if how == "parked":  # it counts before anybody has swept
+            self.claim_and_intend(data.draw(st.sampled_from((0, 1))))
 
     async def sweep(self) -> None:
         async def work(connection: Any) -> Any:

@@ -83,13 +83,18 @@ class Ledger(Invariants):
                 case "time":
                     self.time_passes(draw(st.sampled_from((1, 45, 400, 4000))))
                 case "redrive" if self.unread or self.buried:
-                    self.redrive(data)
+                    letter = draw(st.sampled_from(sorted(self.unread | self.buried)))
+                    self.redrive(letter, draw(st.sampled_from(("d1", "d3"))))
+                case "held and let go" if any(self.claimed.values()):
+                    self.held_and_let_go(data)
+                case "paused":
+                    self.paused(draw(st.sampled_from((0, 1))), draw(st.booleans()), draw(st.booleans()))
                 case "unreadable request":
                     self.unreadable_request(draw(st.sampled_from(BORROWERS)), draw(st.sampled_from(("d1", "d2"))))
                 case "settle" if self.sent:
                     self.settle_unknown(data, draw(st.sampled_from(Found)))
                 case "retry" if self.sent:
-                    self.retry(data)
+                    self.retry(list(self.sent.values()))
                 case "freeze":
                     self.freeze(True)
                 case "unfreeze":

@@ -40,7 +40,7 @@ class Upstream(Model):
             lane=Lane.BULK,
             ladder=ladder,
             send_at=self.now,
-            not_after=self.now + dt.timedelta(hours=2),
+            not_after=self.now + (dt.timedelta(hours=2) if stage == "d3" else dt.timedelta(minutes=20)),
             state_as_of=self.now,
             sealed=b"sealed",
         )

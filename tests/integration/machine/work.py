@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import note
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway import ids
 from gateway.ledger import claims, freezes, intend, outcomes, volume, workers
@@ -39,10 +41,28 @@ class Work(Upstream):
     def intend(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from([each for each, mine in self.claimed.items() if mine]))
         mine = self.claimed[worker]
-        self.intend_claimed(worker, data.draw(st.lists(st.sampled_from(sorted(mine)), unique=True, min_size=1)))
+        chosen = data.draw(st.lists(st.sampled_from(sorted(mine)), unique=True, min_size=1))
+        self.intend_claimed(worker, chosen, twice=True)
 
-    def intend_claimed(self, worker: int, chosen: list[int]) -> None:
-        """Decides, intends, and gives back what may not leave now, as a worker does."""
+    def paused(self, slot: int, after_intend: bool, taken_back: bool) -> None:
+        """A worker sleeps past its lease with claims in its hands, or messages about to leave, and goes on."""
+        self.claim(slot, 3)
+        worker = self.workers[slot].id
+        mine = self.claimed[worker]
+        if after_intend and mine:
+            self.intend_claimed(worker, sorted(mine)[:2])
+        self.lose_lease(slot, paused=True)
+        if taken_back:
+            self.rescue()
+        if mine:
+            self.intend_claimed(worker, sorted(mine))
+        self.retry([each for each in self.sent.values() if each.worker == worker])
+
+    def intend_claimed(self, worker: int, chosen: list[int], *, twice: bool = False) -> None:
+        """Decides, intends, and gives back what may not leave now, as a worker does.
+
+        `twice`: the same claims once more, which must be good for one attempt only.
+        """
         mine = self.claimed[worker]
         jobs = [mine.pop(each) for each in chosen]
         stale = [each for each in jobs if self.now >= each.not_after]
@@ -55,16 +75,22 @@ class Work(Upstream):
             return await intend.intend(connection, worker, intents, self.now, QUOTAS)
 
         done = self.run(self.tx(work))
-        for each in intents:
+        asked = intents
+        for each in asked:
             if each.attempt in done.sendable:
                 note(f"intended {each.attempt} for {each.claimed.id} by {worker}")
                 self.sent[each.attempt] = Sent(each.attempt, each.claimed.id, worker)
                 self.intended_at_step[each.attempt] = self.step
+                assert worker in {each.id for each in self.workers.values()}, "sent under a lease that had ended"
                 self.no_second_message(each.claimed.id)
                 self.no_send_after_a_stop(each.claimed.id)
+                assert not self.is_frozen(), "intent while a freeze is in force"
+        if twice and done.sendable:
+            intents = [replace(each, attempt=self.ids.next(ids.bucket_of(each.claimed.id))) for each in intents]
+            assert not self.run(self.tx(work)).sendable, "a second attempt by the same claim"
         self.no_more_than_its_quota(len(done.sendable))
         self.brake({breach for breaches in done.over.values() for breach in breaches})
-        self.settle(worker, [verdict for each in intents if (verdict := held_back(each, done)) is not None])
+        self.settle(worker, [verdict for each in asked if (verdict := held_back(each, done)) is not None])
 
     def settle(self, worker: int, verdicts: list[Verdict]) -> None:
         async def work(connection: Any) -> Any:
@@ -79,6 +105,7 @@ class Work(Upstream):
         async def work(connection: Any, breach: Breach) -> None:
             await freezes.exclude(connection)
             if await volume.run_out(connection, breach.kind, breach.value):
+                self.freezes[breach.kind, breach.value] = breach.until
                 await freezes.add(
                     connection, breach.kind, breach.value, reason=breach.reason, author=freezes.VOLUME_BRAKE,
                     now=self.now, until=breach.until,
@@ -87,12 +114,13 @@ class Work(Upstream):
         for breach in breaches:
             self.run(self.tx(lambda connection, breach=breach: work(connection, breach)))
 
-    def retry(self, data: st.DataObject) -> None:
+    def retry(self, sent: Iterable[Sent]) -> None:
         """A worker asks again before another first byte of what it has intended: the fences are the same."""
-        waiting = [each for each in self.sent.values() if each.taken is None and not each.recorded]
-        if not waiting:
-            return
-        sent = data.draw(st.sampled_from(waiting))
+        for each in sent:
+            if each.taken is None and not each.recorded:
+                self.retry_one(each)
+
+    def retry_one(self, sent: Sent) -> None:
         request = next(each for each in self.requests if each.id == sent.reminder)
         row = self.run(self.connection.fetchrow("select token, rung from live where id = $1", sent.reminder))
         if row is None or row["token"] is None:
@@ -108,7 +136,9 @@ class Work(Upstream):
             return await intend.again(connection, sent.worker, [intent], self.now)
 
         if self.run(self.tx(work)).sendable:
+            assert sent.worker in {each.id for each in self.workers.values()}, "sent again under a lease that had ended"
             self.no_send_after_a_stop(sent.reminder)
+            assert not self.is_frozen(), "sent again while a freeze is in force"
 
     def no_more_than_its_quota(self, n: int) -> None:
         hour = self.now.replace(minute=0, second=0, microsecond=0)
