@@ -136,7 +136,11 @@ MUTANTS: Final[dict[str, list[Change]]] = {
     "a cancel does not close what is being sent": [
         Text(follow, "cancel", "closed = was.closed or by", "closed = was.closed")
     ],
-    "what is closed is tried again": [Text(follow, "_after_failure", "if was.closed is not None:", "if False:")],
+    # Either alone is harmless: who is tried again meets the other.
+    "what is closed is tried again, and intend does not ask": [
+        Text(follow, "_after_failure", "if was.closed is not None:", "if False:"),
+        Text(intend, "_INTEND", "and l.closed is null ", ""),
+    ],
     "a stop that cannot be read holds nobody": [Text(subjects, "_HOLD_KEYS", "where key", "where false and key")],
     "a borrower's own stop waits until its receipt is applied": [
         Text(receipts, "_STOP_AT_ONCE", "order by 1", "where false order by 1")
