@@ -17,7 +17,7 @@ instead = $(if $(REQUIRE_ALL),a failure here,$(1) and some tests are skipped)
 PYTEST := $(BIN)/pytest --durations=10
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test check quick integration faults e2e bench soak kafka postgres helm prometheus lock clean venv
+.PHONY: help demo test check quick integration faults e2e bench soak mutants kafka postgres helm prometheus lock clean venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -60,6 +60,9 @@ bench: $(READY) $(KAFKA)  ## how fast, against the plain loop and the durable re
 
 soak: $(READY) $(KAFKA)  ## hundreds of kills (ARGS=--kills=300)
 	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+mutants: $(READY)  ## mistakes planted in the ledger: does the ledger machine find each?
+	$(BIN)/python -m tests.integration.machine.mutate $(ARGS)
 
 lock:  ## resolve the dependencies anew (ARGS=--upgrade: to their newest versions)
 	$(PYTHON) -m venv --clear .cache/lock

@@ -50,4 +50,14 @@ app.command()(develop.demo)
 
 
 def main() -> None:
-    app()
+    """Exits with 70 where a command crashes (EX_SOFTWARE).  A traceback would quote what the exception does: rows,
+    URLs, words that somebody has typed; and it would stand in whatever keeps the output.
+    """
+    try:
+        app()
+    except Exception as error:
+        from gateway.observability.logs import told_of
+
+        what = " ".join(f"{name}={value}" for name, value in told_of(error).items())
+        typer.echo(f"reminder-gateway crashed: {what}", err=True)
+        raise SystemExit(70) from None

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import gc
 import os
+import resource
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,10 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     from gateway.observability import logs
 
     settings = read(config)
+    # What this process holds in memory is nothing for a disk.  One byte, not none: Linux hands a core to a program that
+    # collects them whatever the limit is, except for this one (core(5), fs/coredump.c).
+    most = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
     logs.setup("info", sys.stdout)
     _say_mode(settings)  # before anything else, and whatever the level is
     logs.setup(settings.log_level, sys.stdout)

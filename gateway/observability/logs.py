@@ -118,11 +118,12 @@ def _name_exception(_sink: _Sink, _method: str, event: EventDict) -> EventDict:
         given = sys.exc_info()
     error = given[1] if isinstance(given, tuple) else given
     if isinstance(error, BaseException):
-        event.update(_told(error))
+        event.update(told_of(error))
     return event
 
 
-def _told(error: BaseException) -> dict[str, Any]:
+def told_of(error: BaseException) -> dict[str, Any]:
+    """What may be told of an exception: its class, codes, causes, and its place in our code; never its text."""
     told: dict[str, Any] = {"error": type(error).__name__}
     sqlstate = getattr(error, "sqlstate", None)
     if isinstance(sqlstate, str) and _SQLSTATE.fullmatch(sqlstate):

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import msgspec
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from gateway.calls import prompt_of
 from gateway.content.dialogue import Said
@@ -96,7 +96,16 @@ class PublicApi:
         self._app_tokens = tuple(app_tokens)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        """`POST /callbacks/{provider}/{token}[/{attempt}]` and `POST /events/push`; 404 for any other path."""
+        """`POST /callbacks/{provider}/{token}[/{attempt}]` and `POST /events/push`; 404 for any other path.
+
+        Who is refused is hung up on: nothing behind it on the same connection is read, whoever wrote it.
+        """
+        answer = await self._answer(request) if request.version >= HttpVersion10 else web.Response(status=400)
+        if 400 <= answer.status < 500:
+            answer.force_close()
+        return answer
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
         match request.raw_path.partition("?")[0].split("/"):
             case ["", "callbacks", provider, token] if provider and token:
                 work = self._callback(request, provider, unquote(token), None)
@@ -212,7 +221,8 @@ class PublicApi:
 
     async def _body(self, request: web.BaseRequest) -> bytes | web.Response:
         """The raw bytes within the limits of size and time, or the refusal."""
-        if request.headers.get("Content-Encoding", "identity") != "identity":
+        coded = request.headers.get("Content-Encoding", "identity"), request.headers.get("Transfer-Encoding", "chunked")
+        if coded[0] != "identity" or coded[1].lower() != "chunked":
             return web.Response(status=415)
         if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # RFC 9110 §10.1.1: it waits for that

@@ -1,7 +1,8 @@
 """The public listener: aiohttp's server behind a gate.
 
-aiohttp bounds lines, headers and bodies in size, not a head in time nor the number of connections.  The gate does: who
-opens a connection and does not say a whole head in time, or nothing for long, is cut off, and so is one too many.
+aiohttp bounds lines, the number of headers and bodies, not a head in time or as a whole, nor the number of connections.
+The gate does: who opens a connection and does not say a whole head in time, or too long a one, or nothing for long, is
+cut off, and so is one too many.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Final, cast
 from aiohttp import web
 
 _SWEEP_SECONDS: Final = 0.5
+# aiohttp would keep 128 headers of 8 KB for everybody who is connected; no provider sends a tenth of this.
+_LONGEST_HEAD: Final = 32 * 1024
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,13 @@ class Listener:
                 client_max_size=self._limits.max_body_bytes,
             )  # fmt: skip
 
-        self._web = web.Server(self._serve, request_factory=request, access_log=None, auto_decompress=False)
+        self._web = web.Server(
+            self._serve,
+            request_factory=request,
+            access_log=None,
+            auto_decompress=False,
+            lingering_time=self._limits.read_seconds,  # for the rest of a body that was refused
+        )
         self._socket = await loop.create_server(self._gate, host, port)
         self._sweeper = asyncio.create_task(self._sweep(), name="public-sweep")
         bound: int = self._socket.sockets[0].getsockname()[1]
@@ -90,6 +100,22 @@ class Listener:
                     gate.close()
 
 
+class _Head:
+    """How much has come of a head, and whether that is all of it."""
+
+    __slots__ = ("_last", "ended", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.ended = False
+        self._last = b""
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self.ended = _END_OF_HEAD in data or _END_OF_HEAD in self._last + data[:3]
+        self._last = (self._last + data[-3:])[-3:]
+
+
 class _Gate(asyncio.Protocol):
     """One connection: passes everything on and knows since when it has been waited for."""
 
@@ -100,16 +126,17 @@ class _Gate(asyncio.Protocol):
         self._now = asyncio.get_running_loop().time
         self._transport: asyncio.Transport | None = None
         self._head_since: float | None = None
+        self._head: _Head | None = _Head()
         self._idle_since = 0.0
         self.busy = False
 
     def begin(self) -> None:
         """A whole head has come."""
-        self.busy, self._head_since = True, None
+        self.busy, self._head_since, self._head = True, None, None
 
     def rest(self) -> None:
         """Its request has been handled."""
-        self.busy = False
+        self.busy, self._head = False, _Head()
         self._idle_since = self._now()
 
     def overdue(self, now: float, limits: PublicLimits) -> bool:
@@ -137,6 +164,13 @@ class _Gate(asyncio.Protocol):
             return
         if not self.busy and self._head_since is None:
             self._head_since = self._now()
+        if self._head is not None:
+            self._head.add(data)
+            if self._head.ended:
+                self._head = None  # what comes now is a body, until its request has been handled
+            elif self._head.size > _LONGEST_HEAD:
+                self.close()
+                return
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:

@@ -67,6 +67,9 @@ _ABROAD = re.compile(r"(?:\+|00)?([1-9][0-9]{6,14})")
 
 _CHINA_AHEAD = dt.timedelta(hours=8)  # of UTC; no daylight saving time since 1991
 _REFERENCE_LENGTH = 13
+# In one report.  The platforms send some hundreds at most; a body of nothing but commas has a hundred thousand, each of
+# which would be read and stored while everybody else waits.
+_MOST_ITEMS = 2000
 
 
 class AliyunSettings(ProviderSettings):
@@ -188,8 +191,9 @@ def replay_key(callback: Callback) -> str:
 
 
 def items(callback: Callback) -> list[msgspec.Raw] | None:
-    """The elements of a report, each to be read for itself; None when it is no array."""
-    return read_json(_ITEMS, callback.body)
+    """The elements of a report, each to be read for itself; None when it is no array, or one that no platform sends."""
+    found = read_json(_ITEMS, callback.body)
+    return found if found is None or len(found) <= _MOST_ITEMS else None
 
 
 def our_attempt(out_id: str | None) -> str | None:

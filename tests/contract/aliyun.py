@@ -96,8 +96,9 @@ def sample(items: list[Any], *events: ProviderEvent) -> Sample:
 
 
 def no_arrays(lonely: dict[str, Any]) -> tuple[Sample, ...]:
-    """Bodies that are no array, one of them a good item by itself."""
-    bodies = (b"", b"{}", b"null", b"[", b"[1,]", b"\xff\xfe", json.dumps(lonely).encode(), b"[" * 100_000)
+    """Bodies that are no array, one of them a good item by itself, and an array longer than any that is sent."""
+    endless = json.dumps([lonely] * 2001).encode()
+    bodies = (b"", b"{}", b"null", b"[", b"[1,]", b"\xff\xfe", json.dumps(lonely).encode(), b"[" * 100_000, endless)
     return tuple(Sample(callback(body), (Invalid("not_an_array"),)) for body in bodies)
 
 

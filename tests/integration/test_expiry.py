@@ -28,6 +28,25 @@ async def test_past_at_intake_is_a_dead_letter(scene: Scene) -> None:
     assert (letter["reason"], letter["field"]) == ("past_not_after", "data.not_after")
 
 
+async def test_no_provider_may_try_longer(scene: Scene) -> None:
+    """What the vendors took says for how long they may try: to its end, also where it has waited for another try."""
+    scene.perform(rule(52, "fcm", action="error", code="QUOTA_EXCEEDED", retry_after=2, times=1))
+    asked = dt.datetime.now(dt.UTC)
+    ends = asked + dt.timedelta(seconds=60)
+    channels = {50: "sms", 52: "push"}
+    await scene.world.publish(
+        [requested(number, [channel], not_after=ends.isoformat()) for number, channel in channels.items()]
+    )
+    taken = {}
+    for number in channels:
+        assert await scene.ended(number) == ("delivered", None)
+        (taken[number],) = [each for each in scene.log() if each["marker"] == f"M-{number}"]
+    (refused,) = [each for each in scene.log("refused") if each.get("marker") == "M-52"]
+    again = dt.datetime.fromisoformat(refused["at"]) + dt.timedelta(seconds=2)
+    assert 0 < int(taken[50]["params"]["ValidityPeriod"]) <= (ends - asked).total_seconds()
+    assert 0 < int(taken[52]["params"]["android"]["ttl"].removesuffix("s")) <= (ends - again).total_seconds()
+
+
 async def test_what_has_left_is_not_expired(scene: Scene) -> None:
     scene.perform(
         rule(10, "twilio", receipts={"delay": [2, 2]}), rule(11, "twilio", action="hang", receipts={"lost": True})

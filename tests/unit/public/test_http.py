@@ -1,158 +1,30 @@
 """The public listener: limits, tokens, signatures, storing, answers, on a real server and without a ledger."""
 
 import asyncio
-import datetime as dt
 import gzip
 import io
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from aiohttp.client import _RequestContextManager as Asked
 from yarl import URL
 
 from gateway.content.dialogue import Said, Step
-from gateway.ids import to_reference
 from gateway.observability import logs
 from gateway.observability.metrics import CallbackResult
 from gateway.public import http
-from gateway.public.http import CallbackRoute, PublicApi
-from gateway.public.listener import Listener, PublicLimits
 from providers.contract import (
-    Adapter,
-    Callback,
-    CallbackOutcome,
     Engaged,
-    HttpResponse,
     Invalid,
     KeyPress,
     Prompt,
-    ProviderEvent,
     Receipt,
-    Unauthenticated,
 )
-from schemas.vocabulary import AttemptState, Channel, Engagement
-
-NOW = dt.datetime(2026, 3, 2, 9, 0, tzinfo=dt.UTC)
-TOKEN, OLD, APP = "canary-token-current", "canary-token-previous", "canary-app-token"
-PUBLIC = "https://reminders.example/hooks"
-ATTEMPT = 0x0123_4567_89AB_CD42
-REFERENCE = to_reference(ATTEMPT)
-LIMITS = PublicLimits(max_body_bytes=1000, read_seconds=0.2, idle_seconds=1.5, connections=20)
-
-
-class Vendor(Adapter):
-    """Signs with a header, answers in words of its own."""
-
-    name, channel, signs_callbacks = "vendor", Channel.SMS, True
-
-    def __init__(self) -> None:
-        self.seen: list[Callback] = []
-        self.keys: list[KeyPress] = []
-        self.prompts: list[Prompt | None] = []
-
-    def verify_callback(self, callback: Callback, settings: Any, now: dt.datetime) -> str | None:
-        self.seen.append(callback)
-        if callback.headers.get("x-signature") != "good":
-            raise Unauthenticated("bad_signature")
-        return "replay-1"
-
-    def parse_callback(self, callback: Callback) -> list[ProviderEvent]:
-        assert callback.headers["x-signature"] == "good", "parsed before it was verified"
-        return [Receipt(AttemptState.DELIVERED, "ok", attempt=callback.attempt), Invalid("odd"), *self.keys]
-
-    def reply(self, outcome: CallbackOutcome, settings: Any, prompt: Prompt | None = None) -> HttpResponse:
-        self.prompts.append(prompt)
-        status = 200 if outcome is CallbackOutcome.STORED else 503
-        return HttpResponse(status, {"content-type": "text/xml"}, b"<Response/>")
-
-
-class Bench:
-    """The listener with everything around it in memory."""
-
-    def __init__(self) -> None:
-        self.vendor = Vendor()
-        self.kept: list[tuple[str, bytes, str | None, Sequence[ProviderEvent]]] = []
-        self.first = True
-        self.fails: Exception | None = None
-        self.counted: list[tuple[str, CallbackResult]] = []
-        self.provider: str | None = "push-1"
-        self.asked: list[int] = []
-        self.client: Client
-        self.listener: Listener
-        route = CallbackRoute(self.vendor, None, (TOKEN, OLD))
-        self.pressed: list[tuple[str, int, str | None, str]] = []
-        self.said: Said | Exception | None = None
-        self.api = PublicApi(
-            {"vendor": route},
-            self._provider_of,
-            self._answer_key,
-            [APP],
-            PUBLIC + "/",
-            LIMITS,
-            self._keep,
-            lambda: NOW,
-            self,
-        )
-
-    def callback(self, provider: str, outcome: CallbackResult) -> None:
-        self.counted.append((provider, outcome))
-
-    async def _keep(self, provider: str, raw: bytes, replay_key: str | None, events: Sequence[ProviderEvent]) -> bool:
-        if self.fails is not None:
-            raise self.fails
-        self.kept.append((provider, raw, replay_key, events))
-        return self.first
-
-    async def _answer_key(self, provider: str, attempt: int, step: str | None, digits: str) -> Said | None:
-        assert self.kept, "answered before it was stored"
-        self.pressed.append((provider, attempt, step, digits))
-        if isinstance(self.said, Exception):
-            raise self.said
-        return self.said
-
-    async def _provider_of(self, attempt: int) -> str | None:
-        if self.fails is not None:
-            raise self.fails
-        self.asked.append(attempt)
-        return self.provider
-
-    async def post(
-        self, path: str = f"/callbacks/vendor/{TOKEN}/{REFERENCE}", body: Any = b"a=1", **headers: str
-    ) -> tuple[int, bytes]:
-        sent = {"x-signature": "good"} | {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.client.post(path, data=body, headers=sent) as response:
-            return response.status, await response.read()
-
-
-class Client:
-    """Whoever calls."""
-
-    def __init__(self, session: ClientSession, port: int) -> None:
-        self.session = session
-        self.port = port
-
-    def request(self, method: str, path: str, **more: Any) -> Asked:
-        return self.session.request(method, URL(f"http://127.0.0.1:{self.port}{path}", encoded=True), **more)
-
-    def post(self, path: str, **more: Any) -> Asked:
-        return self.request("POST", path, **more)
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    it = Bench()
-    it.listener = Listener(it.api.handle, LIMITS)
-    port = await it.listener.start("127.0.0.1", 0)
-    try:
-        async with ClientSession() as session:
-            it.client = Client(session, port)
-            yield it
-    finally:
-        await it.listener.stop(1)
+from schemas.vocabulary import AttemptState, Engagement
+from tests.unit.public.case import APP, ATTEMPT, NOW, OLD, PUBLIC, REFERENCE, TOKEN, Bench, Vendor, raw
 
 
 @pytest.fixture
@@ -283,6 +155,11 @@ async def test_a_compressed_body_is_refused(bench: Bench, coding: str, pack: Cal
     assert bench.vendor.seen == []
 
 
+async def test_a_body_coded_on_its_way_is_refused(bench: Bench) -> None:
+    assert (await raw(bench, "Transfer-Encoding: gzip, chunked\r\n", b"0\r\n\r\n"))[0] == 415
+    assert bench.vendor.seen == []
+
+
 async def test_a_body_that_does_not_come_is_not_waited_for(bench: Bench) -> None:
     assert (await raw(bench, "Content-Length: 10\r\n", b"abc"))[0] == 408
     assert bench.counted == [("vendor", CallbackResult.MALFORMED)]
@@ -294,80 +171,6 @@ async def test_a_body_that_is_broken_is_the_callers_fault(bench: Bench, pause: f
     status, _ = await raw(bench, "Transfer-Encoding: chunked\r\n", b"zz\r\nabc\r\n0\r\n\r\n", pause)
     assert status == refusal
     assert bench.vendor.seen == []
-
-
-async def test_half_a_head_is_not_waited_for(bench: Bench) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
-    writer.write(b"POST /callbacks/vendor/x HTTP/1.1\r\nHost: x\r\n")
-    assert await ended(reader, 2)
-    writer.close()
-
-
-async def test_a_head_that_drips_is_not_waited_for_either(bench: Bench) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
-    end = asyncio.create_task(ended(reader, 3))
-    writer.write(b"POST / HTTP/1.1\r\n")
-    while not end.done():
-        writer.write(b"X: y\r\n")
-        await asyncio.sleep(0.05)
-    assert await end
-    writer.close()
-
-
-async def test_a_connection_that_says_nothing_is_closed_and_one_in_use_is_kept(bench: Bench) -> None:
-    silent, one = await asyncio.open_connection("127.0.0.1", bench.client.port)
-    assert await ended(silent, 2)
-    one.close()
-    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
-    for _ in range(3):
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"404" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
-        await asyncio.sleep(0.8)  # longer than for a head, shorter than idle
-    assert await ended(reader, 4)
-    writer.close()
-
-
-async def test_a_stop_does_not_wait_for_a_connection_that_asks_nothing(bench: Bench) -> None:
-    assert (await bench.post())[0] == 200  # whoever called keeps the connection for the next time
-    began = asyncio.get_running_loop().time()
-    await bench.listener.stop(1.0)
-    assert asyncio.get_running_loop().time() - began < 0.5
-
-
-async def test_one_connection_too_many_is_closed_and_the_others_are_served(bench: Bench) -> None:
-    many = [await asyncio.open_connection("127.0.0.1", bench.client.port) for _ in range(LIMITS.connections)]
-    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
-    assert await ended(reader, 0.1)
-    first_reader, first_writer = many[0]
-    first_writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (await asyncio.wait_for(first_reader.readline(), 1)).split()[1] == b"404"
-    for _, each in (*many, (reader, writer)):
-        each.close()
-
-
-async def ended(reader: asyncio.StreamReader, within: float) -> bool:
-    """Whether the listener closes the connection in time, whatever it says before."""
-    try:
-        async with asyncio.timeout(within):
-            while await reader.read(1000):
-                pass
-    except ConnectionError:
-        pass
-    except TimeoutError:
-        return False
-    return True
-
-
-async def raw(bench: Bench, headers: str, body: bytes, pause: float = 0.0) -> tuple[int, bytes]:
-    """A callback written byte by byte, which no client would send."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
-    head = f"POST /callbacks/vendor/{TOKEN} HTTP/1.1\r\nHost: x\r\nX-Signature: good\r\n{headers}\r\n"
-    writer.write(head.encode())
-    await asyncio.sleep(pause)
-    writer.write(body)
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-    writer.close()
-    return int(answer.split(b" ")[1]), answer
 
 
 # --- events of the lender's app ---------------------------------------------------------------------------------------
