@@ -6,6 +6,7 @@ Alembic is imported only where it migrates: a service that just checks the versi
 from __future__ import annotations
 
 import datetime as dt
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,7 +46,9 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     url = dsn.replace("postgresql://", "postgresql+asyncpg://", 1).replace("postgres://", "postgresql+asyncpg://", 1)
-    engine = create_async_engine(url)
+    # Names of its own and nothing kept: behind a pooler the session may have other people's statements.
+    options = {"statement_cache_size": 0, "prepared_statement_name_func": lambda: f"migrate_{secrets.token_hex(8)}"}
+    engine = create_async_engine(url, connect_args={**options, "prepared_statement_cache_size": 0})
     again = AsyncRetrying(
         # Several tables change: those who take them in another order may be in its way as it is in theirs.
         retry=retry_if_exception_type((asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)),
