@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.intake import traces
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoded, Decoder, Record
-from gateway.ledger import deadletters, freezes, intake
+from gateway.ledger import deadletters, freezes, intake, offsets
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Command, Request
@@ -38,6 +38,8 @@ _SILENT_ENOUGH: Final = 1
 _FAILED_ENOUGH: Final = 8
 _FAILING_SECONDS: Final = 10.0
 _LONG_AGO: Final = 10  # in times of the watchdog's patience
+# So often the ledger is asked whether it still has what it had committed.
+_LOOK_SECONDS: Final = 5.0
 
 
 class IntakeObserver(Protocol):
@@ -46,6 +48,7 @@ class IntakeObserver(Protocol):
     def read(self, outcome: str, n: int) -> None: ...
     def deadletter(self, reason: Rejection, n: int) -> None: ...
     def rebuilt(self) -> None: ...
+    def commits_lost(self) -> None: ...
 
 
 class FastPath(Protocol):
@@ -106,6 +109,7 @@ class Intake:
         self._loop: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = self._renewing = False
+        self._written: dict[int, int] = {}  # next offsets that were committed to this client
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -160,8 +164,8 @@ class Intake:
             if worked or time.monotonic() - began > _LONG_AGO * self._watchdog_seconds:
                 silent = failed = away = 0
             await self._end(5.0)
-            if why == "renewed":
-                log.info("consumer_renewed")
+            if why in ("renewed", "commits_lost"):
+                log.info("consumer_renewed", why=why)
                 continue
             silent += why == "silent"
             failed += why == "failed"
@@ -190,6 +194,7 @@ class Intake:
 
     async def _begin(self) -> None:
         self._renewing = False
+        self._written.clear()
         self._consumer = self._make_consumer(self.write)
         await self._consumer.start()
         self._loop = asyncio.create_task(self._consumer.run(), name="consume")
@@ -198,6 +203,7 @@ class Intake:
         consumer, loop = self._consumer, self._loop
         assert consumer is not None
         assert loop is not None
+        looked_at = time.monotonic()
         while True:
             await asyncio.wait([loop], timeout=min(1.0, self._watchdog_seconds / 4))
             if loop.done():
@@ -206,6 +212,10 @@ class Intake:
             if self._renewing:
                 return "renewed"
             progress, now = consumer.progress, time.monotonic()
+            if now - looked_at > _LOOK_SECONDS:
+                looked_at = now
+                if await self._commits_lost():
+                    return "commits_lost"
             # A rebalance holds a round up for as long as it may take.
             stuck = now - progress.polled_at > self._silent_after
             silent = progress.behind and now - progress.heard_at > self._watchdog_seconds
@@ -214,6 +224,26 @@ class Intake:
             asked_since = progress.unanswered_since
             if asked_since is not None and now - asked_since > _LONG_AGO * self._watchdog_seconds:
                 return "unreachable"  # that is for the broker to mend, but perhaps not with this client
+
+    async def _commits_lost(self) -> bool:
+        """Whether the ledger has forgotten what it had committed, as after a failover to a standby that lagged.
+
+        What it has forgotten is read again, as it would be by any other process, and what of it had been sent is sent
+        again: nobody here can know.  Somebody has to hear of it.
+        """
+        written = dict(self._written)
+        if not written:
+            return False
+        try:
+            async with self._database.connection() as connection:
+                stored = await offsets.read(connection, self._topic, list(written))
+        except Exception:  # a ledger that is away is not this one's to tell
+            return False
+        lost = offsets.lost(stored, written)
+        if lost:
+            self._metrics.commits_lost()
+            log.error("commits_lost", records=lost)
+        return lost > 0
 
     async def _end(self, seconds: float) -> None:
         consumer, loop = self._consumer, self._loop
@@ -242,6 +272,7 @@ class Intake:
             return self._decoder.seal(kept[origin.partition, origin.offset], command.id)
 
         result, suspects = await self._commit(decoded, dict(following), now, slots, seal)
+        self._written.update(following)
         if slots is not None and result.claimed:
             self._hand_over(decoded, result, slots)
         if len(result.accepted) > len(result.claimed):
@@ -280,8 +311,9 @@ class Intake:
 
         async def work(connection: object, careful: bool = False) -> tuple[Result, list[str]]:
             result = await intake.write(
-                connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal
-            )
+                connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal,
+                written=self._written,
+            )  # fmt: skip
             read = {source: (n, result.refused[source]) for source, n in result.heard.items()}
             health = await deadletters.health(connection, read, now, rule.window) if read else {}
             bad = [
