@@ -52,5 +52,5 @@ def _act(point: CrashPoint) -> None:
     for (armed, nth), number in ((_CRASH, signal.SIGKILL), (_PAUSE, signal.SIGSTOP)):
         if armed == point and _arrivals[point] == nth:
             os.kill(os.getpid(), number)
-    if _BLOCK == (point, _arrivals[point]):
+    if (point, _arrivals[point]) == _BLOCK:
         time.sleep(_BLOCK_SECONDS)

@@ -4,8 +4,8 @@ asyncpg: every acquire has a timeout, one connection serves one task.  Postgres:
 everything run through `Database.transaction` is repeatable by key.
 
 A pooler in transaction mode hands every transaction to another session.  With `statement_cache=0` nothing of ours lasts
-longer than that: no prepared statement, and no statement outside a transaction, whose two halves (asyncpg prepares, then
-executes) would reach two sessions.
+longer than that: no prepared statement, and no statement outside a transaction, whose two halves (asyncpg prepares,
+then executes) would reach two sessions.
 """
 
 from __future__ import annotations

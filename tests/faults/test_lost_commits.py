@@ -58,9 +58,9 @@ async def test_commits_that_a_failover_lost_are_seen_by_the_gateway_and_by_the_j
         summary("commits lost by a failover", "\n".join(map(str, report.violations)))
         # Each of them was sent twice: once by what the ledger has forgotten, and once again.
         twice = [f"M-{number}" for number in LOST]
-        assert {marker for marker in twice if any(what.startswith(f"{marker}:") for what in report.broken("I3"))} == set(
-            twice
-        ), report
+        assert {
+            marker for marker in twice if any(what.startswith(f"{marker}:") for what in report.broken("I3"))
+        } == set(twice), report
         assert sum("left without an intent" in what for what in report.broken("I3")) == len(LOST), report
         assert sum("which does not exist" in what for what in report.broken("I4")) == len(LOST), report
         # And nothing else: no record is lost, none counts twice, what had been committed before stands.

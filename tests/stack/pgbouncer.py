@@ -53,11 +53,12 @@ class PgBouncer(Server):
 
     name = "pgbouncer"
 
-    def __init__(self, server: str, *, sessions: int = 5, settings: Mapping[str, str] | None = None) -> None:
-        """`server` is the address of any database of the server; `settings` win over the documented ones."""
+    def __init__(self, server: str, *, sessions: int = 5, connect_query: str | None = None) -> None:
+        """`server` is the address of any database of the server; `connect_query` is the documented one if not given."""
         self.port = free_port()
         self._server = urlsplit(server)
-        self._settings = {"default_pool_size": str(sessions), **(settings or {})}
+        self._sessions = sessions
+        self._connect_query = connect_query
 
     def dsn(self, server: str) -> str:
         return over(server, self.port)
@@ -76,10 +77,12 @@ class PgBouncer(Server):
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),
             "auth_file": str(users),
-            **self._settings,
+            "default_pool_size": str(self._sessions),
         }
         text = DOCUMENTED.read_text(encoding="utf-8")
         text = text.replace("host=postgres.internal port=5432", f"host=127.0.0.1 port={self._server.port}")
+        if self._connect_query is not None:
+            text = re.sub("connect_query='[^']*'", f"connect_query='{self._connect_query}'", text)
         for name, value in settings.items():
             text, n = re.subn(rf"^{name} *=.*$", f"{name} = {value}", text, flags=re.MULTILINE)
             if n != 1:
@@ -101,7 +104,9 @@ class PgBouncer(Server):
         return [self._program, self._config]
 
     async def _answers(self) -> bool:
-        address = self._server._replace(netloc=self._server.netloc.rpartition(":")[0] + f":{self.port}", path="/postgres")
+        address = self._server._replace(
+            netloc=self._server.netloc.rpartition(":")[0] + f":{self.port}", path="/postgres"
+        )
         try:
             connection = await asyncpg.connect(address.geturl(), timeout=10, statement_cache_size=0)
         except (OSError, asyncpg.PostgresError, asyncpg.ConnectionDoesNotExistError):

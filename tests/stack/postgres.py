@@ -50,4 +50,4 @@ class PostgresServer(EmbeddedPostgres):
         return self._data.with_name("kept")
 
     def _copy(self, source: Path, target: Path) -> None:
-        subprocess.run(["cp", "-a", source, target], check=True)  # noqa: S607  with its owner, which Python would not keep
+        subprocess.run(["cp", "-a", source, target], check=True)

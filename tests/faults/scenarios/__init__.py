@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.faults.scenarios import blocked, brokers, outage, standby, storm
+from tests.faults.scenarios import blocked, brokers, kafka_link, outage, refused, standby, storm
 from tests.faults.scenarios.ground import Ground
 
 __all__ = ["SCENARIOS", "Ground", "Scenario"]
@@ -29,5 +29,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "blocked-loop": Scenario(blocked.tell, full=15, short=11),
     "no-brokers": Scenario(brokers.tell, full=600, short=30),
     "standby": Scenario(standby.tell, full=330, short=5),
+    "kafka-link": Scenario(kafka_link.tell, full=120, short=12),
+    "events-refused": Scenario(refused.tell, full=60, short=10),
     "provider-outage": Scenario(outage.tell, full=600, short=16),
 }

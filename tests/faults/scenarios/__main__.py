@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from gateway.dev.host import Home
 from tests.faults.scenarios import SCENARIOS, Ground
-from tests.stack.kafka import KafkaServer
+from tests.stack.linked_kafka import LinkedKafka
 from tests.stack.postgres import PostgresServer
 
 
@@ -24,7 +24,7 @@ async def tell(name: str, seconds: float) -> bool:
     """Tells one; whether it ended well."""
     began = time.monotonic()
     with contextlib.closing(Home("scenario")) as home:
-        async with PostgresServer() as postgres, KafkaServer() as kafka:
+        async with PostgresServer() as postgres, LinkedKafka() as kafka:
             try:
                 found = await SCENARIOS[name].tell(Ground(postgres, kafka, home.path), seconds)
             except Exception:  # whatever it was: it is told, and the next one has its turn

@@ -1,4 +1,4 @@
-"""The providers are away for long, and there is more to do than anybody may take on: reading pauses, and all is kept."""
+"""The providers are away for long, and there is more to do than may be taken on: reading pauses, and all is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.faults.harness import Stand, eventually
-from tests.faults.scenarios.ground import Ground, asked, judged, measured, memory, members, over
+from tests.faults.scenarios.ground import Ground, asked, judged, measured, members, memory, over
 from tests.stack.gateway import requested
 
 LIMIT: Final = 20

@@ -55,7 +55,7 @@ async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
 
 async def twice(here: Stand) -> int:
     """Records that became more than one reminder."""
-    sql = "select count(*) from (select from reminder group by partition, \"offset\" having count(*) > 1) as twice"
+    sql = 'select count(*) from (select from reminder group by partition, "offset" having count(*) > 1) as twice'
     n = int(await here.value(sql))
     assert n == 0
     return n

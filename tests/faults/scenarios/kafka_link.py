@@ -1,0 +1,66 @@
+"""The link to Kafka: it vanishes without a word, and then it is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tests.faults.harness import eventually
+from tests.faults.load import Load, heal, script
+from tests.faults.scenarios.brokers import accepted, delivered
+from tests.faults.scenarios.ground import Ground, asked, judged, measured
+from tests.stack.gateway import requested
+from tests.stack.linked_kafka import LinkedKafka
+from tests.stack.proxy import Link, proxy
+
+SEED: Final = 20261129
+BACK_SECONDS: Final = 120.0
+# What a continent's width and a bad line come to.
+LATENCY: Final = 0.05
+BYTES_PER_SECOND: Final = 60_000
+
+
+async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
+    """No FIN and no reset; new connections hang.  What stood is dead for good when the link is whole again."""
+    kafka = ground.kafka
+    assert isinstance(kafka, LinkedKafka)
+    settings: dict[str, Any] = {"kafka": {"bootstrap": f"127.0.0.1:{kafka.door}"}}
+    if seconds < 60:
+        settings["intake"] = {"watchdog_seconds": 1}
+    load = Load(SEED)
+    options: dict[str, Any] = {"script": script(SEED), "receipts": {"retry_scale": 0.05}}
+    async with (
+        proxy("127.0.0.1", kafka.behind, kafka.door) as link,
+        ground.stand(settings, **options) as here,
+    ):
+        await here.up()
+        soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=4)
+        # Of the kind that behaves: they fall due when there is no Kafka.
+        await here.world.publish([requested(20 * each, send_at=soon.isoformat()) for each in range(5)])
+        await eventually(lambda: accepted(here, 5))
+        link.set(Link.VANISHES)
+        began = time.monotonic()
+        await here.world.publish(load.burst(40))
+        before = await here.value("select count(*) from reminder")
+        while time.monotonic() < began + seconds:
+            answer = await asked(here.gateway, "/readyz", 10)
+            assert answer is not None and answer[0] == 200, answer
+            await asyncio.sleep(0.5)
+        assert await delivered(here) >= 5, "what was due did not need Kafka"
+        assert await here.value("select count(*) from reminder") == before
+
+        link.set(Link.PASSES)
+        back = time.monotonic()
+        await eventually(lambda: accepted(here, before + 20), BACK_SECONDS, here.gateway.child.tail)
+        resumed = time.monotonic() - back
+        link.slow(LATENCY, BYTES_PER_SECOND)
+        await here.world.publish(load.burst(40))
+        slow = await heal(here, load, BACK_SECONDS)
+        assert here.gateway.child.alive
+        return {
+            "vanished_seconds": seconds, "resumed_seconds": round(resumed, 1), "slow_healed_seconds": round(slow, 1),
+            "rebuilt": await measured(here.gateway, "consumer_rebuilds_total"), **judged(await here.check()),
+        }  # fmt: skip
