@@ -146,6 +146,8 @@ class Intake:
             return "silent"
         if progress.failing_since is not None and now - progress.failing_since > _FAILING_SECONDS:
             return "not_writing"
+        if progress.unanswered_since is not None and now - progress.unanswered_since > _FAILING_SECONDS:
+            return "unanswered"
         return None
 
     async def _keep(self) -> None:
@@ -184,7 +186,9 @@ class Intake:
                 await self._begin()
             return await self._watch()
         except TimeoutError:
-            return "silent"
+            # A link on which even connecting hangs: there is no client yet that could be silent.
+            reached = self._consumer is not None and self._consumer.reached
+            return "silent" if reached else "unreachable"
         except (KafkaConnectionError, ConnectionError) as error:
             log.warning("kafka_unreachable", exc_info=error)
             return "unreachable"

@@ -28,8 +28,6 @@ async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
     kafka = ground.kafka
     assert isinstance(kafka, LinkedKafka)
     settings: dict[str, Any] = {"kafka": {"bootstrap": f"127.0.0.1:{kafka.door}"}}
-    if seconds < 60:
-        settings["intake"] = {"watchdog_seconds": 1}
     load = Load(SEED)
     options: dict[str, Any] = {"script": script(SEED), "receipts": {"retry_scale": 0.05}}
     async with (
