@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,19 +12,12 @@ import pytest_asyncio
 
 from gateway.ledger import schema
 from gateway.ledger.database import Database, UnsafeDatabase
-from tests.faults.harness import Stand, eventually, stand
-from tests.faults.load import Load, heal, script
-from tests.faults.scenarios.ground import log_of
-from tests.faults.test_random_kills import kill_in_flight
-from tests.stack.pgbouncer import PgBouncer, must_be_there
+from tests.stack.pgbouncer import MISSING, PgBouncer, must_be_there
 
-SEED = 20261130
-WHY = "PgBouncer is missing and cannot be fetched here: nothing is tried behind it"
 pytestmark = [
-    pytest.mark.skipif(not must_be_there(), reason=WHY),
+    pytest.mark.skipif(not must_be_there(), reason=MISSING),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-POOLED: dict[str, Any] = {"database": {"statement_cache": 0}}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -33,56 +25,6 @@ async def pooler(postgres: Any) -> AsyncIterator[PgBouncer]:
     await postgres.heal()
     async with PgBouncer(postgres.dsn(), sessions=3) as running:
         yield running
-
-
-@pytest.mark.timeout(240)
-async def test_killed_and_cut_off_behind_it(
-    database: str, pooler: PgBouncer, kafka: Any, topics: Any, tmp_path: Path, summary: Any
-) -> None:
-    """Three sessions for two gateways of ten connections each: whatever lasts longer than a transaction gets lost.
-
-    Kills, and its own restart: leases, fences and the relay have to hold as they do without it.
-    """
-    load = Load(SEED)
-    options: dict[str, Any] = {"script": script(SEED), "receipts": {"retry_scale": 0.05}}
-    async with stand(database, kafka.bootstrap, topics, tmp_path, POOLED, **options) as here:
-        pooled = pooler.dsn(database)
-        assert pooled != database
-        other = here.twin("other")
-        other.spawn(GATEWAY_DATABASE_DSN=pooled)
-        await here.up(GATEWAY_DATABASE_DSN=pooled)
-        await other.ready()
-        await here.world.publish(load.burst(30))
-        await kill_in_flight(here, load)
-        await here.up(GATEWAY_DATABASE_DSN=pooled)
-        await here.world.publish(load.burst(30))
-        await eventually(lambda: some_attempts(here))
-        await pooler.restart()
-        await here.gateway.ready(60)
-        await other.ready(60)
-        await here.world.publish(load.burst(30))
-        await heal(here, load)
-        report = await here.check()
-        summary("behind PgBouncer", report)
-        assert not report.violations, report
-        assert await direct(here) == 0, "somebody went around the pooler"
-        # What a shared session breaks, it breaks loudly: a statement that nobody has prepared, or somebody else has.
-        wrong = [
-            line
-            for line in [*log_of(here.gateway), *log_of(other)]
-            if any(name in str(line) for name in ("InvalidSQLStatementName", "DuplicatePreparedStatement"))
-        ]
-        assert wrong == []
-
-
-async def some_attempts(here: Stand) -> bool:
-    return bool(await here.value("select count(*) from attempt") >= 20)
-
-
-async def direct(here: Stand) -> int:
-    """Sessions in the database beside the pooler's three and the one that asks."""
-    sql = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-    return max(int(await here.value(sql)) - 3, 0)
 
 
 async def test_the_schema_is_migrated_through_it(postgres: Any, pooler: PgBouncer) -> None:

@@ -23,6 +23,8 @@ DOCUMENTED: Final = ROOT / "docs" / "examples" / "pgbouncer.ini"
 # The gateways of a whole run of tests reach their ledgers through a pooler: "<port of Postgres>:<port of the pooler>".
 ROUTE: Final = "REMINDER_GATEWAY_TEST_ROUTE"
 
+MISSING: Final = "PgBouncer is missing and cannot be fetched here: nothing is tried behind it"
+
 
 def program() -> Path | None:
     """Where PgBouncer is: installed, or fetched by `make pgbouncer`."""

@@ -9,7 +9,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.faults.scenarios import blocked, brokers, kafka_link, outage, refused, standby, storm
+from tests.faults.scenarios import (
+    blocked,
+    brokers,
+    full_disk,
+    kafka_link,
+    lost_commits,
+    outage,
+    pooler,
+    refused,
+    standby,
+    storm,
+)
 from tests.faults.scenarios.ground import Ground
 
 __all__ = ["SCENARIOS", "Ground", "Scenario"]
@@ -17,11 +28,15 @@ __all__ = ["SCENARIOS", "Ground", "Scenario"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """`tell(ground, seconds)` disturbs for so long, heals, has the judge look, and returns what was counted."""
+    """`tell(ground, seconds)` disturbs for so long, heals, has the judge look, and returns what was counted.
+
+    `missing()` says what this machine lacks for it, None when nothing.
+    """
 
     tell: Callable[[Ground, float], Awaitable[Mapping[str, Any]]]
     full: float
     short: float
+    missing: Callable[[], str | None] = lambda: None
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
@@ -32,4 +47,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kafka-link": Scenario(kafka_link.tell, full=120, short=12),
     "events-refused": Scenario(refused.tell, full=60, short=10),
     "provider-outage": Scenario(outage.tell, full=600, short=16),
+    "lost-commits": Scenario(lost_commits.tell, full=30, short=0),
+    "full-disk": Scenario(full_disk.tell, 60, 3, full_disk.missing),
+    "pgbouncer": Scenario(pooler.tell, 120, 1, pooler.missing),
 }

@@ -22,6 +22,9 @@ from tests.stack.postgres import PostgresServer
 
 async def tell(name: str, seconds: float) -> bool:
     """Tells one; whether it ended well."""
+    if why := SCENARIOS[name].missing():
+        print(json.dumps({"scenario": name, "missing": why}), flush=True)
+        return False
     began = time.monotonic()
     with contextlib.closing(Home("scenario")) as home:
         async with PostgresServer() as postgres, LinkedKafka() as kafka:
