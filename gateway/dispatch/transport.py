@@ -34,6 +34,10 @@ _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*", re.ASCII)
 _OURS: Final = frozenset({"content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"})
 # Shorter than a provider's own idle timeout: a connection that it is just closing makes a send ambiguous.
 _KEEP_SECONDS: Final = 15.0
+# A timer that fires so much too late says that the process slept, not the provider.
+_SLEPT_SECONDS: Final = 0.1
+# Long enough for the loop to read what lies in its sockets, timers being served first.
+_AWAKE_SECONDS: Final = 0.02
 
 
 class Wire(StrEnum):
@@ -104,6 +108,7 @@ class _Connection(asyncio.Protocol):
         self._deadline = 0.0
         self._heard_at = 0.0
         self._read = 0
+        self._woken = False
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._head_done = False
@@ -123,7 +128,7 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         self._answer = self._loop.create_future()
         self._headers, self._body, self._head_done, self._read = {}, bytearray(), False, 0
-        self._deadline, self._heard_at = deadline, self._loop.time()
+        self._deadline, self._heard_at, self._woken = deadline, self._loop.time(), False
         self._arm()
         self._transport.write(data)
         return self._answer
@@ -146,19 +151,23 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _until(self) -> float:
+        return min(self._heard_at + self._timeouts.read, self._deadline)
+
     def _arm(self) -> None:
-        at = min(self._heard_at + self._timeouts.read, self._deadline)
-        self._timer = self._loop.call_at(at, self._silent)
+        self._timer = self._loop.call_at(self._until(), self._silent)
 
     def _silent(self) -> None:
         """The timer is not moved with every byte; it looks, when it fires, how long ago the last one came."""
-        now = self._loop.time()
-        if now >= self._deadline:
-            self._fail(Wire.TOTAL_TIMEOUT)
-        elif now >= self._heard_at + self._timeouts.read:
-            self._fail(Wire.READ_TIMEOUT)
-        else:
+        now, until = self._loop.time(), self._until()
+        if now < until:
             self._arm()
+        elif now > until + _SLEPT_SECONDS and not self._woken:
+            # Whoever slept past the time has not listened: the answer may have come and lie in the socket.
+            self._woken = True
+            self._timer = self._loop.call_later(_AWAKE_SECONDS, self._silent)
+        else:
+            self._fail(Wire.TOTAL_TIMEOUT if now >= self._deadline else Wire.READ_TIMEOUT)
 
     # --- asyncio.Protocol -----------------------------------------------------------------------------------------
 

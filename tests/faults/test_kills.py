@@ -249,14 +249,14 @@ async def test_a_worker_sleeps_past_its_lease_while_a_send_is_on_its_way(
     database: str, kafka: Any, topics: Any, tmp_path: Path
 ) -> None:
     """Another rescues what it held.  Awake, it hears the answer, and moves its own attempt and nothing else."""
-    windows = {"twilio": {"receipt_window_hours": 30 / 3600, "read_timeout_seconds": 3.5, "total_timeout_seconds": 3.9}}
-    slow = {"rules": [{"latency": [1.5, 1.5], "receipts": {"outcome": "none"}}]}
-    async with stand(database, kafka.bootstrap, topics, tmp_path, {"providers": windows}, script=slow) as here:
+    windows = {"twilio": {"receipt_window_hours": 30 / 3600, "read_timeout_seconds": 2.9, "total_timeout_seconds": 3.8}}
+    slow = {"rules": [{"latency": [2.0, 2.0], "receipts": {"outcome": "none"}}]}
+    overrides = {"providers": windows, "dispatch": {"lease_seconds": 7}}
+    async with stand(database, kafka.bootstrap, topics, tmp_path, overrides, script=slow) as here:
         sleeper, other = here.gateway, here.twin("other")
         await here.up()
         await here.world.publish([requested(1)])
-        await eventually(lambda: _is(here, "select count(*) from attempt where state = 'intended'", 1))
-        await asyncio.sleep(0.5)  # the request has left; its answer is a second away
+        await taken(here)  # the provider has it; its answer is seconds away
         sleeper.child.pause()
         token = await here.value("select token from live")
         other.spawn()
@@ -272,6 +272,13 @@ async def test_a_worker_sleeps_past_its_lease_while_a_send_is_on_its_way(
         assert not report.violations, report
         assert report.attempt_moves["unknown", "accepted"] == 1
         assert report.endings == {"unconfirmed": 1}
+
+
+async def taken(here: Stand) -> None:
+    async def one() -> bool:
+        return len(here.accepted()) == 1
+
+    await eventually(one)
 
 
 async def _is(here: Stand, sql: str, n: int) -> bool:
