@@ -1,4 +1,4 @@
-"""The link to Kafka: it vanishes without a word, and then it is slow."""
+"""The link to Kafka: it vanishes without a word; then it is slow, hangs, and is cut again and again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ BACK_SECONDS: Final = 120.0
 # What a continent's width and a bad line come to.
 LATENCY: Final = 0.05
 BYTES_PER_SECOND: Final = 60_000
+HANGS_SECONDS: Final = 3.0
+CUTS: Final = 6
 
 
 async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
@@ -57,8 +59,22 @@ async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
         link.slow(LATENCY, BYTES_PER_SECOND)
         await here.world.publish(load.burst(40))
         slow = await heal(here, load, BACK_SECONDS)
+        link.slow()
+        # Silent for less than anybody's patience: what was under way goes on where it stood.
+        link.set(Link.HANGS)
+        await here.world.publish(load.burst(20))
+        await asyncio.sleep(HANGS_SECONDS)
+        link.set(Link.PASSES)
+        made = link.connections
+        for _ in range(CUTS):
+            await here.world.publish(load.burst(6))
+            link.reset()
+            await asyncio.sleep(0.3)
+        cut = await heal(here, load, BACK_SECONDS)
+        assert link.connections - made >= CUTS
         assert here.gateway.child.alive
         return {
             "vanished_seconds": seconds, "resumed_seconds": round(resumed, 1), "slow_healed_seconds": round(slow, 1),
+            "hung_seconds": HANGS_SECONDS, "connections_cut": link.connections - made, "cut_healed_seconds": round(cut, 1),
             "rebuilt": await measured(here.gateway, "consumer_rebuilds_total"), **judged(await here.check()),
         }  # fmt: skip
