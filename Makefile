@@ -57,8 +57,8 @@ e2e: $(READY) $(KAFKA) helm $(if $(IN_ORDER),faults)  ## the demo and the Helm c
 bench: $(READY) $(KAFKA)  ## how fast, against the plain loop and the durable reference
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) $(KAFKA)  ## hundreds of kills (ARGS=--kills=300)
-	$(BIN)/python -m tests.faults.soak $(ARGS)
+soak: $(READY) $(KAFKA) $(PGBOUNCER)  ## hundreds of kills (ARGS=--kills=300), or long stories (SCENARIOS=all, or their names)
+	$(if $(SCENARIOS),$(BIN)/python -m tests.faults.scenarios $(filter-out all,$(SCENARIOS)),$(BIN)/python -m tests.faults.soak $(ARGS))
 
 pooled: $(READY) $(KAFKA) $(PGBOUNCER)  ## integration and fault tests, every gateway behind PgBouncer
 	BEHIND_PGBOUNCER=1 $(PYTEST) $(or $(ARGS),tests/integration tests/faults)

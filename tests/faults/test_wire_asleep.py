@@ -1,4 +1,4 @@
-"""The process sleeps past the time of an answer that has come: what lies in the socket is read before it is given up."""
+"""The process sleeps past the time of an answer that has come: what lies in the socket is read all the same."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
         assert here.gateway.child.alive
         return {
             "vanished_seconds": seconds, "resumed_seconds": round(resumed, 1), "slow_healed_seconds": round(slow, 1),
-            "hung_seconds": HANGS_SECONDS, "connections_cut": link.connections - made, "cut_healed_seconds": round(cut, 1),
+            "hung_seconds": HANGS_SECONDS, "connections_cut": link.connections - made,
+            "cut_healed_seconds": round(cut, 1),
             "rebuilt": await measured(here.gateway, "consumer_rebuilds_total"), **judged(await here.check()),
         }  # fmt: skip
