@@ -15,7 +15,7 @@ SEED: Final = 20261201
 
 
 def missing() -> str | None:
-    return None if can_mount() else "only the superuser, or who becomes it without a question, can mount a disk of its own: nothing is tried on a full one"
+    return None if can_mount() else "only the superuser can mount a disk of its own: nothing is tried on a full one"
 
 
 async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
