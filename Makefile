@@ -57,8 +57,9 @@ e2e: $(READY) $(KAFKA) helm $(if $(IN_ORDER),faults)  ## the demo and the Helm c
 bench: $(READY) $(KAFKA)  ## how fast, against the plain loop and the durable reference
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) $(KAFKA) $(PGBOUNCER)  ## hundreds of kills (ARGS=--kills=300), or long stories (SCENARIOS=all, or their names)
-	$(if $(SCENARIOS),$(BIN)/python -m tests.faults.scenarios $(filter-out all,$(SCENARIOS)),$(BIN)/python -m tests.faults.soak $(ARGS))
+# `scenarios` as the first word tells the long stories instead, one after the other.
+soak: $(READY) $(KAFKA)  ## every fault at random, for long (ARGS="--minutes 30 --seed 1"), or long stories (ARGS="scenarios [NAME...]")
+	$(BIN)/python -m tests.faults.$(if $(filter scenarios,$(firstword $(ARGS))),$(ARGS),soak $(ARGS))
 
 pooled: $(READY) $(KAFKA) $(PGBOUNCER)  ## integration and fault tests, every gateway behind PgBouncer
 	BEHIND_PGBOUNCER=1 $(PYTEST) $(or $(ARGS),tests/integration tests/faults)
@@ -80,6 +81,7 @@ venv: $(READY)
 kafka: $(KAFKA)
 helm: $(HELM)
 pgbouncer: $(PGBOUNCER)
+soak: $(PGBOUNCER)
 
 # Hash-checked, and built with the locked setuptools: what is installed is what was locked.
 $(READY): requirements/dev.lock requirements/build.lock
