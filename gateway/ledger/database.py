@@ -26,6 +26,12 @@ Connection: TypeAlias = Any
 _RETRY_CLASSES: Final = ("08", "40", "53", "57")
 _RETRY_STATES: Final = ("55P03", "25P03")  # lock not available, idle-in-transaction timeout
 
+# Whoever vanished in the middle of a request is not idle for Postgres, and no statement of his runs out: he would keep
+# his locks for hours.  Keepalives find it where the network is gone; from 17 on, so does a bound on the transaction.
+_KEEPALIVES: Final = "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3"
+_BOUNDS_TRANSACTIONS: Final = 17
+_STATEMENTS_IN_A_TRANSACTION: Final = 6  # in times of the longest statement
+
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 # Every statement is a handful of key look-ups driven by its input arrays: joins in the order they are written, planned
 # once, and never a scan because a queue happened to be empty when it was vacuumed.
@@ -187,6 +193,11 @@ _PLAIN_TYPES: Final = ("bytea", "bigint", "integer", "smallint", "text", "timest
 
 async def _prepare(connection: Connection) -> None:
     await _assert_safe(connection)
+    bound = ""
+    if connection.get_server_version().major >= _BOUNDS_TRANSACTIONS:
+        longest = await connection.fetchval("select setting::bigint from pg_settings where name = 'statement_timeout'")
+        bound = f"; set transaction_timeout = {longest * _STATEMENTS_IN_A_TRANSACTION}"
+    await connection.execute(_KEEPALIVES + bound)
     known = await connection.fetchval("select count(*) from pg_type where typname = any($1::text[])", _ROW_TYPES)
     if known >= len(_ROW_TYPES):  # not before the first migration
         types = [f"${n}::{name}[]" for n, name in enumerate((*_ROW_TYPES, *_PLAIN_TYPES), 1)]
