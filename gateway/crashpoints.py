@@ -1,13 +1,16 @@
 """Named points at which a test may have the process killed.  Nothing happens at them unless the environment says so.
 
 `REMINDER_GATEWAY_CRASH_AT=<point>[:n]` makes the n-th arrival (first by default) at that point SIGKILL the process;
-`REMINDER_GATEWAY_PAUSE_AT=<point>` makes it SIGSTOP itself once, until somebody continues it.
+`REMINDER_GATEWAY_PAUSE_AT=<point>` makes it SIGSTOP itself once, until somebody continues it;
+`REMINDER_GATEWAY_BLOCK_AT=<point>[:n]` makes it block its event loop there for `REMINDER_GATEWAY_BLOCK_SECONDS`: the
+process runs, and nothing in it does.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from enum import StrEnum
 from typing import Final
 
@@ -32,7 +35,9 @@ def _setting(name: str) -> tuple[str, int]:
 
 _CRASH: Final = _setting("REMINDER_GATEWAY_CRASH_AT")
 _PAUSE: Final = _setting("REMINDER_GATEWAY_PAUSE_AT")
-_ARMED: Final = bool(_CRASH[0] or _PAUSE[0])
+_BLOCK: Final = _setting("REMINDER_GATEWAY_BLOCK_AT")
+_BLOCK_SECONDS: Final = float(os.environ.get("REMINDER_GATEWAY_BLOCK_SECONDS", "15"))
+_ARMED: Final = bool(_CRASH[0] or _PAUSE[0] or _BLOCK[0])
 _arrivals: dict[str, int] = {}
 
 
@@ -47,3 +52,5 @@ def _act(point: CrashPoint) -> None:
     for (armed, nth), number in ((_CRASH, signal.SIGKILL), (_PAUSE, signal.SIGSTOP)):
         if armed == point and _arrivals[point] == nth:
             os.kill(os.getpid(), number)
+    if (point, _arrivals[point]) == _BLOCK:
+        time.sleep(_BLOCK_SECONDS)

@@ -4,6 +4,7 @@
 of the run.
 """
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest_asyncio
 from gateway.dev.embedded import EmbeddedBroker
 from gateway.dev.server import Server
 from tests.stack.kafka import KafkaServer, must_be_real
+from tests.stack.pgbouncer import ROUTE, PgBouncer
 from tests.stack.postgres import PostgresServer
 
 _NO_KAFKA = "Java and Maven are missing: no Apache Kafka here, the embedded broker stands in"
@@ -73,9 +75,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres() -> AsyncIterator[PostgresServer]:
-    """The run's Postgres. A test may kill or pause it: `database` heals it for the next one."""
+    """The run's Postgres. A test may kill or pause it: `database` heals it for the next one.
+
+    With BEHIND_PGBOUNCER=1 every gateway process of the run reaches it through a pooler (`make pooled`).
+    """
     async with PostgresServer() as server:
-        yield server
+        if not os.environ.get("BEHIND_PGBOUNCER"):
+            yield server
+            return
+        async with PgBouncer(server.dsn()) as pooler:
+            os.environ[ROUTE] = f"{server.port}:{pooler.port}"
+            yield server
 
 
 @pytest_asyncio.fixture

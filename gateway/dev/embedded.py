@@ -68,7 +68,7 @@ class EmbeddedPostgres(Server):
             raise StackError(f"Postgres runs as {account}, who cannot reach {home}: set TMPDIR to a public place")
         self._bin = self._binaries(home, public=bool(account))
         self._data = home / "data"
-        self._data.mkdir(mode=0o700)
+        self._data.mkdir(mode=0o700, exist_ok=True)
         secret = home / "password"
         secret.write_text(self._password)
         secret.chmod(0o600)

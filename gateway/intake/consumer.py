@@ -110,6 +110,11 @@ class Consumer:
         self._stopping = True
 
     @property
+    def reached(self) -> bool:
+        """Whether any broker has ever answered this client."""
+        return bool(self._client._client.cluster.brokers())
+
+    @property
     def assigned(self) -> frozenset[int]:
         return frozenset(each.partition for each in self._client.assignment())
 

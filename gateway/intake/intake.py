@@ -16,7 +16,7 @@ from gateway.clock import Clock
 from gateway.intake import traces
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoded, Decoder, Record
-from gateway.ledger import deadletters, freezes, intake
+from gateway.ledger import deadletters, freezes, intake, offsets
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Command, Request
@@ -39,6 +39,8 @@ _SILENT_ENOUGH: Final = 1
 _FAILED_ENOUGH: Final = 8
 _FAILING_SECONDS: Final = 10.0
 _LONG_AGO: Final = 10  # in times of the watchdog's patience
+# So often the ledger is asked whether it still has what it had committed.
+_LOOK_SECONDS: Final = 5.0
 
 
 class IntakeObserver(Protocol):
@@ -47,6 +49,7 @@ class IntakeObserver(Protocol):
     def read(self, outcome: str, n: int) -> None: ...
     def deadletter(self, reason: Rejection, n: int) -> None: ...
     def rebuilt(self) -> None: ...
+    def commits_lost(self) -> None: ...
 
 
 class Brokers(Protocol):
@@ -118,6 +121,7 @@ class Intake:
         self._brokers = brokers
         self._stopping = False
         self._renewing = asyncio.Event()
+        self._written: dict[int, int] = {}  # next offsets that were committed to this client
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +159,7 @@ class Intake:
         if progress.failing_since is not None and now - progress.failing_since > _FAILING_SECONDS:
             return "not_writing"
         if progress.unanswered_since is not None and now - progress.unanswered_since > _FAILING_SECONDS:
-            return self._unreached() or "no_answer"
+            return self._unreached() or "unanswered"
         return None
 
     def _unreached(self) -> str | None:
@@ -181,8 +185,8 @@ class Intake:
             if worked or time.monotonic() - began > _LONG_AGO * self._watchdog_seconds:
                 silent = failed = away = 0
             await self._end(5.0)
-            if why == "renewed":
-                log.info("consumer_renewed")
+            if why in ("renewed", "commits_lost"):
+                log.info("consumer_renewed", why=why)
                 continue
             silent += why == "silent"
             failed += why == "failed"
@@ -203,7 +207,9 @@ class Intake:
                 await self._begin()
             return await self._watch()
         except TimeoutError:
-            return "silent"
+            # A link on which even connecting hangs: there is no client yet that could be silent.
+            reached = self._consumer is not None and self._consumer.reached
+            return "silent" if reached else "unreachable"
         except (KafkaConnectionError, ConnectionError) as error:
             log.warning("kafka_unreachable", exc_info=error)
             return "unreachable"
@@ -213,6 +219,7 @@ class Intake:
 
     async def _begin(self) -> None:
         self._renewing.clear()
+        self._written.clear()
         self._consumer = self._make_consumer(self.write)
         await self._consumer.start()
         self._loop = asyncio.create_task(self._consumer.run(), name="consume")
@@ -221,6 +228,7 @@ class Intake:
         consumer, loop = self._consumer, self._loop
         assert consumer is not None
         assert loop is not None
+        looked_at = time.monotonic()
         while True:
             await asyncio.wait([loop], timeout=min(1.0, self._watchdog_seconds / 4))
             if loop.done():
@@ -229,6 +237,10 @@ class Intake:
             if self._renewing.is_set():
                 return "renewed"
             progress, now = consumer.progress, time.monotonic()
+            if now - looked_at > _LOOK_SECONDS:
+                looked_at = now
+                if await self._commits_lost():
+                    return "commits_lost"
             # A rebalance holds a round up for as long as it may take.
             stuck = now - progress.polled_at > self._silent_after
             silent = progress.behind and now - progress.heard_at > self._watchdog_seconds
@@ -239,6 +251,26 @@ class Intake:
                 self._unreached()
             if asked_since is not None and now - asked_since > _LONG_AGO * self._watchdog_seconds:
                 return "unreachable"  # that is for the broker to mend, but perhaps not with this client
+
+    async def _commits_lost(self) -> bool:
+        """Whether the ledger has forgotten what it had committed, as after a failover to a standby that lagged.
+
+        What it has forgotten is read again, as it would be by any other process, and what of it had been sent is sent
+        again: nobody here can know.  Somebody has to hear of it.
+        """
+        written = dict(self._written)
+        if not written:
+            return False
+        try:
+            async with self._database.connection() as connection:
+                stored = await offsets.read(connection, self._topic, list(written))
+        except Exception:  # a ledger that is away is not this one's to tell
+            return False
+        lost = offsets.lost(stored, written)
+        if lost:
+            self._metrics.commits_lost()
+            log.error("commits_lost", records=lost)
+        return lost > 0
 
     async def _end(self, seconds: float) -> None:
         consumer, loop = self._consumer, self._loop
@@ -267,6 +299,7 @@ class Intake:
             return self._decoder.seal(kept[origin.partition, origin.offset], command.id)
 
         result, suspects = await self._commit(decoded, dict(following), now, slots, seal)
+        self._written.update(following)
         if slots is not None and result.claimed:
             self._hand_over(decoded, result, slots)
         if len(result.accepted) > len(result.claimed):
@@ -305,8 +338,9 @@ class Intake:
 
         async def work(connection: object, careful: bool = False) -> tuple[Result, list[str]]:
             result = await intake.write(
-                connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal
-            )
+                connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal,
+                written=self._written,
+            )  # fmt: skip
             read = {source: (n, result.refused[source]) for source, n in result.heard.items()}
             health = await deadletters.health(connection, read, now, rule.window) if read else {}
             bad = [

@@ -2,6 +2,10 @@
 
 asyncpg: every acquire has a timeout, one connection serves one task.  Postgres: a lost COMMIT is ambiguous, so
 everything run through `Database.transaction` is repeatable by key.
+
+A pooler in transaction mode hands every transaction to another session.  With `statement_cache=0` nothing of ours lasts
+longer than that: no prepared statement, and no statement outside a transaction, whose two halves (asyncpg prepares,
+then executes) would reach two sessions.
 """
 
 from __future__ import annotations
@@ -21,6 +25,24 @@ Connection: TypeAlias = Any
 # SQLSTATE classes after which the same transaction may simply be run again.
 _RETRY_CLASSES: Final = ("08", "40", "53", "57")
 _RETRY_STATES: Final = ("55P03", "25P03")  # lock not available, idle-in-transaction timeout
+
+# Whoever vanished in the middle of a request is not idle for Postgres, and no statement of his runs out: he would keep
+# his locks for hours.  Keepalives find it where the network is gone; from 17 on, so does a bound on the transaction.
+_KEEPALIVES: Final = "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3"
+_BOUNDS_TRANSACTIONS: Final = 17
+_STATEMENTS_IN_A_TRANSACTION: Final = 6  # in times of the longest statement
+
+_TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+# Every statement is a handful of key look-ups driven by its input arrays: joins in the order they are written, planned
+# once, and never a scan because a queue happened to be empty when it was vacuumed.
+_PLANNER: Final = {
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "join_collapse_limit": "1",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 
 
 class UnsafeDatabase(RuntimeError):
@@ -57,6 +79,7 @@ class Database:
         self._size = size
         self._statement_timeout_ms = statement_timeout_ms
         self._statement_cache = statement_cache
+        self._shared = statement_cache == 0  # sessions are not ours alone
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -65,7 +88,7 @@ class Database:
             self._dsn,
             min_size=1,
             max_size=self._size,
-            init=_prepare,
+            init=_prepare_shared if self._shared else _prepare,
             reset=_nothing_to_reset,
             **self._connect_options(),
         )
@@ -84,18 +107,9 @@ class Database:
             "statement_cache_size": self._statement_cache,
             "server_settings": {
                 "application_name": "reminder-gateway",
-                "statement_timeout": timeout,
-                "lock_timeout": timeout,
-                "idle_in_transaction_session_timeout": timeout,
+                **dict.fromkeys(_TIMEOUTS, timeout),
                 "timezone": "UTC",
-                "jit": "off",
-                # Every statement is a handful of key look-ups driven by its input arrays: joins in the order they are
-                # written, planned once, and never a scan because a queue happened to be empty when it was vacuumed.
-                "plan_cache_mode": "force_generic_plan",
-                "join_collapse_limit": "1",
-                "enable_seqscan": "off",
-                "enable_hashjoin": "off",
-                "enable_mergejoin": "off",
+                **_PLANNER,
             },
         }
 
@@ -111,6 +125,16 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
+        """For statements that stand alone.  Behind a pooler they are one transaction, so do not wait in between."""
+        async with self._acquired() as connection:
+            if not self._shared:
+                yield connection
+                return
+            async with connection.transaction():
+                yield connection
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Connection]:
         if self._pool is None:
             raise asyncpg.InterfaceError("the pool is not open")
         async with self._pool.acquire(timeout=5) as connection:
@@ -130,7 +154,7 @@ class Database:
         """
         for attempt in range(1, attempts + 1):
             try:
-                async with self.connection() as connection, connection.transaction():
+                async with self._acquired() as connection, connection.transaction():
                     return await work(connection)
             except Exception as error:
                 if attempt == attempts or not worth_repeating(error):
@@ -176,10 +200,34 @@ _PLAIN_TYPES: Final = ("bytea", "bigint", "integer", "smallint", "text", "timest
 
 async def _prepare(connection: Connection) -> None:
     await _assert_safe(connection)
+    bound = ""
+    if connection.get_server_version().major >= _BOUNDS_TRANSACTIONS:
+        longest = await connection.fetchval("select setting::bigint from pg_settings where name = 'statement_timeout'")
+        bound = f"; set transaction_timeout = {longest * _STATEMENTS_IN_A_TRANSACTION}"
+    await connection.execute(_KEEPALIVES + bound)
     known = await connection.fetchval("select count(*) from pg_type where typname = any($1::text[])", _ROW_TYPES)
     if known >= len(_ROW_TYPES):  # not before the first migration
         types = [f"${n}::{name}[]" for n, name in enumerate((*_ROW_TYPES, *_PLAIN_TYPES), 1)]
         await connection.prepare(f"select {', '.join(types)}")
+
+
+async def _prepare_shared(connection: Connection) -> None:
+    """Nothing is prepared for a session that the next transaction may not get.
+
+    A pooler may drop what is asked for when a connection is made, and take its own for every session: what is not in
+    force is named here, and not found out under load.
+    """
+    async with connection.transaction():
+        await _assert_safe(connection)
+        rows = await connection.fetch(
+            "select name, current_setting(name) from unnest($1::text[]) name", [*_TIMEOUTS, *_PLANNER]
+        )
+    found = dict(rows)
+    unbounded = [each for each in _TIMEOUTS if found[each] == "0"]
+    other = [name for name, value in _PLANNER.items() if found[name] != value]
+    if unbounded or other:
+        missing = ", ".join([*unbounded, *other])
+        raise UnsafeDatabase(f"not in force behind the pooler: {missing}; see connect_query in docs/pgbouncer.md")
 
 
 async def _assert_safe(connection: Connection) -> None:

@@ -32,6 +32,10 @@ on conflict (topic, partition, outcome) do update set n = intake_count.n + exclu
 _COUNTS: Final = "select topic, partition, outcome, n from intake_count"
 
 
+class CommitsLost(RuntimeError):
+    """The ledger stands before what it had committed: a failover has lost commits.  Nothing was written."""
+
+
 async def lock(connection: Connection, topic: str, partitions: Sequence[int]) -> dict[int, int]:
     """Locks the partitions' rows until the transaction ends; returns the next offset of each that has a row."""
     rows = await connection.fetch(_LOCK, topic, sorted(partitions))
@@ -64,3 +68,11 @@ async def count(connection: Connection, topic: str, outcomes: Mapping[tuple[int,
 async def counts(connection: Connection) -> list[tuple[str, int, str, int]]:
     """(topic, partition, outcome, how many) since the beginning."""
     return [tuple(row) for row in await connection.fetch(_COUNTS)]
+
+
+def lost(stored: Mapping[int, int], written: Mapping[int, int]) -> int:
+    """How many offsets the ledger has forgotten: `written` are the next offsets that it had committed to us.
+
+    They only ever move up, whoever moves them; a partition without a row has never been ours.
+    """
+    return sum(max(written[each] - stored[each], 0) for each in written.keys() & stored.keys())

@@ -6,7 +6,7 @@ Alembic is imported only where it migrates: a service that just checks the versi
 from __future__ import annotations
 
 import datetime as dt
-from functools import partial
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,8 +46,11 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    # asyncpg reads the address itself: SQLAlchemy's own reading knows neither sslmode nor sslrootcert.
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(asyncpg.connect, dsn))
+    # asyncpg reads the address itself: SQLAlchemy's own reading knows neither sslmode nor sslrootcert.  Statements have names
+    # of their own and none is kept: behind a pooler the session may have other people's.
+    options: dict[str, Any] = {"dsn": dsn, "statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    options["prepared_statement_name_func"] = lambda: f"migrate_{secrets.token_hex(8)}"
+    engine = create_async_engine("postgresql+asyncpg://", connect_args=options)
     again = AsyncRetrying(
         # Several tables change: those who take them in another order may be in its way as it is in theirs.
         retry=retry_if_exception_type((asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)),

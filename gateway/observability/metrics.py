@@ -146,6 +146,9 @@ class Metrics:
         self._rebuilt = counts("consumer_rebuilds", "Kafka clients rebuilt.")
         self._resets = counts("offset_resets", "Partitions whose stored offset the log did not have.")
         self._lost = counts("records_lost", "Offset resets below the log start: records were lost unread.")
+        self._commits_lost = counts(
+            "commits_lost", "Times the ledger had forgotten what it had committed: a failover has lost commits."
+        )
         self._paused = gauge("intake_paused", "1 while intake pauses for back-pressure.")
         self._lag_records = gauge("consumer_lag_records", "Records not read yet.", "partition")
         self._lag_seconds = gauge("consumer_lag_seconds", "Age of the newest record read while more wait.", "partition")
@@ -257,6 +260,9 @@ class Metrics:
 
     def rebuilt(self) -> None:
         self._rebuilt[()] += 1
+
+    def commits_lost(self) -> None:
+        self._commits_lost[()] += 1
 
     def offset_reset(self, lost: bool) -> None:
         """A partition's stored offset was not in the log; `lost` when it was below the log start."""

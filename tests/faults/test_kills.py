@@ -245,5 +245,41 @@ async def test_worker_wakes_after_its_lease(
         assert report.attempt_moves["intended", "unknown"] == int(pause.unknown)
 
 
+async def test_a_worker_sleeps_past_its_lease_while_a_send_is_on_its_way(
+    database: str, kafka: Any, topics: Any, tmp_path: Path
+) -> None:
+    """Another rescues what it held.  Awake, it hears the answer, and moves its own attempt and nothing else."""
+    windows = {"twilio": {"receipt_window_hours": 30 / 3600, "read_timeout_seconds": 2.9, "total_timeout_seconds": 3.8}}
+    slow = {"rules": [{"latency": [2.0, 2.0], "receipts": {"outcome": "none"}}]}
+    overrides = {"providers": windows, "dispatch": {"lease_seconds": 7}}
+    async with stand(database, kafka.bootstrap, topics, tmp_path, overrides, script=slow) as here:
+        sleeper, other = here.gateway, here.twin("other")
+        await here.up()
+        await here.world.publish([requested(1)])
+        await taken(here)  # the provider has it; its answer is seconds away
+        sleeper.child.pause()
+        token = await here.value("select token from live")
+        other.spawn()
+        await other.ready()
+        await eventually(lambda: _is(here, "select count(*) from attempt where state = 'unknown'", 1))
+        assert await here.value("select state::text from live") == "awaiting"
+        sleeper.child.resume()
+        await eventually(lambda: _is(here, "select count(*) from attempt where state = 'accepted'", 1))
+        assert (await here.value("select state::text from live"), len(here.accepted())) == ("awaiting", 1)
+        assert token is not None
+        await here.quiet()
+        report = await here.check()
+        assert not report.violations, report
+        assert report.attempt_moves["unknown", "accepted"] == 1
+        assert report.endings == {"unconfirmed": 1}
+
+
+async def taken(here: Stand) -> None:
+    async def one() -> bool:
+        return len(here.accepted()) == 1
+
+    await eventually(one)
+
+
 async def _is(here: Stand, sql: str, n: int) -> bool:
     return bool(await here.value(sql) == n)

@@ -1,4 +1,4 @@
-"""The link between the gateway and its ledger breaks in ways that no kill shows; then the judge."""
+"""The link between the gateway and its ledger breaks in ways that no kill shows, or is slow; then the judge."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from gateway.dev.topics import administrator
 from tests.faults.harness import Stand, eventually, stand
 from tests.faults.load import Load, heal, script
+from tests.faults.topics import size
 from tests.stack.proxy import Link, Proxy, proxy
 
 SEED = 20261126
@@ -23,6 +25,9 @@ BURST = 60
 OVERRIDES = {"database": {"statement_timeout_seconds": 2}}
 ANSWERED_SECONDS = 12.0  # its patience, behind a group that has used up its own
 RECOVERED_SECONDS = 30.0  # from the moment the link is whole again
+# Each way: a ledger in another city, over a line that is full.
+SLOW_SECONDS = 0.02
+SLOW_BYTES_PER_SECOND = 200_000
 
 
 @asynccontextmanager
@@ -75,9 +80,10 @@ async def ready(here: Stand) -> tuple[int, dict[str, Any]]:
 async def test_a_ledger_that_hangs_wedges_nothing(
     database: str, kafka: Any, topics: Any, tmp_path: Path, summary: Any
 ) -> None:
-    """First silent, then deaf, which is worse: what is asked is done, and nobody hears of it."""
+    """First silent, then deaf, which is worse: what is asked is done, and nobody hears of it.  Then the other side is
+    gone without a word, and what stood is dead for good."""
     async with linked(database, kafka, topics, tmp_path) as (here, link, load):
-        for how in (Link.HANGS, Link.DEAF):
+        for how in (Link.HANGS, Link.DEAF, Link.VANISHES):
             await here.world.publish(load.burst(BURST))
             before = await here.value("select count(*) from attempt")
             await eventually(lambda before=before: some(here, "select count(*) from attempt", before + 15))  # type: ignore[misc]
@@ -88,8 +94,14 @@ async def test_a_ledger_that_hangs_wedges_nothing(
             started = time.monotonic()
             assert await called(here) == 503
             assert time.monotonic() - started < ANSWERED_SECONDS
+            assert await group_is_behind(here), "Kafka was told of what was never committed"
             link.set(Link.PASSES)
             summary("the link to the ledger hangs", f"{how}: ready again after {await recovered(here):.1f} s")
+        link.slow(SLOW_SECONDS, SLOW_BYTES_PER_SECOND)
+        await here.world.publish(load.burst(BURST // 2))
+        await eventually(lambda: read_everything(here), 60, here.gateway.child.tail)
+        assert (await ready(here))[0] == 200
+        link.slow()
         await judged(here, load, summary, "the link to the ledger hangs")
 
 
@@ -122,6 +134,19 @@ async def test_commits_whose_answers_are_lost_are_neither_lost_nor_made_twice(
         summary(what, f"{link.lost} lost, {link.connections - cuts} connections made again")
         summary(what, f"ready again after {await recovered(here):.1f} s")
         await judged(here, load, summary, what)
+
+
+async def group_is_behind(here: Stand) -> bool:
+    """Whether what the group was told of is in the ledger: nobody else can have committed it."""
+    async with administrator(here.world.bootstrap) as admin:
+        told = await admin.list_consumer_group_offsets(here.world.topics.group)
+    stored = dict(await here.fetch("select partition, next from intake_offset"))
+    return all(each.offset <= stored[partition.partition] for partition, each in told.items())
+
+
+async def read_everything(here: Stand) -> bool:
+    records = await size(here.world.bootstrap, here.world.topics.requests)
+    return bool(await here.value("select coalesce(sum(n), 0) from intake_count") >= records)
 
 
 async def no_ledger(here: Stand) -> bool:

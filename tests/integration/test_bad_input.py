@@ -8,7 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError
 
+from gateway.dev.topics import administrator
 from gateway.ids import from_reference
 from gateway.intake.letters import unseal
 from gateway.ledger.sums import conservation
@@ -82,10 +85,13 @@ BAD: list[tuple[str, Callable[[dict[str, Any]], bytes | None]]] = [
     ("bad_amount", data(debt__amount="0.00")),
     ("bad_amount", data(debt__amount="-5.00")),
     ("bad_amount", data(debt__amount="1,234.50")),
+    ("bad_amount", data(debt__amount="-1")),
     ("bad_date", data(debt__due_date="2026-02-30")),
     ("bad_date", data(not_after="9999-12-31T23:59:59Z")),
+    ("bad_date", data(debt__due_date="9999-12-31")),
     ("bad_phone", contact("sms", "+861390000")),
     ("bad_phone", contact("sms", "13900000001")),
+    ("bad_phone", contact("sms", "+86 138 0000 ????")),
     ("bad_address", contact("push", "a token with blanks")),
     ("bad_reference", data(borrower__ref="13800138000")),
     ("bad_reference", data(debt__ref="11010519491231002X")),
@@ -148,6 +154,38 @@ async def test_every_bad_input(scene: Scene) -> None:
     for record in await scene.world.records(scene.world.topics.deadletters):
         assert CANARY.encode() not in record.value
         assert b"13900001" not in record.value
+
+
+async def test_a_record_of_five_mebibytes(scene: Scene) -> None:
+    """Where the topic takes such: one dead letter, its bytes kept, and its neighbours in the partition go on."""
+    topic = scene.world.topics.requests
+    most = 6 * 2**20
+    async with administrator(scene.world.bootstrap) as admin:
+        answers = await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(most)})]
+        )
+        assert [each.resources[0][0] for each in answers] == [0]
+    huge = json.dumps(requested(400, params={"pay_url": "x" * (5 * 2**20)})).encode()
+    producer = AIOKafkaProducer(bootstrap_servers=scene.world.bootstrap, acks="all", max_request_size=most)
+    await producer.start()
+    try:
+
+        async def sent() -> Any:
+            try:
+                return await producer.send_and_wait(topic, huge, partition=0)
+            except MessageSizeTooLargeError:
+                return None  # the broker has not heard of the topic's new limit yet
+
+        before = await producer.send_and_wait(topic, json.dumps(requested(401)).encode(), partition=0)
+        done = await until(sent, "acknowledgement")
+        await producer.send_and_wait(topic, json.dumps(requested(402)).encode(), partition=0)
+    finally:
+        await producer.stop()
+    assert done.offset == before.offset + 1
+    letter = await letter_at(scene, (0, done.offset), 60)
+    assert (letter["reason"], letter["bytes"]) == ("too_large", huge)
+    for number in (401, 402):
+        assert await scene.ended(number, 60) == ("delivered", None)
 
 
 async def test_binary_mode_is_judged_the_same(scene: Scene) -> None:

@@ -47,6 +47,7 @@ async def test_the_same_request_again_is_a_duplicate(scene: Scene) -> None:
 
 async def test_the_same_id_with_another_payload_is_a_conflict(scene: Scene) -> None:
     before = len(await scene.deadletters())
+    counted = await scene.metric("deadletters_total", reason="conflict")
     await scene.world.publish([requested(10, send_at=soon(2))])
     await scene.reached(10, "scheduled")
     await scene.world.publish([requested(10, debt={"amount": "99999.00"})])
@@ -54,6 +55,7 @@ async def test_the_same_id_with_another_payload_is_a_conflict(scene: Scene) -> N
     await scene.relayed()
     letters = (await scene.deadletters())[before:]
     assert [each["reason"] for each in letters] == ["conflict"]
+    assert await scene.metric("deadletters_total", reason="conflict") == counted + 1
     # The first is untouched: it is sent as it was asked for.
     assert await scene.ended(10) == ("delivered", None)
     (message,) = (each for each in scene.log() if each["marker"] == "M-10")

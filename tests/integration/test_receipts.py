@@ -169,6 +169,16 @@ async def test_for_nobody_yet_is_parked_then_matched(scene: Scene) -> None:
                                "where r.ref like 'SM000%' and r.disposition = 'unmatched'")  # fmt: skip
 
     await until(unmatched, "unmatched receipt")
+    # After 72 hours nobody looks for its attempt any more; it is kept.
+    assert await scene.sql(
+        "update receipt set received_at = received_at - interval '73 hours' where ref like 'SM000%' returning id"
+    )
+
+    async def given_up() -> bool:
+        return not await unmatched()
+
+    await until(given_up, "end of the search")
+    assert await scene.value("select disposition::text from receipt where ref like 'SM000%'") == "unmatched"
 
 
 async def test_one_bad_element_of_an_array(scene: Scene) -> None:

@@ -20,6 +20,7 @@ from gateway.dev.process import Child
 from gateway.dev.settings import Development, console_urls, development
 from gateway.dev.simulator import Simulator, SimulatorConfig
 from tests.stack import contracts
+from tests.stack.pgbouncer import routed
 
 
 class GatewayProcess:
@@ -69,8 +70,9 @@ class World:
 
     def settings(self, overrides: Mapping[str, Any] | None = None) -> Development:
         """Settings of one more gateway process; the simulator's receipts go to the last one made."""
+        pooled = routed(self.dsn)
         settings = development(
-            dsn=self.dsn,
+            dsn=pooled or self.dsn,
             bootstrap=self.bootstrap,
             provider_url=self.simulator.urls.base,
             token_url=self.simulator.urls.token,
@@ -84,6 +86,7 @@ class World:
                     "deadletters_topic": self.topics.deadletters,
                     "group": self.topics.group,
                 },
+                **({"database": {"statement_cache": 0}} if pooled else {}),
             },
         )
         merge(settings.tree, overrides or {})

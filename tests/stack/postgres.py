@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -34,6 +35,26 @@ class PostgresServer(EmbeddedPostgres):
     async def drop_database(self, name: str) -> None:
         """Disconnect whoever is in it, and remove it."""
         await self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    async def keep(self) -> None:
+        """Stops, copies everything, and goes on: `go_back` has this moment again."""
+        await self.halt()
+        self._copy(self._data, self._kept)
+        await self.launch()
+
+    async def go_back(self) -> None:
+        """What was committed since `keep` is gone, as when a standby that had not heard of it takes over."""
+        await self.kill()
+        shutil.rmtree(self._data)
+        self._copy(self._kept, self._data)
+        await self.launch()
+
+    @property
+    def _kept(self) -> Path:
+        return self._data.with_name("kept")
+
+    def _copy(self, source: Path, target: Path) -> None:
+        subprocess.run(["cp", "-a", source, target], check=True)
 
 
 class TlsPostgres(PostgresServer):

@@ -14,6 +14,10 @@ _BODY_LIMIT: Final = 256 * 1024
 _HEAD_LIMIT: Final = 16 * 1024
 # Shorter than a provider's own idle timeout: a connection that it is just closing makes a send ambiguous.
 _KEEP_SECONDS: Final = 15.0
+# A timer that fires so much too late says that the process slept, not the provider.
+_SLEPT_SECONDS: Final = 0.1
+# Long enough for the loop to read what lies in its sockets, timers being served first.
+_AWAKE_SECONDS: Final = 0.02
 
 
 class Connection(asyncio.Protocol):
@@ -33,6 +37,7 @@ class Connection(asyncio.Protocol):
         self._body = bytearray()
         self._head_done = False
         self._spoiled = False
+        self._woken = False
 
     # --- one request ----------------------------------------------------------------------------------------------
 
@@ -52,7 +57,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._answer = self._loop.create_future()
         self._headers, self._body, self._head_done, self._read = {}, bytearray(), False, 0
-        self._deadline, self._heard_at = deadline, self._loop.time()
+        self._deadline, self._heard_at, self._woken = deadline, self._loop.time(), False
         self._arm()
         self._transport.write(data)
         return self._answer
@@ -76,19 +81,23 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _until(self) -> float:
+        return min(self._heard_at + self._timeouts.read, self._deadline)
+
     def _arm(self) -> None:
-        at = min(self._heard_at + self._timeouts.read, self._deadline)
-        self._timer = self._loop.call_at(at, self._silent)
+        self._timer = self._loop.call_at(self._until(), self._silent)
 
     def _silent(self) -> None:
         """The timer is not moved with every byte; it looks, when it fires, how long ago the last one came."""
-        now = self._loop.time()
-        if now >= self._deadline:
-            self._fail(Wire.TOTAL_TIMEOUT)
-        elif now >= self._heard_at + self._timeouts.read:
-            self._fail(Wire.READ_TIMEOUT)
-        else:
+        now, until = self._loop.time(), self._until()
+        if now < until:
             self._arm()
+        elif now > until + _SLEPT_SECONDS and not self._woken:
+            # Whoever slept past the time has not listened: the answer may have come and lie in the socket.
+            self._woken = True
+            self._timer = self._loop.call_later(_AWAKE_SECONDS, self._silent)
+        else:
+            self._fail(Wire.TOTAL_TIMEOUT if now >= self._deadline else Wire.READ_TIMEOUT)
 
     # --- asyncio.Protocol -----------------------------------------------------------------------------------------
 

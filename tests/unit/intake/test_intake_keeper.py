@@ -58,6 +58,7 @@ class Client:
     assigned: frozenset[int] = frozenset({0})
     asked: bool = False
     progress: Progress = field(default_factory=lambda: Progress(polled_at=now(), heard_at=now()))
+    reached: bool = True
 
     async def start(self) -> None:
         await self.script.start(self)
@@ -86,6 +87,12 @@ async def at_once(client: Client) -> None:
 async def never(client: Client) -> None:
     """A start, or a round, that hangs."""
     await asyncio.get_running_loop().create_future()
+
+
+async def in_the_void(client: Client) -> None:
+    """A start on a link that answers nothing at all, not even that it refuses."""
+    client.reached = False
+    await never(client)
 
 
 async def refused(client: Client) -> None:
@@ -230,6 +237,39 @@ def test_silent_again_without_having_written_gives_the_process_up(play: Play) ->
     assert play(stage.fatal()) == "consumer_silent"
     assert stage.story == ["made", "started", "stopped"] * 2 + ["consumer_silent"]
     assert stage.rebuilt == 1
+
+
+def test_a_start_that_reaches_nobody_waits_for_the_broker(play: Play) -> None:
+    """However often: a restart would not bring it back."""
+
+    async def body() -> None:
+        stage = Stage([Script(at_once, in_the_void)])
+        await stage.intake.start()
+        await asyncio.sleep(20 * (WATCHDOG + REBALANCE))
+        assert stage.reasons == []
+        assert stage.rebuilt > 4
+        await stage.intake.stop(5)
+
+    play(body())
+
+
+def test_who_is_not_answered_says_so(play: Play) -> None:
+    async def unanswered(client: Client) -> None:
+        client.progress.unanswered_since = now()
+        while not client.asked:
+            client.progress.polled_at = now()
+            await asyncio.sleep(0.25)
+
+    async def body() -> None:
+        stage = Stage([Script(unanswered)])
+        await stage.intake.start()
+        await asyncio.sleep(5)
+        assert stage.intake.trouble() is None
+        await asyncio.sleep(6)
+        assert stage.intake.trouble() == "unanswered"
+        await stage.intake.stop(5)
+
+    play(body())
 
 
 def test_a_start_that_hangs_is_silence(play: Play) -> None:

@@ -170,6 +170,7 @@ def test_nothing_that_happens_adds_a_series(metrics: Metrics, registry: Collecto
         metrics.braked(kind, rule)
     metrics.paused(True)
     metrics.rebuilt()
+    metrics.commits_lost()
     metrics.offset_reset(True)
     assert series(registry).keys() == before
 
