@@ -14,6 +14,7 @@ from tests.faults.evidence import Ledger, Report, Resends, id_of
 _SLACK: Final = dt.timedelta(seconds=1)
 # What the vendors call a definite failure in a receipt.
 _TWILIO_FAILED: Final = frozenset({"undelivered", "failed"})
+_TWILIO_NOT_REACHED: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
 _ALIYUN_ANSWERED: Final = frozenset({"200000", "200001"})
 _ALIYUN_SMS_NO_FAILURE: Final = frozenset({"DELIVERED", "REQUEST_SUCCESS", "UNKNOWN", "upstream"})
 
@@ -89,6 +90,8 @@ def _says_failed(line: Mapping[str, Any]) -> bool:
         return False
     if line["vendor"] == "twilio":
         return line["status"] in _TWILIO_FAILED
+    if line["vendor"] == "twilio_voice":
+        return line["status"] in _TWILIO_NOT_REACHED
     if line["vendor"] == "aliyun_sms":
         return line["status"] not in _ALIYUN_SMS_NO_FAILURE
     return line["vendor"] == "aliyun" and line["status"] not in _ALIYUN_ANSWERED

@@ -1,0 +1,110 @@
+"""What is measured from outside while everything breaks: the survivor's process, and the size of every table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import asyncpg
+import psutil  # type: ignore[import-untyped]  # it ships no types
+
+from tests.faults.soak.run import Run
+
+MEBIBYTE: Final = 2**20
+_AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+EVERY: Final = 2.0
+# Rows that come and go.  All others keep what was, and grow with it.
+QUEUES: Final = (
+    "live", "due", "claim", "timer", "unsettled", "outbox", "parked", "worker", "worker_number", "freeze", "frozen",
+    "relay_shard", "intake_offset", "intake_count", "source_health", "release_pace", "volume",
+)  # fmt: skip
+_TABLES: Final = """
+select c.relname as name, pg_total_relation_size(c.oid) as bytes, coalesce(s.n_dead_tup, 0) as dead
+from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_stat_user_tables s on s.relid = c.oid
+where n.nspname = 'public' and c.relkind = 'r' and c.relname <> 'alembic_version'
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The survivor at one moment."""
+
+    minutes: float
+    rss_mib: float
+    files: int
+    threads: int
+    connections: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The ledger at one moment."""
+
+    minutes: float
+    reminders: int
+    bytes: dict[str, int]
+    dead: dict[str, int]
+
+    @property
+    def queues(self) -> int:
+        return sum(n for name, n in self.bytes.items() if name in QUEUES)
+
+    @property
+    def kept(self) -> int:
+        return sum(n for name, n in self.bytes.items() if name not in QUEUES)
+
+
+@dataclass
+class Measurements:
+    """Everything that was measured so far.  `quiet` are sizes in the quiet of a checkpoint, `sizes` under load."""
+
+    samples: list[Sample] = field(default_factory=list)
+    sizes: list[Sizes] = field(default_factory=list)
+    quiet: list[tuple[Sample, Sizes]] = field(default_factory=list)
+    drains: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # messages a second
+
+    async def watch(self, run: Run) -> None:
+        """For ever."""
+        turn = 0
+        while True:
+            self.samples.append(sample(run))
+            if turn % 5 == 0:
+                with contextlib.suppress(*_AWAY):  # there is another look
+                    self.sizes.append(await sizes(run))
+            turn += 1
+            await asyncio.sleep(EVERY)
+
+
+def sample(run: Run) -> Sample:
+    process = psutil.Process(run.stage.survivor.child.pid)
+    with process.oneshot():
+        size = process.memory_info().rss / MEBIBYTE
+        files, threads = process.num_fds(), process.num_threads()
+    kept = [each for each in process.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED]
+    return Sample(run.minutes, size, files, threads, len(kept))
+
+
+async def sizes(run: Run) -> Sizes:
+    connection: Any = await asyncpg.connect(run.stage.here.world.dsn, timeout=5, command_timeout=5)
+    try:
+        rows = await connection.fetch(_TABLES)
+        ended = await connection.fetchval("select count(*) from reminder")
+    finally:
+        await asyncio.wait_for(connection.close(), 5)
+    return Sizes(
+        run.minutes, ended, {row["name"]: row["bytes"] for row in rows}, {row["name"]: row["dead"] for row in rows}
+    )
+
+
+async def drain(run: Run, n: int) -> float:
+    """Messages a second: `n` requests that behave, published at once, until every one has ended and is told."""
+    here = run.stage.here
+    records = run.load.plain(n)
+    started = time.monotonic()
+    await here.world.publish(records)
+    await here.quiet(120)
+    return n / (time.monotonic() - started)

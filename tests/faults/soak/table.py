@@ -1,0 +1,49 @@
+"""Which faults there are, and how often each comes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from tests.faults.soak import faults, hands
+from tests.faults.soak.run import Run
+
+
+class Fault(NamedTuple):
+    weight: int
+    work: Callable[[Run], Awaitable[str]]
+
+    @property
+    def name(self) -> str:
+        return self.work.__name__
+
+
+FAULTS: Final[Sequence[Fault]] = (
+    Fault(30, faults.kill),
+    Fault(6, faults.pause),
+    Fault(4, faults.stutter),
+    Fault(3, faults.drained),
+    Fault(5, faults.guest),
+    Fault(1, faults.broker_restarts),
+    Fault(1, faults.broker_dies),
+    Fault(2, faults.broker_hangs),
+    Fault(2, faults.ledger_restarts),
+    Fault(2, faults.ledger_dies),
+    Fault(2, faults.ledger_hangs),
+    Fault(12, faults.link),
+    Fault(4, faults.cut),
+    Fault(5, faults.lost_commits),
+    Fault(4, faults.providers_gone),
+    Fault(9, faults.providers_misbehave),
+    Fault(4, faults.rush),
+    Fault(2, faults.replies),
+    Fault(2, faults.strangers),
+    Fault(4, hands.freeze),
+    Fault(4, hands.unfreeze),
+    Fault(3, hands.redrive),
+    Fault(4, hands.settle),
+    Fault(2, hands.rotate),
+    Fault(2, hands.reseal),
+    Fault(1, hands.look),
+)
+NAMES: Final = tuple(each.name for each in FAULTS)
