@@ -11,90 +11,22 @@ import argparse
 import asyncio
 import contextlib
 import json
-import random
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
-from gateway.dev.host import Home, StackError
-from tests.faults.load import Load
-from tests.faults.soak.checkpoint import Checkpoints, survives
-from tests.faults.soak.measure import Measurements, drain
-from tests.faults.soak.report import summary
-from tests.faults.soak.run import Run
+from gateway.dev.host import Home
+from tests.faults.soak.play import Orders, play
+from tests.faults.soak.report import verdict
 from tests.faults.soak.stage import staged
-from tests.faults.soak.table import FAULTS, NAMES, Fault
-
-_DRAINS: Final = 4  # the first warms up
+from tests.faults.soak.table import NAMES
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What was asked for."""
-
-    minutes: float
-    seed: int
-    kills: int | None = None
-    burst: int = 30
-    pause: float = 1.0  # at most so long between a burst and its fault
-    quiet_every: float = 4.0  # minutes
-    drain: int = 1500  # requests, to see how fast it is before and after; 0: not at all
-    only: Collection[str] = ()
-    each_once: bool = False  # every fault once first, in the table's order
-    unfenced: frozenset[str] = frozenset()
-
-
-async def soak(orders: Orders, home: Path) -> dict[str, Any]:
-    """Runs it all; what it came to."""
-    async with staged(home, orders.seed, orders.unfenced) as stage:
-        run = Run(stage, Load(orders.seed, early=True), random.Random(orders.seed), orders.seed)
-        measured, points = Measurements(), Checkpoints()
-        await _rates(run, measured, "before", orders.drain)
-        watch = asyncio.ensure_future(measured.watch(run))
-        try:
-            await _disturb(run, orders, points, measured)
-            if await points(run, measured):
-                await _rates(run, measured, "after", orders.drain)
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-        print(points.report, flush=True)
-        return summary(run, measured, points, len({each.name for each in FAULTS}))
-
-
-async def _disturb(run: Run, orders: Orders, points: Checkpoints, measured: Measurements) -> None:
-    """Until the minutes or the kills are over; ends early when something does not end by itself."""
-    faults = [each for each in FAULTS if not orders.only or each.name in orders.only]
-    first = list(faults) if orders.each_once else []
-    quiet_at = run.minutes + orders.quiet_every
-    while first or (run.minutes < orders.minutes and (orders.kills is None or run.faults["kill"] < orders.kills)):
-        await run.stage.here.world.publish(run.load.burst(orders.burst))
-        await asyncio.sleep(run.chance.uniform(0.0, orders.pause))
-        fault = first.pop(0) if first else run.chance.choices(faults, [each.weight for each in faults])[0]
-        await _one(run, fault)
-        if run.minutes >= quiet_at and not first and run.minutes < orders.minutes:
-            if not await points(run, measured):
-                return
-            quiet_at = run.minutes + orders.quiet_every
-
-
-async def _one(run: Run, fault: Fault) -> None:
-    try:
-        what = await fault.work(run)
-        run.faults[what] += 1
-        print(f"{run.minutes:5.1f} min  {what}", flush=True)
-    except (AssertionError, StackError) as error:
-        run.blame("I8", f"{fault.name}: {error}")
-    survives(run)
-    while run.stage.broken:
-        run.blame("I8", run.stage.broken.pop())
-
-
-async def _rates(run: Run, measured: Measurements, when: str, n: int) -> None:
-    if n:
-        measured.drains[when] = [await drain(run, n) for _ in range(_DRAINS)][1:]
+async def soak(orders: Orders, unfenced: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """On a stack of its own."""
+    with contextlib.closing(Home("soak")) as home:
+        async with staged(home.path, orders.seed, unfenced) as stage:
+            return await play(stage, orders)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -114,13 +46,12 @@ def main(arguments: Sequence[str]) -> int:
         "--unfenced", action="append", default=[], metavar="FENCE", help="a broken build: must be found"
     )
     given = vars(parser.parse_args(arguments))
-    orders = Orders(**{**given, "unfenced": frozenset(given["unfenced"])})
-    with contextlib.closing(Home("soak")) as home:
-        found = asyncio.run(soak(orders, home.path))
-    for each in (*found["violations"], *found["beyond_bounds"]):
-        print(f"FAILED: {each}")
+    unfenced = frozenset(given.pop("unfenced"))
+    found = asyncio.run(soak(Orders(**given), unfenced))
+    for each in found["beyond_bounds"]:
+        print(f"BEYOND BOUNDS: {each}")
     print(json.dumps(found))
-    return 1 if found["violations"] or found["beyond_bounds"] else 0
+    return verdict(found)
 
 
 if __name__ == "__main__":

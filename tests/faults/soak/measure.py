@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +27,11 @@ _TABLES: Final = """
 select c.relname as name, pg_total_relation_size(c.oid) as bytes, coalesce(s.n_dead_tup, 0) as dead
 from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_stat_user_tables s on s.relid = c.oid
 where n.nspname = 'public' and c.relkind = 'r' and c.relname <> 'alembic_version'
+"""
+
+_SENT: Final = """
+select extract(epoch from max(intended_at) - min(intended_at))
+from (select intended_at from attempt order by id desc limit $1) as last
 """
 
 
@@ -65,7 +71,7 @@ class Measurements:
     samples: list[Sample] = field(default_factory=list)
     sizes: list[Sizes] = field(default_factory=list)
     quiet: list[tuple[Sample, Sizes]] = field(default_factory=list)
-    drains: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # messages a second
+    drains: dict[str, list[Drain]] = field(default_factory=lambda: defaultdict(list))
 
     async def watch(self, run: Run) -> None:
         """For ever."""
@@ -100,11 +106,25 @@ async def sizes(run: Run) -> Sizes:
     )
 
 
-async def drain(run: Run, n: int) -> float:
-    """Messages a second: `n` requests that behave, published at once, until every one has ended and is told."""
+@dataclass(frozen=True)
+class Drain:
+    """`n` requests that behave, published at once, until every one has ended and is told."""
+
+    rate: float  # messages a second
+    cpu_ms: float  # of all gateways, for one message: what else the machine does hardly changes it
+    sent_seconds: float  # from the first intent to the last
+
+
+async def drain(run: Run, n: int) -> Drain:
     here = run.stage.here
     records = run.load.plain(n)
-    started = time.monotonic()
+    gateways = [psutil.Process(each.child.pid) for each in run.stage.alive]
+    worked, started = _cpu(gateways), time.monotonic()
     await here.world.publish(records)
-    await here.quiet(120)
-    return n / (time.monotonic() - started)
+    await here.quiet(180)
+    seconds, worked = time.monotonic() - started, _cpu(gateways) - worked
+    return Drain(n / seconds, 1000 * worked / n, float(await here.value(_SENT, n)))
+
+
+def _cpu(processes: Sequence[Any]) -> float:
+    return sum(each.cpu_times().user + each.cpu_times().system for each in processes)

@@ -8,11 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tests.faults.evidence import Violation
 from tests.faults.load import Load, script
 from tests.faults.soak.stage import Stage
+
+# The first of them tell what happened, the others only that it was bad.
+_TOLD: Final = 100
 
 
 @dataclass
@@ -39,7 +42,8 @@ class Run:
 
     def blame(self, invariant: str, what: str) -> None:
         violation = Violation(invariant, what)
-        print(f"VIOLATION at {self.minutes:.1f} min: {violation}", flush=True)
+        if len(self.violations) < _TOLD:
+            print(f"VIOLATION at {self.minutes:.1f} min: {violation}", flush=True)
         self.violations.append(violation)
 
     def meanwhile(self, work: Coroutine[Any, Any, None]) -> None:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.dev.host import StackError, free_port
-from tests.faults.harness import Stand, fresh_topics, spawn_unfenced, stand
+from tests.faults.harness import HURRY, Stand, fresh_topics, spawn_unfenced, stand
 from tests.faults.load import script
 from tests.stack.gateway import GatewayProcess, merge
 from tests.stack.kafka import KafkaServer
@@ -33,12 +33,16 @@ from tests.stack.scene import value_in
 # A process that starts while its ledger is away ends, and its supervisor starts it again: for so long.
 UP_WITHIN: Final = 90.0
 _AUTHOR: Final = "soak"
-# What is on top of `HURRY`.  Hundreds of kills rescue some reminders more often than a lifetime of a cluster does.
+# What is on top of `HURRY`.  Hundreds of kills rescue some reminders more often than a lifetime of a cluster does.  And
+# more at once than this the providers, which are played by this process, would answer too late for such timeouts.
 _OVERRIDES: Final[dict[str, Any]] = {
     "database": {"statement_timeout_seconds": 2},
     "dispatch": {"max_rescues": 100},
     "secrets": {"reload_seconds": 600},
-    "providers": {"fcm": {"on_unknown_stages": {"d3": "resend"}}},
+    "providers": {
+        **{name: {"concurrency": 48} for name in HURRY["providers"]},
+        "fcm": {"concurrency": 48, "on_unknown_stages": {"d3": "resend"}},
+    },
 }
 
 

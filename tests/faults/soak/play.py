@@ -1,0 +1,85 @@
+"""One soak from its first burst to its last quiet moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.dev.host import StackError
+from tests.faults.load import Load
+from tests.faults.soak.checkpoint import Checkpoints, survives
+from tests.faults.soak.measure import Measurements, drain
+from tests.faults.soak.report import summary
+from tests.faults.soak.run import Run
+from tests.faults.soak.stage import Stage
+from tests.faults.soak.table import FAULTS, Fault
+
+_DRAINS: Final = 4  # the first warms up
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What was asked for."""
+
+    minutes: float
+    seed: int
+    kills: int | None = None
+    burst: int = 30
+    pause: float = 1.0  # at most so long between a burst and its fault
+    quiet_every: float = 4.0  # minutes
+    drain: int = 1500  # requests, to see how fast it is before and after; 0: not at all
+    only: Collection[str] = ()
+    each_once: bool = False  # every fault once first, in the table's order
+
+
+async def play(stage: Stage, orders: Orders) -> dict[str, Any]:
+    """Runs it all; what it came to."""
+    run = Run(stage, Load(orders.seed, early=True), random.Random(orders.seed), orders.seed)
+    measured, points = Measurements(), Checkpoints()
+    await _rates(run, measured, "before", orders.drain)
+    watch = asyncio.ensure_future(measured.watch(run))
+    try:
+        await _disturb(run, orders, points, measured)
+        if await points(run, measured):
+            await _rates(run, measured, "after", orders.drain)
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+    print(points.report, flush=True)
+    return summary(run, measured, points, len({each.name for each in FAULTS}))
+
+
+async def _disturb(run: Run, orders: Orders, points: Checkpoints, measured: Measurements) -> None:
+    """Until the minutes or the kills are over; ends early when something does not end by itself."""
+    faults = [each for each in FAULTS if not orders.only or each.name in orders.only]
+    first = list(faults) if orders.each_once else []
+    quiet_at = run.minutes + orders.quiet_every
+    while first or (run.minutes < orders.minutes and (orders.kills is None or run.faults["kill"] < orders.kills)):
+        await run.stage.here.world.publish(run.load.burst(orders.burst))
+        await asyncio.sleep(run.chance.uniform(0.0, orders.pause))
+        fault = first.pop(0) if first else run.chance.choices(faults, [each.weight for each in faults])[0]
+        await _one(run, fault)
+        if run.minutes >= quiet_at and not first and run.minutes < orders.minutes:
+            if not await points(run, measured):
+                return
+            quiet_at = run.minutes + orders.quiet_every
+
+
+async def _one(run: Run, fault: Fault) -> None:
+    try:
+        what = await fault.work(run)
+        run.faults[what] += 1
+        print(f"{run.minutes:5.1f} min  {what}", flush=True)
+    except (AssertionError, StackError) as error:
+        run.blame("I8", f"{fault.name}: {error}")
+    survives(run)
+    while run.stage.broken:
+        run.blame("I8", run.stage.broken.pop())
+
+
+async def _rates(run: Run, measured: Measurements, when: str, n: int) -> None:
+    if n:
+        measured.drains[when] = [await drain(run, n) for _ in range(_DRAINS)][1:]
