@@ -56,7 +56,7 @@ e2e: $(READY) $(KAFKA) helm $(if $(IN_ORDER),faults)  ## the demo and the Helm c
 bench: $(READY) $(KAFKA)  ## how fast, against the plain loop and the durable reference
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) $(KAFKA)  ## hundreds of kills (ARGS=--kills=300)
+soak: $(READY) $(KAFKA)  ## every fault at random, for long (ARGS="--minutes 30 --seed 1")
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 lock:  ## resolve the dependencies anew (ARGS=--upgrade: to their newest versions)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ class Sweep:
 
     checks: int = 0
     swept: int = 0  # bytes
+    said: Counter[str] = field(default_factory=Counter)  # what the gateways logged, by level and event
     _read: dict[Path, int] = field(default_factory=dict)
     _offsets: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -47,7 +50,18 @@ class Sweep:
                     log.seek(self._read.get(path, 0))
                     text = log.read()
                     self._read[path] = log.tell()
+                if path != stage.postgres.process.log:
+                    self._hear(run, path.name, text)
                 yield path.name, text
+
+    def _hear(self, run: Run, name: str, text: bytes) -> None:
+        """Every line is one of our own making: whatever else speaks on standard error was not expected to."""
+        for line in text.splitlines():
+            try:
+                said = json.loads(line)
+                self.said[f"{said['level']} {said['event']}"] += 1
+            except (ValueError, KeyError, TypeError):
+                run.blame("I8", f"{name} has a line that is no event: {line[:300]!r}")
 
     async def _metrics(self, run: Run) -> list[tuple[str, bytes]]:
         told = []

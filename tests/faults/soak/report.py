@@ -44,6 +44,7 @@ def summary(run: Run, measured: Measurements, points: Checkpoints, kinds: int) -
         "reminder_moves": {f"{was or '(born)'} -> {to}": n for (was, to), n in sorted(report.reminder_moves.items())},
         "attempt_moves": {f"{was or '(born)'} -> {to}": n for (was, to), n in sorted(report.attempt_moves.items())},
         "checks": dict(sorted(points.checks.items())),
+        "logged": dict(sorted(points.sweep.said.items())),
         "swept_mib": round(points.sweep.swept / MEBIBYTE, 1),
         "checkpoints": len(points.healed),
         "healed_seconds": [round(each, 1) for each in points.healed],
