@@ -72,7 +72,7 @@ async def _stopped(run: Run, process: GatewayProcess, seconds: float) -> None:
 async def drained(run: Run) -> str:
     """SIGTERM, as a rolling update does it."""
     await run.stage.bring_up(run.stage.victim)
-    await _leaves(run, run.stage.victim)
+    await leaves(run, run.stage.victim)
     await run.stage.bring_up(run.stage.victim)
     return "stopped and started"
 
@@ -81,13 +81,14 @@ async def guest(run: Run) -> str:
     """A member joins, or leaves."""
     process = run.stage.guest
     if process.child.alive:
-        await _leaves(run, process)
+        await leaves(run, process)
         return "member left"
     await run.stage.bring_up(process)
     return "member joined"
 
 
-async def _leaves(run: Run, process: GatewayProcess) -> None:
+async def leaves(run: Run, process: GatewayProcess) -> None:
+    """SIGTERM, and it ends by itself."""
     if not process.child.alive:
         return
     process.child.resume()

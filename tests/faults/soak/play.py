@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.dev.host import StackError
 from tests.faults.load import Load
+from tests.faults.soak import faults
 from tests.faults.soak.checkpoint import Checkpoints, survives
 from tests.faults.soak.measure import Measurements, drain
 from tests.faults.soak.report import summary
@@ -17,7 +18,7 @@ from tests.faults.soak.run import Run
 from tests.faults.soak.stage import Stage
 from tests.faults.soak.table import FAULTS, Fault
 
-_DRAINS: Final = 4  # the first warms up
+_DRAINS: Final = 6  # the first warms up
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ async def play(stage: Stage, orders: Orders) -> dict[str, Any]:
     try:
         await _disturb(run, orders, points, measured)
         if await points(run, measured):
+            await faults.leaves(run, stage.guest)  # as many hands as before
             await _rates(run, measured, "after", orders.drain)
     finally:
         watch.cancel()
@@ -54,13 +56,13 @@ async def play(stage: Stage, orders: Orders) -> dict[str, Any]:
 
 async def _disturb(run: Run, orders: Orders, points: Checkpoints, measured: Measurements) -> None:
     """Until the minutes or the kills are over; ends early when something does not end by itself."""
-    faults = [each for each in FAULTS if not orders.only or each.name in orders.only]
-    first = list(faults) if orders.each_once else []
+    chosen = [each for each in FAULTS if not orders.only or each.name in orders.only]
+    first = list(chosen) if orders.each_once else []
     quiet_at = run.minutes + orders.quiet_every
     while first or (run.minutes < orders.minutes and (orders.kills is None or run.faults["kill"] < orders.kills)):
         await run.stage.here.world.publish(run.load.burst(orders.burst))
         await asyncio.sleep(run.chance.uniform(0.0, orders.pause))
-        fault = first.pop(0) if first else run.chance.choices(faults, [each.weight for each in faults])[0]
+        fault = first.pop(0) if first else run.chance.choices(chosen, [each.weight for each in chosen])[0]
         await _one(run, fault)
         if run.minutes >= quiet_at and not first and run.minutes < orders.minutes:
             if not await points(run, measured):
