@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import aiohttp
+import psutil  # type: ignore[import-untyped]  # it ships no types
 
+from gateway.crashpoints import CrashPoint
 from gateway.dev.host import StackError
-from tests.faults.harness import LEASE
+from tests.faults.harness import LEASE, until_paused
 from tests.faults.in_flight import kill_in_flight
 from tests.faults.load import NAME, PLANTED
 from tests.faults.soak.run import Run
@@ -25,6 +27,12 @@ from tests.stack.proxy import Link, Proxy
 
 # The drain budget of `HURRY` is 7 seconds; a machine that is busy has its own.
 _STOPS_WITHIN: Final = 40.0
+_REACHED_WITHIN: Final = 20.0
+# The moments at which a worker has something in its hands that it must not do any more when it wakes up.
+_SLEEPS: Final = (
+    CrashPoint.AFTER_CLAIM, CrashPoint.AFTER_RESERVE, CrashPoint.AFTER_INTEND, CrashPoint.BEFORE_FIRST_BYTE,
+    CrashPoint.AFTER_ANSWER, CrashPoint.AFTER_FETCH, CrashPoint.AFTER_PUBLISH,
+)  # fmt: skip
 _MODES: Final = tuple(each for each in Link if each is not Link.PASSES)
 
 
@@ -51,6 +59,41 @@ async def pause(run: Run) -> str:
     seconds = run.chance.uniform(0.6 * LEASE, 1.7 * LEASE)
     await _stopped(run, run.stage.victim, seconds)
     return "pause past the lease" if seconds > LEASE else "pause"
+
+
+async def crash_at(run: Run) -> str:
+    """It kills itself at one of the moments that matter most."""
+    point, stage = run.chance.choice(list(CrashPoint)), run.stage
+    await stage.victim.child.kill()
+    stage.spawn(stage.victim, REMINDER_GATEWAY_CRASH_AT=f"{point}:{run.chance.randint(1, 4)}")
+    await stage.here.world.publish(run.load.burst(30))
+    try:
+        await stage.victim.child.wait(within=_REACHED_WITHIN)
+    except StackError:  # others do the work, or everything is frozen
+        await stage.victim.child.kill()
+        what = "killed idle"
+    else:
+        what = f"killed {point}"
+    await stage.bring_up(stage.victim)
+    return what
+
+
+async def sleep_at(run: Run) -> str:
+    """It falls asleep at such a moment, and wakes up when its work has long been taken from it."""
+    point, stage = run.chance.choice(_SLEEPS), run.stage
+    await stage.victim.child.kill()
+    stage.spawn(stage.victim, REMINDER_GATEWAY_PAUSE_AT=point)
+    await stage.here.world.publish(run.load.burst(30))
+    try:
+        await until_paused(stage.victim, _REACHED_WITHIN)
+    except (AssertionError, psutil.NoSuchProcess):
+        what = "not asleep"
+    else:
+        await asyncio.sleep(run.chance.uniform(1.3 * LEASE, 1.7 * LEASE))
+        stage.victim.child.resume()
+        what = f"asleep {point}"
+    await stage.bring_up(stage.victim)
+    return what
 
 
 async def stutter(run: Run) -> str:

@@ -94,10 +94,11 @@ class Stage:
     def alive(self) -> list[GatewayProcess]:
         return [each for each in (self.victim, self.survivor, self.guest) if each.child.alive]
 
-    def spawn(self, process: GatewayProcess) -> None:
+    def spawn(self, process: GatewayProcess, **environ: str) -> None:
+        """Starts it; `environ` may arm a crash point."""
         over = self.links["postgres, survivor" if process is self.survivor else "postgres"]
         dsn = self.here.world.dsn
-        environ = {"GATEWAY_DATABASE_DSN": dsn.replace(f":{urlsplit(dsn).port}/", f":{over.port}/")}
+        environ |= {"GATEWAY_DATABASE_DSN": dsn.replace(f":{urlsplit(dsn).port}/", f":{over.port}/")}
         if process is self.victim:
             self.here.mark_up()
         if self.unfenced:

@@ -20,7 +20,9 @@ class Fault(NamedTuple):
 
 FAULTS: Final[Sequence[Fault]] = (
     Fault(30, faults.kill),
-    Fault(6, faults.pause),
+    Fault(8, faults.crash_at),
+    Fault(6, faults.sleep_at),
+    Fault(4, faults.pause),
     Fault(4, faults.stutter),
     Fault(3, faults.drained),
     Fault(5, faults.guest),
