@@ -56,8 +56,9 @@ e2e: $(READY) $(KAFKA) helm $(if $(IN_ORDER),faults)  ## the demo and the Helm c
 bench: $(READY) $(KAFKA)  ## how fast, against the plain loop and the durable reference
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(READY) $(KAFKA)  ## every fault at random, for long (ARGS="--minutes 30 --seed 1")
-	$(BIN)/python -m tests.faults.soak $(ARGS)
+# `scenarios` as the first word tells the long stories instead, one after the other.
+soak: $(READY) $(KAFKA)  ## every fault at random, for long (ARGS="--minutes 30 --seed 1"), or long stories (ARGS="scenarios [NAME...]")
+	$(BIN)/python -m tests.faults.$(if $(filter scenarios,$(firstword $(ARGS))),$(ARGS),soak $(ARGS))
 
 lock:  ## resolve the dependencies anew (ARGS=--upgrade: to their newest versions)
 	$(PYTHON) -m venv --clear .cache/lock

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import json
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
+from gateway.dev.topics import administrator
+from tests.faults.evidence import id_of, lines, parsed
+from tests.faults.load import NAME
 from tests.faults.soak.play import Orders, play
 from tests.faults.soak.report import verdict
-from tests.faults.soak.slopes import line, second_half
 from tests.faults.soak.stage import Stage, staged
-from tests.faults.soak.table import FAULTS
+from tests.faults.topics import everything
 
 # Those that take no seconds of waiting, each once.
 CHEAP = (
@@ -42,55 +46,70 @@ async def test_a_short_soak_counts_what_it_did_and_finds_what_is_planted(tmp_pat
         assert found["survivor"]["most"]["rss_mib"] > 20
         assert found["tables"]["queues_kib"].keys() >= {"live", "due", "outbox"}
 
-        # A message that left and is not written anywhere, a number in a log, a death: each is told and fails the run.
-        await _tamper(stage)
-        with stage.survivor.log.open("a") as log:
-            log.write('{"event": "to +8613900000101"}\n')
+        # Everything that it should find, and one death.
+        planted = await _plant(stage)
         await stage.survivor.child.kill()
         found = await play(stage, Orders(minutes=0, seed=5, drain=0))
         assert verdict(found) == 1
         told = "\n".join(found["violations"])
-        assert "I3 message" in told
-        assert "left without an intent" in told
-        assert "I7 survivor.log has" in told
+        assert not [what for what, says in planted.items() if says not in told], told
         assert "I8 the survivor ended with -9" in told
+
+        # What does not end is not waited for without an end.
+        await _by_force(stage, "insert into timer values (now() + interval '1 day', 1)")
+        found = await play(stage, Orders(minutes=0, seed=5, drain=0, ends_within=2))
+        assert verdict(found) == 1
+        assert "I8 not everything has ended 2 s after" in found["violations"][-1]
+        assert "'timer': 1" in found["violations"][-1]
 
 
 async def _count(stage: Stage, table: str) -> int:
     return int(await stage.here.value(f"select count(*) from {table}"))
 
 
-async def _tamper(stage: Stage) -> None:
-    """Forgets one attempt that a provider has taken, behind the back of every rule."""
+async def _plant(stage: Stage) -> dict[str, str]:
+    """Breaks what a gateway never would, behind the back of every rule; what is to be said of each."""
+    world = stage.here.world
+    taken = [each for each in lines(world.simulator.config.log) if each["kind"] == "accepted"]
+    delivered = {row["id"] for row in await stage.here.fetch("select id from attempt where state = 'delivered'")}
+    forgotten, twice = [each for each in taken if id_of(str(each["reference"])) in delivered][:2]
+    await _by_force(stage, f"delete from attempt where id = {id_of(forgotten['reference'])}")
+    with world.simulator.config.log.open("a") as log:
+        log.write(json.dumps({**twice, "id": "planted"}) + "\n")
+    [request] = await stage.here.fetch(
+        "select r.id from reminder r join ending e on e.reminder = r.id where e.state = 'cancelled'"
+        " and not exists (select from attempt a where a.reminder = r.id) limit 1"
+    )
+    await _by_force(stage, f"delete from reminder where id = {request['id']}")
+    events = await everything(world.bootstrap, world.topics.events)
+    gone = next(each for each in events.records if each.offset == 0 and parsed(each.value)["data"].get("seq") == 1)
+    async with administrator(world.bootstrap) as admin:
+        place = TopicPartition(world.topics.events, gone.partition)
+        await admin.delete_records({place: RecordsToDelete(before_offset=1)})
+    said = {
+        stage.survivor: "+8613900000101", stage.victim: NAME, stage.guest: stage.vault.files["callback"].split()[0]
+    }  # fmt: skip
+    for process, word in said.items():
+        with process.log.open("a") as log:
+            log.write(json.dumps({"level": "info", "event": f"to {word}"}) + "\n")
+    with stage.survivor.log.open("a") as log:
+        log.write("Task was destroyed but it is pending!\n")
+    return {
+        "a send without an intent": f"I3 message {forgotten['reference']} left without an intent",
+        "a doubled send": f"I3 attempt {twice['reference']} left 2 times",
+        "a request with no row": "I1 ",
+        "a lost event": f"I4 events of {id_of(parsed(gone.value)['data']['reminder'])}: ",
+        "a number in a log": "I7 survivor.log has b'+8613900000101'",
+        "a name in a log": f"I7 {stage.victim.log.name} has {NAME}",
+        "a secret in a log": "I7 guest.log has a secret",
+        "a line that nobody meant to write": "I8 survivor.log has a line that is no event: b'Task was",
+    }
+
+
+async def _by_force(stage: Stage, sql: str) -> None:
     connection = await asyncpg.connect(stage.here.world.dsn)
     try:
         await connection.execute("set session_replication_role = replica")
-        await connection.execute(
-            "delete from attempt where id = (select min(id) from attempt where state = 'delivered')"
-        )
+        await connection.execute(sql)
     finally:
         await connection.close()
-
-
-def test_every_fault_has_its_own_name_and_a_weight() -> None:
-    assert len({each.name for each in FAULTS}) == len(FAULTS)
-    assert all(each.weight > 0 for each in FAULTS)
-
-
-def test_a_line_says_how_sure_it_is() -> None:
-    straight = line([(float(x), 3.0 * x + 1) for x in range(10)])
-    assert straight.value == pytest.approx(3.0)
-    assert straight.plus_minus == pytest.approx(0.0)
-    # By hand: residuals -0.4, 0.95, -0.7 and 0.15, whose squares sum up to 1.575; spread 5; t of two degrees 4.30.
-    crooked = line([(0.0, 1.0), (1.0, 3.0), (2.0, 2.0), (3.0, 3.5)])
-    assert crooked.value == pytest.approx(0.65)
-    assert crooked.plus_minus == pytest.approx(4.30 * math.sqrt(1.575 / 2 / 5), rel=1e-3)
-    assert math.isinf(line([(0.0, 1.0), (1.0, 2.0)]).plus_minus)
-    assert line([]).value == 0.0
-
-
-def test_only_the_second_half_counts() -> None:
-    points = [(x / 100, 100.0 + x) for x in range(100)] + [(1 + x / 100, 200.0) for x in range(101)]
-    flat = second_half(points)
-    assert flat.value == pytest.approx(0.0)
-    assert flat.at_least <= 0.0

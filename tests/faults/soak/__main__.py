@@ -1,8 +1,9 @@
 """`python -m tests.faults.soak`: faults at random under load, for long, with quiet moments for the judge.
 
 One gateway is killed and paused again and again, a guest comes and goes, and a third, the survivor, lives through
-everything, so that it can be measured.  The last line is one JSON object.  The exit status is 0 only when no invariant
-was broken, the survivor never ended, and nothing grew beyond the bounds of `report`.
+everything, so that it can be measured.  In the end it writes `seed-N.md`, a section for docs/measurements.md, and
+`seed-N.json` with everything.  The exit status is 0 only when no invariant was broken, the survivor never ended, and
+nothing grew beyond the bounds of `report`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gateway.dev.host import Home
+from tests.faults.soak.markdown import write
 from tests.faults.soak.play import Orders, play
 from tests.faults.soak.report import verdict
 from tests.faults.soak.stage import staged
@@ -45,12 +47,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--unfenced", action="append", default=[], metavar="FENCE", help="a broken build: must be found"
     )
+    parser.add_argument("--write", type=Path, default=Path("build/soak"), metavar="DIRECTORY", help="for the report")
     given = vars(parser.parse_args(arguments))
     unfenced = frozenset(given.pop("unfenced"))
+    folder = given.pop("write")
     found = asyncio.run(soak(Orders(**given), unfenced))
     for each in found["beyond_bounds"]:
         print(f"BEYOND BOUNDS: {each}")
-    print(json.dumps(found))
+    print(f"{write(found, folder)}: {len(found['violations'])} violations, {len(found['beyond_bounds'])} bounds broken")
     return verdict(found)
 
 

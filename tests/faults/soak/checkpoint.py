@@ -28,6 +28,7 @@ select kind, value from "freeze" where until is null or until > clock_timestamp(
 class Checkpoints:
     """What the quiet moments have shown so far."""
 
+    ends_within: float = ENDS_WITHIN
     sweep: Sweep = field(default_factory=Sweep)
     healed: list[float] = field(default_factory=list)  # seconds
     checks: Counter[str] = field(default_factory=Counter)
@@ -41,9 +42,9 @@ class Checkpoints:
         try:
             await asyncio.sleep(max(0.0, EARLY - (time.monotonic() - began)))
             await hands.redrive(run)
-            await heal(run.stage.here, run.load, ENDS_WITHIN)
+            await heal(run.stage.here, run.load, self.ends_within)
         except (AssertionError, TimeoutError) as error:
-            run.blame("I8", f"not everything has ended {ENDS_WITHIN:g} s after the last fault\n{error}")
+            run.blame("I8", f"not everything has ended {self.ends_within:g} s after the last fault\n{error}")
             return False
         self.healed.append(time.monotonic() - began)
         await self._judge(run)

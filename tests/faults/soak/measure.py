@@ -1,4 +1,4 @@
-"""What is measured from outside while everything breaks: the survivor's process, and the size of every table."""
+"""What is measured from outside while everything breaks: the gateways' processes, and the size of every table."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ from (select intended_at from attempt order by id desc limit $1) as last
 
 @dataclass(frozen=True)
 class Sample:
-    """The survivor at one moment."""
+    """The survivor at one moment, after so many requests."""
 
     minutes: float
+    requests: int
     rss_mib: float
     files: int
     threads: int
@@ -72,12 +73,17 @@ class Measurements:
     sizes: list[Sizes] = field(default_factory=list)
     quiet: list[tuple[Sample, Sizes]] = field(default_factory=list)
     drains: dict[str, list[Drain]] = field(default_factory=lambda: defaultdict(list))
+    after: tuple[Sample, Sizes] | None = None  # in the quiet after the last drains
+    most_rss: dict[str, float] = field(default_factory=dict)  # MiB, of every process, those that are killed, too
 
     async def watch(self, run: Run) -> None:
         """For ever."""
         turn = 0
         while True:
-            self.samples.append(sample(run))
+            with contextlib.suppress(psutil.NoSuchProcess):  # that it ended is blamed elsewhere
+                self.samples.append(sample(run))
+            for name, size in rss(run).items():
+                self.most_rss[name] = max(size, self.most_rss.get(name, 0.0))
             if turn % 5 == 0:
                 with contextlib.suppress(*_AWAY):  # there is another look
                     self.sizes.append(await sizes(run))
@@ -91,7 +97,16 @@ def sample(run: Run) -> Sample:
         size = process.memory_info().rss / MEBIBYTE
         files, threads = process.num_fds(), process.num_threads()
     kept = [each for each in process.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED]
-    return Sample(run.minutes, size, files, threads, len(kept))
+    return Sample(run.minutes, run.load.reminders, size, files, threads, len(kept))
+
+
+def rss(run: Run) -> dict[str, float]:
+    """MiB of every gateway that lives."""
+    found = {}
+    for each in run.stage.alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found[each.log.stem] = psutil.Process(each.child.pid).memory_info().rss / MEBIBYTE
+    return found
 
 
 async def sizes(run: Run) -> Sizes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.dev.host import StackError
 from tests.faults.load import Load
 from tests.faults.soak import faults
-from tests.faults.soak.checkpoint import Checkpoints, survives
+from tests.faults.soak.checkpoint import ENDS_WITHIN, Checkpoints, survives
 from tests.faults.soak.measure import Measurements, drain
 from tests.faults.soak.report import summary
 from tests.faults.soak.run import Run
@@ -33,23 +33,31 @@ class Orders:
     quiet_every: float = 4.0  # minutes
     drain: int = 1500  # requests, to see how fast it is before and after; 0: not at all
     only: Collection[str] = ()
+    ends_within: float = ENDS_WITHIN  # seconds, after the last fault before a quiet moment
     each_once: bool = False  # every fault once first, in the table's order
 
 
 async def play(stage: Stage, orders: Orders) -> dict[str, Any]:
     """Runs it all; what it came to."""
     run = Run(stage, Load(orders.seed, early=True), random.Random(orders.seed), orders.seed)
-    measured, points = Measurements(), Checkpoints()
+    measured, points = Measurements(), Checkpoints(orders.ends_within)
     await _rates(run, measured, "before", orders.drain)
+    run.begins()
     watch = asyncio.ensure_future(measured.watch(run))
     try:
         await _disturb(run, orders, points, measured)
-        if await points(run, measured):
-            await faults.leaves(run, stage.guest)  # as many hands as before
-            await _rates(run, measured, "after", orders.drain)
+        good = await points(run, measured)
     finally:
         watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        [broke] = await asyncio.gather(watch, return_exceptions=True)
+    run.ends()
+    if not isinstance(broke, asyncio.CancelledError):
+        run.blame("I8", f"nobody has measured any more: {broke!r}")
+    if good and orders.drain:
+        await faults.leaves(run, stage.guest)  # as many hands as before
+        await _rates(run, measured, "after", orders.drain)
+        if await points(run, measured):  # these requests, too
+            measured.after = measured.quiet.pop()
     print(points.report, flush=True)
     return summary(run, measured, points, len({each.name for each in FAULTS}))
 
@@ -83,5 +91,9 @@ async def _one(run: Run, fault: Fault) -> None:
 
 
 async def _rates(run: Run, measured: Measurements, when: str, n: int) -> None:
-    if n:
+    if not n:
+        return
+    try:
         measured.drains[when] = [await drain(run, n) for _ in range(_DRAINS)][1:]
+    except (AssertionError, TimeoutError) as error:
+        run.blame("I8", f"{n} requests that behave do not end, {when} the faults\n{error}")

@@ -14,6 +14,9 @@ JUDGED_AFTER: Final = 20.0
 # A process of 120 MiB under the chart's limit of 512 MiB has 16 hours at this pace: less than between two releases, so
 # what is surely above it is a leak.  Everything below is told, to be looked at.
 RSS_MIB_PER_HOUR: Final = 24.0
+# The same by request: what is surely above it is a leak that an hour of real load would show.  It sees what is coarse;
+# `make bench ARGS="--only c --messages 60000"` sees a tenth of it.
+RSS_KIB_PER_REQUEST: Final = 1.0
 # Connections come and go with the load, and stay for a minute when nobody asks anything.  A leak raises the least that
 # is ever open; what else does is a pool that has grown to its size.
 OPEN_MORE: Final = 20
@@ -30,7 +33,7 @@ def summary(run: Run, measured: Measurements, points: Checkpoints, kinds: int) -
     counts, report = run.stage.counts, points.report
     found = {
         "seed": run.seed,
-        "minutes": round(run.minutes, 1),
+        "minutes": round(run.disturbed, 1),
         "requests": run.load.reminders,
         "records": report.counts["records"],
         "messages": report.counts["messages"],
@@ -69,24 +72,36 @@ def survivor(measured: Measurements) -> dict[str, Any]:
         name: second_half([(each.minutes, float(getattr(each, name))) for each in samples]).times(60).told()
         for name in ("rss_mib", "files", "threads", "connections")
     }
-    quiet = [each for each, _ in measured.quiet]
+    quiet = [each for each, _ in [*measured.quiet, *([measured.after] if measured.after else [])]]
     return {
         "per_hour": lines,
+        "rss_kib_per_request": rss_by_request(measured).told(),
         "most": {name: round(max((getattr(each, name) for each in samples), default=0), 1) for name in lines},
+        "most_rss_mib": {name: round(size, 1) for name, size in sorted(measured.most_rss.items())},
         "least_in_each_half": least_open(measured),
         "quiet": [_in_short(each) for each in quiet],
     }
 
 
+def rss_by_hour(measured: Measurements) -> Slope:
+    """MiB."""
+    return second_half([(each.minutes, each.rss_mib) for each in measured.samples]).times(60)
+
+
+def rss_by_request(measured: Measurements) -> Slope:
+    """KiB."""
+    return second_half([(float(each.requests), each.rss_mib) for each in measured.samples]).times(1024)
+
+
 def _in_short(each: Sample) -> dict[str, float]:
     return {
-        "minutes": round(each.minutes, 1), "rss_mib": round(each.rss_mib, 1), "files": each.files,
-        "threads": each.threads, "connections": each.connections,
+        "minutes": round(each.minutes, 1), "requests": each.requests, "rss_mib": round(each.rss_mib, 1),
+        "files": each.files, "threads": each.threads, "connections": each.connections,
     }  # fmt: skip
 
 
 def tables(measured: Measurements) -> dict[str, Any]:
-    """Kept rows by reminder, queues by minute, and both by table."""
+    """Kept rows by reminder, queues by hour, and both by table; between the first quiet moment and the last."""
     if not measured.quiet:
         return {}
     quiet = [each for _, each in measured.quiet]
@@ -148,9 +163,12 @@ def beyond(found: dict[str, Any], measured: Measurements) -> list[str]:
     if each is not None and each > BYTES_PER_REMINDER:
         broken.append(f"{each} bytes are kept for each reminder")
     if found["minutes"] >= JUDGED_AFTER:
-        rss = second_half([(each.minutes, each.rss_mib) for each in measured.samples]).times(60)
+        rss = rss_by_hour(measured)
         if rss.at_least > RSS_MIB_PER_HOUR:
             broken.append(f"the survivor grows by {rss.value:.0f} ± {rss.plus_minus:.0f} MiB an hour")
+        rss = rss_by_request(measured)
+        if rss.at_least > RSS_KIB_PER_REQUEST:
+            broken.append(f"the survivor grows by {rss.value:.1f} ± {rss.plus_minus:.1f} KiB with each request")
         grows = queues(measured).times(60 / MEBIBYTE)
         if grows.at_least > QUEUE_MIB_PER_HOUR:
             broken.append(f"queues grow by {grows.value:.0f} ± {grows.plus_minus:.0f} MiB an hour")

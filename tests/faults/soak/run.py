@@ -31,6 +31,7 @@ class Run:
     answers: Counter[str] = field(default_factory=Counter)  # to what is sent to the public listener by nobody we know
     violations: list[Violation] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    disturbed: float = 0.0  # minutes, with the quiet moments among them
     providers_since: float = 0.0  # when the way to the providers was whole again
     frozen: set[tuple[str, str]] = field(default_factory=set)
     sealing_key: int = 1
@@ -39,6 +40,14 @@ class Run:
     @property
     def minutes(self) -> float:
         return (time.monotonic() - self.started) / 60
+
+    def begins(self) -> None:
+        """The minutes count from now."""
+        self.started = time.monotonic()
+
+    def ends(self) -> None:
+        """Nothing is disturbed any more."""
+        self.disturbed = self.minutes
 
     def blame(self, invariant: str, what: str) -> None:
         violation = Violation(invariant, what)
