@@ -56,11 +56,11 @@ async def test_a_short_soak_counts_what_it_did_and_finds_what_is_planted(tmp_pat
         assert "I8 the survivor ended with -9" in told
 
         # What does not end is not waited for without an end.
-        await _by_force(stage, "insert into timer values (now() + interval '1 day', 1)")
+        await _by_force(stage, "insert into parked values (now() + interval '1 day', 1)")
         found = await play(stage, Orders(minutes=0, seed=5, drain=0, ends_within=2))
         assert verdict(found) == 1
         assert "I8 not everything has ended 2 s after" in found["violations"][-1]
-        assert "'timer': 1" in found["violations"][-1]
+        assert "'parked': 1" in found["violations"][-1]
 
 
 async def _count(stage: Stage, table: str) -> int:
@@ -97,7 +97,7 @@ async def _plant(stage: Stage) -> dict[str, str]:
     return {
         "a send without an intent": f"I3 message {forgotten['reference']} left without an intent",
         "a doubled send": f"I3 attempt {twice['reference']} left 2 times",
-        "a request with no row": "I1 ",
+        "a request with no row": f"I1 reminder {request['id']} has an end and no row",
         "a lost event": f"I4 events of {id_of(parsed(gone.value)['data']['reminder'])}: ",
         "a number in a log": "I7 survivor.log has b'+8613900000101'",
         "a name in a log": f"I7 {stage.victim.log.name} has {NAME}",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.soak.markdown import markdown, write
 from tests.faults.soak.measure import MEBIBYTE, Drain, Measurements, Sample, Sizes
-from tests.faults.soak.report import JUDGED_AFTER, beyond, recovery, survivor, tables, verdict
+from tests.faults.soak.report import JUDGED_AFTER, beyond, comparable, recovery, survivor, tables, verdict
 from tests.faults.soak.slopes import line, second_half
 from tests.faults.soak.table import FAULTS
 
@@ -62,8 +62,8 @@ def sizes(minutes: float, queues: float, kept: int) -> Sizes:
     return Sizes(minutes, reminders, {"live": int(queues), "reminder": kept * reminders}, {"live": 40, "reminder": 0})
 
 
-def drain(rate: float, cpu_ms: float) -> Drain:
-    return Drain(rate, cpu_ms, 1.0)
+def drain(rate: float, cpu_ms: float, others: float = 2.0) -> Drain:
+    return Drain(rate, cpu_ms, 1.0, others)
 
 
 def told(of: Measurements, minutes: float = MINUTES) -> dict[str, Any]:
@@ -74,7 +74,8 @@ def told(of: Measurements, minutes: float = MINUTES) -> dict[str, Any]:
         "counts": {"events": 40_000, "events repeated": 3, "duplicates": 1, "dead_letters": 2, "commands": 4},
         "checks": {"I1": 16_000, "I7": 99}, "ended": {"delivered": 13_500}, "healed_seconds": [8.0, 9.5],
         "beside_faults": {}, "answers_to_strangers": {"stranger 404": 9}, "states_hit_by_kills": {}, "logged": {},
-        "survivor": survivor(of), "tables": tables(of), "recovers_to": recovery(of), "violations": [],
+        "survivor": survivor(of), "tables": tables(of), "recovers_to": recovery(of), "recovery_judged": comparable(of),
+        "violations": [],
     }  # fmt: skip
     return {**found, "beyond_bounds": beyond(found, of)}
 
@@ -111,6 +112,11 @@ def test_what_is_slower_after_the_faults_by_the_clock_and_by_the_cpu() -> None:
     assert told(of)["beyond_bounds"] == []
     of.drains["after"] = [drain(600, 0.70), drain(700, 0.60)]
     assert "not as fast as before" in told(of)["beyond_bounds"][0]
+    of.drains["after"].append(drain(1000, 0.45, others=40))  # nobody knows what this one says
+    assert "not as fast as before" in told(of)["beyond_bounds"][0]
+    of.drains["after"] = [drain(300, 0.90, others=60), drain(400, 0.90, others=70)]
+    assert told(of)["beyond_bounds"] == []
+    assert "50 % by the CPU; not judged, others had the machine as well |" in markdown(told(of))
 
 
 def test_a_short_run_is_told_and_not_judged_by_lines() -> None:

@@ -40,7 +40,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "faults / different ones", f"{done} / {len(faults)}"
     yield "violations of I1–I4, I7–I9", f"**{len(found['violations'])}**"
     yield "looked at, in all quiet moments", _spelled(found["checks"])
-    yield "intents beside a stop or a brake", counts.get("intents beside a brake", 0)
+    yield "intents of others, while a brake was in force", f"{counts.get('intents beside a brake', 0):,}"
     yield "events published / of them repeats", f"{counts.get('events', 0):,} / {counts.get('events repeated', 0):,}"
     yield (
         "duplicates, dead letters, redriven, commands",
@@ -70,7 +70,8 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         )
     if found["recovers_to"]:
         back = ", ".join(f"{100 * value:.0f} % {how}" for how, value in found["recovers_to"].items())
-        yield "as fast after the faults as before", back
+        busy = "" if found["recovery_judged"] else "; not judged, others had the machine as well"
+        yield "as fast after the faults as before", back + busy
 
 
 def _behind(found: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
+from tests.bench.measure import machine_seconds, tree_seconds
 from tests.faults.soak.run import Run
 
 MEBIBYTE: Final = 2**20
@@ -126,8 +128,9 @@ class Drain:
     """`n` requests that behave, published at once, until every one has ended and is told."""
 
     rate: float  # messages a second
-    cpu_ms: float  # of all gateways, for one message: what else the machine does hardly changes it
+    cpu_ms: float  # of all gateways, for one message
     sent_seconds: float  # from the first intent to the last
+    others_percent: float  # of the machine's CPU, taken meanwhile by what is not ours
 
 
 async def drain(run: Run, n: int) -> Drain:
@@ -135,10 +138,13 @@ async def drain(run: Run, n: int) -> Drain:
     records = run.load.plain(n)
     gateways = [psutil.Process(each.child.pid) for each in run.stage.alive]
     worked, started = _cpu(gateways), time.monotonic()
+    foreign = machine_seconds() - tree_seconds(os.getpid())
     await here.world.publish(records)
     await here.quiet(180)
     seconds, worked = time.monotonic() - started, _cpu(gateways) - worked
-    return Drain(n / seconds, 1000 * worked / n, float(await here.value(_SENT, n)))
+    foreign = machine_seconds() - tree_seconds(os.getpid()) - foreign
+    others = max(0.0, 100 * foreign / seconds / (os.cpu_count() or 1))
+    return Drain(n / seconds, 1000 * worked / n, float(await here.value(_SENT, n)), others)
 
 
 def _cpu(processes: Sequence[Any]) -> float:

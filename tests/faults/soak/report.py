@@ -26,6 +26,8 @@ QUEUE_MIB_PER_HOUR: Final = 32.0
 BYTES_PER_REMINDER: Final = 12_000
 # The issue asks for 95 %.
 RECOVERS: Final = 0.95
+# How fast it is can be compared only where others leave the machine alone.
+OTHERS_PERCENT: Final = 10.0
 
 
 def summary(run: Run, measured: Measurements, points: Checkpoints, kinds: int) -> dict[str, Any]:
@@ -56,9 +58,13 @@ def summary(run: Run, measured: Measurements, points: Checkpoints, kinds: int) -
         "survivor": survivor(measured),
         "tables": tables(measured),
         "drains": {
-            when: [(round(one.rate), round(one.cpu_ms, 2), round(one.sent_seconds, 1)) for one in each]
+            when: [
+                (round(one.rate), round(one.cpu_ms, 2), round(one.sent_seconds, 1), round(one.others_percent))
+                for one in each
+            ]
             for when, each in measured.drains.items()
         },
+        "recovery_judged": comparable(measured),
         "recovers_to": recovery(measured),
         "violations": [str(each) for each in run.violations],
     }
@@ -140,14 +146,27 @@ def least_open(measured: Measurements) -> dict[str, tuple[int, int]]:
 def recovery(measured: Measurements) -> dict[str, float]:
     """The best burst after everything, to the best before: by the clock, and by the CPU that a message costs.
 
-    What else the machine does only makes them slower, so one of the two is enough to show that all is as it was.
+    Of those that nobody disturbed; of all where some half has none of them.  What else the machine does only makes them
+    slower, so one of the two figures is enough to show that all is as it was.
     """
-    before, after = measured.drains.get("before"), measured.drains.get("after")
+    calm = comparable(measured)
+    before, after = (
+        [each for each in measured.drains.get(when, ()) if not calm or each.others_percent <= OTHERS_PERCENT]
+        for when in ("before", "after")
+    )
     if not before or not after:
         return {}
     rate = max(each.rate for each in after) / max(each.rate for each in before)
     cpu = min(each.cpu_ms for each in before) / min(each.cpu_ms for each in after)
     return {"by the clock": round(rate, 3), "by the CPU": round(cpu, 3)}
+
+
+def comparable(measured: Measurements) -> bool:
+    """Whether there is a burst before and one after that nobody disturbed."""
+    return all(
+        any(each.others_percent <= OTHERS_PERCENT for each in measured.drains.get(when, ()))
+        for when in ("before", "after")
+    )
 
 
 def beyond(found: dict[str, Any], measured: Measurements) -> list[str]:
@@ -157,7 +176,7 @@ def beyond(found: dict[str, Any], measured: Measurements) -> list[str]:
         if after > before + OPEN_MORE and found["minutes"] >= JUDGED_AFTER:
             broken.append(f"never less than {before} {name} in the first half, than {after} in the second")
     back = found["recovers_to"]
-    if back and max(back.values()) < RECOVERS:
+    if back and comparable(measured) and max(back.values()) < RECOVERS:
         broken.append(f"after the faults it is not as fast as before: {back}")
     each = found["tables"].get("bytes_per_reminder")
     if each is not None and each > BYTES_PER_REMINDER:
