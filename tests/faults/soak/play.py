@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
@@ -85,6 +86,8 @@ async def _one(run: Run, fault: Fault) -> None:
         print(f"{run.minutes:5.1f} min  {what}", flush=True)
     except (AssertionError, StackError) as error:
         run.blame("I8", f"{fault.name}: {error}")
+    except Exception:  # a mistake of ours: it is told, and the half hour is not lost
+        run.blame("soak", f"{fault.name} broke\n{traceback.format_exc()}")
     survives(run)
     while run.stage.broken:
         run.blame("I8", run.stage.broken.pop())
