@@ -137,7 +137,7 @@ def test_the_report_as_a_section(tmp_path: Path) -> None:
     ):
         assert row in text, text
     assert "Broken:" not in text
-    assert "\nWhat was done: kill 3, killed after_intend 1, killed idle 1, link deaf 2.\n" in text
+    assert "\nWhat was done: kill: 3, killed after_intend: 1, killed idle: 1, link deaf: 2.\n" in text
     found["violations"].append("I3 planted")
     path = write(found, tmp_path / "deep" / "down")
     assert "Broken:\n\n- I3 planted\n" in path.read_text()

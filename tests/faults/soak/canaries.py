@@ -59,7 +59,10 @@ class Sweep:
         for line in text.splitlines():
             try:
                 said = json.loads(line)
-                self.said[f"{said['level']} {said['event']}"] += 1
+                what = (
+                    f"of {said['logger']}: {said.get('message', '')}" if said["event"] == "library" else said["event"]
+                )
+                self.said[f"{said['level']} {what}"] += 1
             except (ValueError, KeyError, TypeError):
                 run.blame("I8", f"{name} has a line that is no event: {line[:300]!r}")
 

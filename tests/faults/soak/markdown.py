@@ -88,7 +88,7 @@ def _behind(found: Mapping[str, Any]) -> str:
 
 
 def _spelled(counts: Mapping[str, Any], unit: str = "") -> str:
-    return ", ".join(f"{name} {n:,}{unit}" for name, n in counts.items())
+    return ", ".join(f"{name}: {n:,}{unit}" for name, n in counts.items() if n)
 
 
 def _slope(told: Mapping[str, float | None]) -> str:
