@@ -45,6 +45,7 @@ class Checkpoints:
             await heal(run.stage.here, run.load, self.ends_within)
         except (AssertionError, TimeoutError) as error:
             run.blame("I8", f"not everything has ended {self.ends_within:g} s after the last fault\n{error}")
+            await self._judge(run)  # what else there is may say why
             return False
         self.healed.append(time.monotonic() - began)
         await self._judge(run)
