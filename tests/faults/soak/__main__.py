@@ -22,6 +22,7 @@ from tests.faults.soak.play import Orders, play
 from tests.faults.soak.report import verdict
 from tests.faults.soak.stage import staged
 from tests.faults.soak.table import NAMES
+from tests.faults.unfenced import CLOCK, FENCES
 
 
 async def soak(orders: Orders, unfenced: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", default=[], choices=NAMES, metavar="FAULT", help="only these faults")
     parser.add_argument("--each-once", action="store_true", help="every fault once, before the dice")
     parser.add_argument(
-        "--unfenced", action="append", default=[], metavar="FENCE", help="a broken build: must be found"
+        "--unfenced", action="append", default=[], choices=[*FENCES, CLOCK], help="a broken build: must be found"
     )
     parser.add_argument("--write", type=Path, default=Path("build/soak"), metavar="DIRECTORY", help="for the report")
     given = vars(parser.parse_args(arguments))
