@@ -21,6 +21,8 @@ from gateway.dev.settings import Development, console_urls, development
 from gateway.dev.simulator import Simulator, SimulatorConfig
 from tests.stack import contracts
 
+_PROBE = aiohttp.ClientTimeout(total=5)
+
 
 class GatewayProcess:
     """`reminder-gateway run` as a child process; its log is kept for the PII sweep and for failures."""
@@ -51,9 +53,12 @@ class GatewayProcess:
 
     async def _is_ready(self) -> bool:
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as response:
+            async with (
+                aiohttp.ClientSession(timeout=_PROBE) as session,
+                session.get(f"{self.url}/readyz") as response,
+            ):
                 return response.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):  # it may be stopped
             return False
 
 

@@ -87,6 +87,7 @@ async def sleep_at(run: Run) -> str:
     try:
         await until_paused(stage.victim, _REACHED_WITHIN)
     except (AssertionError, psutil.NoSuchProcess):
+        await stage.victim.child.kill()  # it is still armed, and would fall asleep when nobody looks
         what = "not asleep"
     else:
         await asyncio.sleep(run.chance.uniform(1.3 * LEASE, 1.7 * LEASE))
