@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
-from tests.faults.soak import faults, hands
+from tests.faults.soak import faults, hands, outside
 from tests.faults.soak.run import Run
 
 
@@ -32,14 +32,14 @@ FAULTS: Final[Sequence[Fault]] = (
     Fault(2, faults.ledger_restarts),
     Fault(2, faults.ledger_dies),
     Fault(2, faults.ledger_hangs),
-    Fault(12, faults.link),
-    Fault(4, faults.cut),
-    Fault(5, faults.lost_commits),
-    Fault(4, faults.providers_gone),
-    Fault(9, faults.providers_misbehave),
-    Fault(4, faults.rush),
-    Fault(2, faults.replies),
-    Fault(2, faults.strangers),
+    Fault(12, outside.link),
+    Fault(4, outside.cut),
+    Fault(5, outside.lost_commits),
+    Fault(4, outside.providers_gone),
+    Fault(9, outside.providers_misbehave),
+    Fault(4, outside.rush),
+    Fault(2, outside.replies),
+    Fault(2, outside.strangers),
     Fault(4, hands.freeze),
     Fault(4, hands.unfreeze),
     Fault(3, hands.redrive),
