@@ -3,7 +3,7 @@
 What may be logged is a list of field names, not a hunt for what looks personal: any other field is dropped and named
 in `dropped_fields`.  Values are numbers, ids and short codes; free text is dropped too.  Of an exception only its
 class, its code and its place in our code are written, never its text: a database error quotes rows, a client error
-quotes URLs.  What libraries log comes out the same way, without their messages.
+quotes URLs.  What libraries log comes out the same way, without their messages; what they repeat, once in a while.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import datetime as dt
 import logging
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
@@ -50,6 +51,11 @@ _MOST: Final = 20
 # aiokafka keeps its values in the arguments of a message, so its templates are constants of its source.
 _TEMPLATES_ARE_CONSTANT: Final = frozenset({"aiokafka"})
 
+# A Kafka client that finds no broker says the same three things twenty times a second, each of our clients, for as long
+# as it lasts.
+_SAME_SECONDS: Final = 10.0
+_SAME_KEPT: Final = 1000  # places of programs: there are not so many
+
 _SCALAR: Final = (bool, int, float, type(None))
 
 
@@ -58,9 +64,10 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(name))
 
 
-def setup(level: str = "info", stream: TextIO | None = None) -> None:
+def setup(level: str = "info", stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
     """From now on our loggers and the libraries' write to `stream` (stdout): ours from `level`, theirs from warning.
 
+    What a library repeats is written again after ten seconds of `clock`; `n` says how often it was said meanwhile.
     Logging never raises: a full disk or a closed pipe must not stop a send.
     """
     structlog.configure(
@@ -76,7 +83,7 @@ def setup(level: str = "info", stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers[:] = [_LibraryHandler()]
+    root.handlers[:] = [_LibraryHandler(clock)]
     root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
 
 
@@ -100,15 +107,38 @@ class _Constant(str):
 
 
 class _LibraryHandler(logging.Handler):
-    """A library's record through our chain; its text is withheld unless it is a constant."""
+    """A library's record through our chain; its text is withheld unless it is a constant.
+
+    The same record, by its place in the library and by its exception's class and place in ours, is not written twice
+    within `_SAME_SECONDS`.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[Any, ...], tuple[float, int]] = {}  # when it was written, how often said since
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
-        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
             level = logging.INFO  # whoever calls us may write what he likes: nobody has to get up for that
         extra: dict[str, Any] = {}
         if record.name.partition(".")[0] in _TEMPLATES_ARE_CONSTANT and isinstance(record.msg, str):
             extra["message"] = _Constant(record.msg)
+        place = _place(error) if error is not None else None
+        same = (record.name, level, record.pathname, record.lineno, type(error), place)
+        now = self._clock()
+        if same in self._said:
+            written, meanwhile = self._said[same]
+            if now - written < _SAME_SECONDS:
+                self._said[same] = (written, meanwhile + 1)
+                return
+            if meanwhile:
+                extra["n"] = meanwhile
+        elif len(self._said) >= _SAME_KEPT:
+            self._said.clear()
+        self._said[same] = (now, 0)
         get_logger(record.name).log(level, "library", exc_info=record.exc_info, **extra)
 
 

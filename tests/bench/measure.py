@@ -61,9 +61,7 @@ class Cpu:
 
     @classmethod
     def now(cls, stage: Stage, child: Child) -> Cpu:
-        times = psutil.cpu_times()
-        busy = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
-        everything = tree_seconds(os.getpid())
+        busy, everything = machine_seconds(), tree_seconds(os.getpid())
         return cls(
             time.monotonic(), tree_seconds(child.pid), tree_seconds(stage.postgres.process.pid), everything, busy
         )
@@ -71,6 +69,12 @@ class Cpu:
     def others_since(self, start: Cpu) -> float:
         foreign = (self.machine - start.machine) - (self.ours - start.ours)
         return max(100 * foreign / (self.at - start.at) / (os.cpu_count() or 1), 0.0)
+
+
+def machine_seconds() -> float:
+    """CPU that everything on this machine has taken."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def tree_seconds(pid: int) -> float:

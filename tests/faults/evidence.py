@@ -85,9 +85,13 @@ class Ledger:
     reminder_steps: list[witness.Step]
     attempt_steps: list[witness.Step]
     seen: list[asyncpg.Record]  # everything the witness saw, in its order
+    redriven: list[asyncpg.Record] = field(default_factory=list)  # which dead letters left the dead
 
 
 _LEFT: Final = ("live", "due", "claim", "timer", "outbox", "parked", "unsettled")
+_REDRIVEN: Final = """
+select d.partition, d."offset", r.outcome, r.reminder from redrive r join deadletter d on d.id = r.letter
+"""
 # The stops and the intents they should have prevented.
 _STOPPED: Final = """
 select a.id as attempt, a.reminder, t.kind
@@ -130,6 +134,7 @@ async def look(connection: Any, topic: str) -> Ledger:
         reminder_steps=await witness.steps(connection, "reminder"),
         attempt_steps=await witness.steps(connection, "attempt"),
         seen=list(await fetch("select * from witness.seen order by n")),
+        redriven=list(await fetch(_REDRIVEN)),
     )
 
 
@@ -145,7 +150,7 @@ def lines(log: Path) -> Iterator[dict[str, Any]]:
 def parsed(value: bytes | None) -> dict[str, Any]:
     try:
         found = json.loads(value or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

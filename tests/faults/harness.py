@@ -90,9 +90,13 @@ class Stand:
 
     async def up(self, **environ: str) -> None:
         """The gateway, started (again) and ready."""
-        self._up_since = dt.datetime.now(dt.UTC)
+        self.mark_up()
         self.gateway.spawn(**environ)
         await self.gateway.ready()
+
+    def mark_up(self) -> None:
+        """The gateway is being started: what is in its hands counts from now."""
+        self._up_since = dt.datetime.now(dt.UTC)
 
     async def killed(self, within: float = 30) -> None:
         """Waits until it has killed itself at the armed point."""

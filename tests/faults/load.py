@@ -1,22 +1,28 @@
-"""A day's troubles in a minute: requests of twenty kinds, each kind with a fate of its own at the providers.
+"""A day's troubles in a minute: requests of 25 kinds over all five providers, each kind with a fate of its own.
 
-The kind is in the request's number (`number % 20`), and so in the recipient's last two digits: the simulator's script
-knows them by that.
+The kind is in the request's number (`number % 25`), and so in the recipient's last two digits: the simulator's script
+knows them by that.  What is personal is the same in all of them (`PLANTED`), so that it can be looked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 import random
 from collections.abc import Iterator
 from typing import Any, Final
 
+from gateway.dev.settings import LENDER, LENDER_IN_CHINA, LENDER_THAT_ASKS
 from tests.faults.harness import WINDOW, Stand
 from tests.stack.gateway import cancelled, requested
 
 Event = dict[str, Any]
 
+NAME, AMOUNT, WORD = "Canaria Vogelsang", "7654321.09", "canaryword"
+LINK: Final = "https://pay.example.com/canary-link"
+PLANTED: Final = (NAME, NAME.split()[1], LINK, "canary-link", AMOUNT, "7,654,321", WORD)
+_PERSONAL: Final = {"borrower": {"name": NAME}, "debt": {"amount": AMOUNT}, "params": {"pay_url": LINK}}
 # Not before its receipts could have come in time.
 _LATE: Final = (WINDOW + 4, WINDOW + 4)
 # Channels and rule(s) of each kind; without a rule the provider behaves.
@@ -42,28 +48,48 @@ _KINDS: Final[dict[int, tuple[tuple[str, ...], tuple[Event, ...]]]] = {
     17: (("sms", "voice"), ({"vendor": "twilio", "receipts": {"outcome": "undelivered", "delay": [2, 2]}},)),
     18: (("voice", "push"), ({"vendor": "aliyun", "receipts": {"outcome": "declined"}},)),
     19: (("sms",), ({"vendor": "twilio", "receipts": {"outcome": "undelivered", "delay": _LATE}},)),
+    20: (("voice",), ()),  # a call that asks who listens
+    21: (("voice", "sms"), ({"vendor": "twilio_voice", "callee": {"pickup": "no_answer"}},)),
+    22: (("sms",), ()),
+    23: (("sms", "voice"), ({"vendor": "aliyun_sms", "receipts": {"outcome": "undelivered"}},)),
+    24: (("push",), ({"vendor": "fcm", "action": "hang", "times": 1},)),  # repeated, where a run says `resend` for d3
 }
 KINDS: Final = len(_KINDS)
+_LENDERS: Final = dict.fromkeys((20, 21, 24), LENDER_THAT_ASKS) | dict.fromkeys((22, 23), LENDER_IN_CHINA)
+# Whoever is called and has no fate: he listens, stops us, hangs up, or is a machine.
+_CALLEES: Final[tuple[Event, ...]] = (
+    {"vendor": "twilio_voice", "chance": 0.15, "callee": {"keys": ["1", "9"]}},
+    {"vendor": "twilio_voice", "chance": 0.15, "callee": {"keys": ["1", "2"], "hangs_up": 3}},
+    {"vendor": "twilio_voice", "chance": 0.15, "callee": {"pickup": "machine"}},
+    {"vendor": "twilio_voice", "chance": 0.15, "callee": {"pickup": "busy"}},
+)
 FROZEN_SOURCE: Final = "loan-frozen"
+EARLY: Final = 6.0
 
 
 def script(seed: int) -> Event:
     """The simulator's script for this load; every answer takes a moment, so that there is something to interrupt."""
-    rules: list[Event] = [{"latency": [0.0, 0.2]}, {"chance": 0.1, "receipts": {"copies": 2}}]
+    rules: list[Event] = []
     for kind, (_, fates) in _KINDS.items():
-        tens = "02468" if kind < 10 else "13579"
         for fate in fates:
-            end = f"[{tens}]{kind % 10}"
-            rules.append({**fate, "recipient": f"token-*{end}-*" if fate["vendor"] == "fcm" else f"*{end}"})
+            for end in range(kind, 100, KINDS):
+                recipient = f"token-*{end:02d}-*" if fate["vendor"] == "fcm" else f"*{end:02d}"
+                rules.append({**fate, "recipient": recipient})
     # Fates first: of the rules that speak about receipts the first counts.
-    return {"seed": seed, "rules": rules[2:] + rules[:2]}
+    rules += [{"latency": [0.0, 0.2]}, {"chance": 0.1, "receipts": {"copies": 2}}, *_CALLEES]
+    return {"seed": seed, "rules": rules}
 
 
 class Load:
-    """Makes requests, repetitions, conflicts, nonsense and cancels; repeatable from its seed."""
+    """Makes requests, repetitions, conflicts, nonsense and cancels; repeatable from its seed.
 
-    def __init__(self, seed: int) -> None:
+    With `early` also what is refused now and good in `EARLY` seconds: somebody has to redrive it, or it holds its
+    borrower for hours.
+    """
+
+    def __init__(self, seed: int, *, early: bool = False) -> None:
         self._random = random.Random(seed)
+        self._early = early
         self._number = 100
         self._cancels: list[tuple[dt.datetime, Event]] = []
         self.reminders = 0
@@ -75,6 +101,15 @@ class Load:
             self._number += 1
             events += self._request(self._number)
         return events + self.cancels()
+
+    def plain(self, n: int) -> list[Event]:
+        """Requests that behave, all alike: to see how fast they are."""
+        found = []
+        for _ in range(n):
+            self._number += KINDS - self._number % KINDS
+            self.reminders += 1
+            found.append(requested(self._number, **_PERSONAL))
+        return found
 
     def cancels(self) -> list[Event | bytes]:
         """Cancels whose moment has come."""
@@ -89,7 +124,10 @@ class Load:
 
     def _request(self, number: int) -> Iterator[Event | bytes]:
         kind, now = number % KINDS, dt.datetime.now(dt.UTC)
-        changes: Event = {}
+        lender = _LENDERS.get(kind, LENDER)
+        changes: Event = {**_PERSONAL, "lender": lender}
+        if kind == 24:
+            changes["stage"] = "d3"
         if kind == 12:
             changes["send_at"] = (now + dt.timedelta(seconds=30)).isoformat()
             scope = {"kind": "request", "source": "loan-core", "id": f"request-{number}"}
@@ -105,7 +143,14 @@ class Load:
         chance = self._random.random()
         if chance < 0.03:  # the stop comes first
             later = (now + dt.timedelta(seconds=60)).isoformat()
-            yield cancelled(number, {"kind": "borrower"}, as_of=later)
+            yield cancelled(number, {"kind": "borrower"}, as_of=later, lender=lender)
+        elif self._early and chance < 0.05:
+            # From too far ahead, and so refused.  Of the cancel nobody knows what it says: its borrower is held.
+            if chance < 0.04:
+                event["data"]["debt"]["state_as_of"] = (now + dt.timedelta(minutes=5, seconds=EARLY)).isoformat()
+            else:
+                ahead = (now + dt.timedelta(days=1, seconds=EARLY)).isoformat()
+                yield cancelled(number, {"kind": "borrower"}, as_of=ahead, lender=lender)
         yield event
         if chance > 0.94:
             yield event
@@ -118,7 +163,29 @@ class Load:
             self.reminders += 1
             yield {**event, "id": f"again-{number}"}  # the same stage of the same debt
         elif chance > 0.85:
-            yield self._random.choice([b"{", b"\xff", b'{"specversion":"1.0"}'])
+            yield self._nonsense(event)
+
+    def _nonsense(self, event: Event) -> bytes:
+        """Something that nobody can obey, and that is not to be quoted."""
+
+        def changed(**changes: Any) -> bytes:
+            return json.dumps({**event, "id": f"{event['id']}-bad", "data": {**event["data"], **changes}}).encode()
+
+        return self._random.choice(
+            [
+                b"{",
+                b"\xff",
+                b'{"specversion":"1.0"}',
+                b"[" * 2000,
+                json.dumps(event).encode()[:-9],
+                changed(contacts=[{"channel": "sms", "address": f"{NAME} 13900000000"}]),
+                changed(stage=NAME),
+                changed(lender="no-such-lender"),
+                changed(params={WORD: LINK}),
+                changed(not_after="2020-01-01T00:00:00Z"),
+                changed(debt={**event["data"]["debt"], "amount": NAME}),
+            ]
+        )
 
     def frozen(self, n: int, **changes: Any) -> list[Event]:
         """Requests of the source that will be frozen; with what to say about them."""
@@ -126,7 +193,7 @@ class Load:
         for _ in range(n):
             self._number += KINDS - self._number % KINDS  # of kind 0: they behave
             self.reminders += 1
-            found.append({**requested(self._number, **changes), "source": FROZEN_SOURCE})
+            found.append({**requested(self._number, **{**_PERSONAL, **changes}), "source": FROZEN_SOURCE})
         return found
 
     def stop_of(self, event: Event) -> Event:

@@ -14,6 +14,7 @@ from tests.faults.evidence import Ledger, Report, Resends, id_of
 _SLACK: Final = dt.timedelta(seconds=1)
 # What the vendors call a definite failure in a receipt.
 _TWILIO_FAILED: Final = frozenset({"undelivered", "failed"})
+_TWILIO_NOT_REACHED: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
 _ALIYUN_ANSWERED: Final = frozenset({"200000", "200001"})
 _ALIYUN_SMS_NO_FAILURE: Final = frozenset({"DELIVERED", "REQUEST_SUCCESS", "UNKNOWN", "upstream"})
 
@@ -27,9 +28,9 @@ def no_message_left_twice(report: Report, ledger: Ledger, log: Sequence[Mapping[
             continue
         report.counts["messages"] += 1
         report.counts[f"messages {line['vendor']}"] += 1
-        taken[str(line["marker"])].append(line)
         references[str(line["reference"])] += 1
         attempt = ledger.attempts.get(id_of(str(line["reference"])))
+        taken[_about(line, attempt)].append(line)
         if attempt is None:
             report.blame("I3", f"message {line['reference']} left without an intent")
         elif attempt["state"] in tables.NO_CONTACT and line["action"] != "error":
@@ -46,6 +47,13 @@ def no_message_left_twice(report: Report, ledger: Ledger, log: Sequence[Mapping[
                 report.blame(
                     "I3", f"{marker}: {after['vendor']} took {after['reference']} while {before['reference']} may stand"
                 )
+
+
+def _about(line: Mapping[str, Any], attempt: Mapping[str, Any] | None) -> str:
+    """What the message tells itself; a call that asks first who listens has told nothing when it is taken."""
+    if line["marker"] is None and attempt is not None:
+        return f"reminder {attempt['reminder']}"
+    return str(line["marker"])
 
 
 # Of each attempt, where in the witness's order it took which state.
@@ -89,6 +97,8 @@ def _says_failed(line: Mapping[str, Any]) -> bool:
         return False
     if line["vendor"] == "twilio":
         return line["status"] in _TWILIO_FAILED
+    if line["vendor"] == "twilio_voice":
+        return line["status"] in _TWILIO_NOT_REACHED
     if line["vendor"] == "aliyun_sms":
         return line["status"] not in _ALIYUN_SMS_NO_FAILURE
     return line["vendor"] == "aliyun" and line["status"] not in _ALIYUN_ANSWERED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,20 +17,32 @@ def requests_are_accounted_for(
 ) -> None:
     accepted = Counter((row["partition"], row["offset"]) for row in ledger.reminders.values())
     dead = Counter((row["partition"], row["offset"]) for row in ledger.deadletters)
+    redriven = {(row["partition"], row["offset"]): row for row in ledger.redriven}
+    obeyed = _Obeyed(ledger, told)
     repeated: Counter[tuple[str, str]] = Counter()
     outcomes: Counter[tuple[int, str]] = Counter()
     for record in requests.records:
         place = (record.partition, record.offset)
         found = accepted[place] + dead[place]
-        if found > 1:
+        if place in redriven:
+            if (accepted[place], dead[place]) != (redriven[place]["outcome"] == "accepted", 1):
+                report.blame("I1", f"record {place} was redriven: {accepted[place]} reminders, {dead[place]} letters")
+        elif found > 1:
             report.blame("I1", f"record {place} became {accepted[place]} reminders and {dead[place]} dead letters")
         event = parsed(record.value)
-        if found:
+        if place in redriven:  # intake has counted a dead letter, and what came of it later is no record of Kafka's
+            outcomes[record.partition, "deadletter"] += 1
+            match redriven[place]["outcome"]:
+                case "duplicate":
+                    repeated[str(event.get("source")), str(event.get("id"))] += 1
+                case "command" if not obeyed.was(event):
+                    report.blame("I1", f"record {place} was redriven and not obeyed")
+        elif found:
             outcomes[record.partition, "accepted" if accepted[place] else "deadletter"] += 1
         elif _is_request(event):
             repeated[str(event.get("source")), str(event.get("id"))] += 1
             outcomes[record.partition, "duplicate"] += 1
-        elif _was_obeyed(event, ledger, told):
+        elif obeyed.was(event):
             outcomes[record.partition, "command"] += 1
         else:
             report.blame("I1", f"record {place} is lost")
@@ -48,6 +60,7 @@ def requests_are_accounted_for(
     report.counts.update(
         records=len(requests.records), reminders=len(ledger.reminders), dead_letters=sum(dead.values())
     )
+    report.counts["redriven"] = len(redriven)
     report.counts["duplicates"] = sum(repeated.values())
     report.counts["commands"] = sum(n for (_, outcome), n in outcomes.items() if outcome == "command")
 
@@ -58,19 +71,28 @@ def _is_request(event: Mapping[str, Any]) -> bool:
     return valid and not (isinstance(data, dict) and data.get("validate_only"))
 
 
-def _was_obeyed(event: Mapping[str, Any], ledger: Ledger, told: Mapping[str, dict[str, Any]]) -> bool:
+class _Obeyed:
     """Whether a cancel left its tombstone, or a validation its answer."""
-    data = event.get("data") or {}
-    if data.get("validate_only"):
-        answers = (each for each in told.values() if each.get("answer") == "validated")
-        return any((each["source"], each["request_id"]) == (event["source"], event["id"]) for each in answers)
-    kind, as_of = data.get("scope", {}).get("kind"), data.get("as_of")
-    return as_of is not None and any(
-        (stone["lender"], stone["borrower"], stone["kind"]) == (data["lender"], data["borrower_ref"], kind)
-        and (kind != "debt" or stone["value"] == data["scope"]["ref"])
-        and stone["as_of"] >= dt.datetime.fromisoformat(as_of)
-        for stone in ledger.tombstones
-    )
+
+    def __init__(self, ledger: Ledger, told: Mapping[str, dict[str, Any]]) -> None:
+        self._stones: dict[tuple[str, str, str], list[Any]] = defaultdict(list)
+        for stone in ledger.tombstones:
+            self._stones[stone["lender"], stone["borrower"], stone["kind"]].append(stone)
+        validated = (each for each in told.values() if each.get("answer") == "validated")
+        self._validated = {(each["source"], each["request_id"]) for each in validated}
+
+    def was(self, event: Mapping[str, Any]) -> bool:
+        data = event.get("data") or {}
+        if data.get("validate_only"):
+            return (event["source"], event["id"]) in self._validated
+        kind, as_of = data.get("scope", {}).get("kind"), data.get("as_of")
+        if as_of is None:
+            return False
+        return any(
+            (kind != "debt" or stone["value"] == data["scope"]["ref"])
+            and stone["as_of"] >= dt.datetime.fromisoformat(as_of)
+            for stone in self._stones[data["lender"], data["borrower_ref"], kind]
+        )
 
 
 def _recorded(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import random
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from gateway.ledger import freezes
 from tests.faults import tables
 from tests.faults.harness import Stand, eventually, stand
+from tests.faults.in_flight import kill_in_flight
 from tests.faults.load import FROZEN_SOURCE, KINDS, Load, heal, script
 from tests.faults.witness import Moves
 
@@ -114,28 +114,6 @@ async def by_hand(here: Stand, work: Callable[[Any], Awaitable[bool]]) -> None:
 
 def spelled(states: Counter[str]) -> str:
     return ", ".join(f"{state} {n}" for state, n in sorted(states.items()))
-
-
-async def kill_in_flight(here: Stand, load: Load) -> Counter[str]:
-    """Kills the gateway at the first moment, from now, at which it has work in its hands; the states it hit.
-
-    It is stopped for the look, so what is seen is what is killed.
-    """
-    end = time.monotonic() + 30
-    more_at = time.monotonic() + 3
-    while time.monotonic() < end:
-        if time.monotonic() > more_at:  # what there was is done already, here or by another process
-            await here.world.publish(load.burst(10))
-            more_at += 2
-        here.gateway.child.pause()
-        in_hand = await here.in_hand()
-        if in_hand:
-            states = await here.states()
-            await here.gateway.child.kill()
-            return states + Counter({"in hand": in_hand})
-        here.gateway.child.resume()
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"nothing was in flight\n{here.gateway.child.tail()}")
 
 
 async def _is(here: Stand, sql: str, n: int) -> bool:

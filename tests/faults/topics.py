@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -16,6 +17,7 @@ class Record:
     partition: int
     offset: int
     value: bytes | None
+    beside: tuple[bytes, ...] = ()  # its key and the values of its headers
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,12 @@ async def everything(bootstrap: str, topic: str) -> Topic:
         found: list[Record] = []
         while any([await consumer.position(each) < ends[each] for each in partitions]):
             for records in (await consumer.getmany(timeout_ms=200)).values():
-                found += [Record(each.partition, each.offset, each.value) for each in records]
+                found += [Record(each.partition, each.offset, each.value, _beside(each)) for each in records]
         return Topic(tuple(found))
+
+
+def _beside(record: Any) -> tuple[bytes, ...]:
+    return tuple(part for part in (record.key, *(value for _, value in record.headers)) if part)
 
 
 @asynccontextmanager

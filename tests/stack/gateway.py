@@ -22,6 +22,8 @@ from gateway.dev.simulator import Simulator, SimulatorConfig
 from tests.stack import contracts
 from tests.stack.pgbouncer import routed
 
+_PROBE = aiohttp.ClientTimeout(total=5)
+
 
 class GatewayProcess:
     """`reminder-gateway run` as a child process; its log is kept for the PII sweep and for failures."""
@@ -52,9 +54,12 @@ class GatewayProcess:
 
     async def _is_ready(self) -> bool:
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as response:
+            async with (
+                aiohttp.ClientSession(timeout=_PROBE) as session,
+                session.get(f"{self.url}/readyz") as response,
+            ):
                 return response.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):  # it may be stopped
             return False
 
 

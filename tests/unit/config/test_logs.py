@@ -217,6 +217,58 @@ def test_of_aiokafka_the_template_is_told_without_its_values(out: Output) -> Non
     assert [line.get("message") for line in out.lines] == ["No answer from %s", None, None]
 
 
+def test_what_a_library_repeats_is_told_every_ten_seconds_and_counted(restored: None) -> None:
+    now, out = [100.0], Output()
+    setup("info", out, lambda: now[0])
+    client = logging.getLogger("aiokafka")
+
+    def outage(seconds: float) -> None:
+        for _ in range(int(seconds * 20)):
+            client.error("Unable to update metadata from %s", [1, 2])
+            client.warning("Heartbeat failed: %s", "no coordinator")
+            now[0] += 0.05
+
+    outage(9.9)
+    assert [(line["message"], line.get("n")) for line in out.lines] == [
+        ("Unable to update metadata from %s", None),
+        ("Heartbeat failed: %s", None),
+    ]
+    now[0] = 110.0
+    outage(1)
+    assert [line.get("n") for line in out.lines[2:]] == [197, 197]
+    now[0] += 10
+    outage(0.05)
+    assert [line.get("n") for line in out.lines[4:]] == [19, 19]
+    now[0] += 20
+    outage(0.05)
+    assert [line.get("n") for line in out.lines[6:]] == [None, None]
+
+
+def test_other_errors_of_a_library_at_the_same_place_are_no_repetition(restored: None) -> None:
+    out = Output()
+    setup("info", out, lambda: 100.0)
+
+    def fails(error: Exception) -> None:
+        try:
+            raise error
+        except Exception:
+            logging.getLogger("aiohttp.server").exception("Error handling request")
+
+    for error in (ValueError(CANARY), KeyError(CANARY), ValueError(CANARY)):
+        fails(error)
+    assert [line["error"] for line in out.lines] == ["ValueError", "KeyError"]
+
+
+def test_what_libraries_said_is_not_remembered_without_an_end(restored: None) -> None:
+    out = Output()
+    setup("info", out, lambda: 100.0)
+    for n in range(1500):
+        logging.getLogger(f"library.{n}").error("it broke")
+    [handler] = logging.getLogger().handlers
+    assert len(out.lines) == 1500
+    assert len(handler._said) <= 1000
+
+
 def test_an_access_log_with_tokens_in_its_paths_stays_out(out: Output) -> None:
     logging.getLogger("aiohttp.access").info("POST /callbacks/twilio/token")
     assert out.getvalue() == ""
