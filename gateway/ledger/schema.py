@@ -46,8 +46,8 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    # asyncpg reads the address itself: SQLAlchemy's own reading knows neither sslmode nor sslrootcert.  Statements have names
-    # of their own and none is kept: behind a pooler the session may have other people's.
+    # asyncpg reads the address itself: SQLAlchemy's own reading knows neither sslmode nor sslrootcert.  Statements have
+    # names of their own and none is kept: behind a pooler the session may have other people's.
     options: dict[str, Any] = {"dsn": dsn, "statement_cache_size": 0, "prepared_statement_cache_size": 0}
     options["prepared_statement_name_func"] = lambda: f"migrate_{secrets.token_hex(8)}"
     engine = create_async_engine("postgresql+asyncpg://", connect_args=options)

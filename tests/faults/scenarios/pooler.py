@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.faults.harness import Stand, eventually
+from tests.faults.in_flight import kill_in_flight
 from tests.faults.load import Load, heal, script
 from tests.faults.scenarios.ground import Ground, judged, log_of, over
-from tests.faults.test_random_kills import kill_in_flight
 from tests.stack.pgbouncer import MISSING, PgBouncer, must_be_there, program
 
 SEED: Final = 20261130
