@@ -24,6 +24,12 @@ _MIGRATION_LOCK: Final = 7_214_001
 # Whoever comes behind a migration that waits for a table waits with it: so it gives up soon, and comes again.
 _LOCK_WAIT: Final = "2s"
 _WEEK: Final = dt.timedelta(days=7)
+# Indexes of tables that never stop growing: made beside whoever writes, which no transaction can.  A few pages each.
+_INDEXES: Final = {
+    # From an attempt to the provider's ids of it; ids come in the order of time, as rows do.
+    "provider_ref_attempt": "provider_ref using brin (attempt) with (pages_per_range = 32, autosummarize = on)",
+}
+_UNFINISHED: Final = "select from pg_index where indexrelid = to_regclass($1) and not indisvalid"
 # Partitions begin on Mondays; this one is before any id.
 _FIRST_MONDAY: Final = dt.datetime(2024, 12, 30, tzinfo=dt.UTC)
 
@@ -41,7 +47,8 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     """Brings the schema to `head()`, one migrator at a time, all or nothing.  Returns the version reached.
 
     Running processes are kept waiting for two seconds at a time while somebody holds a table that is to change; after
-    `patience` seconds of that LockNotAvailableError is raised and nothing has changed.
+    `patience` seconds of that LockNotAvailableError is raised and nothing has changed.  Indexes that nothing depends on
+    come afterwards, beside the traffic, and take as long as they take: who dies over one leaves it to the next run.
     """
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -60,6 +67,7 @@ async def migrate(dsn: str, patience: float = 60.0) -> str:
     )
     try:
         await again(_migrate_once, engine)
+        await _index(dsn)
     except DBAPIError as error:
         # As whoever reads the address himself has it; SQLAlchemy puts two of its own around what a server says.
         cause = error.orig and error.orig.__cause__
@@ -78,6 +86,18 @@ async def _migrate_once(engine: AsyncEngine) -> None:
         await connection.run_sync(_upgrade)
         raw = await connection.get_raw_connection()
         await ensure_partitions(raw.driver_connection, dt.datetime.now(dt.UTC))
+
+
+async def _index(dsn: str) -> None:
+    """It waits for whoever is in the middle of something, and nobody waits for it."""
+    connection = await asyncpg.connect(dsn, statement_cache_size=0)
+    try:
+        for name, of in _INDEXES.items():
+            if await connection.fetchrow(_UNFINISHED, name) is not None:
+                await connection.execute(f"drop index concurrently if exists {name}")  # left by one that died over it
+            await connection.execute(f"create index concurrently if not exists {name} on {of}")
+    finally:
+        await connection.close()
 
 
 def _upgrade(connection: Any) -> None:

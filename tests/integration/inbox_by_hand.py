@@ -51,7 +51,7 @@ class Bench:
     def moved(self, moves: Sequence[Move]) -> None:
         self.moves += moves
 
-    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None:
+    def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None, was: AttemptState | None) -> None:
         pass
 
     def disposed(self, provider: str, disposition: Disposition) -> None:

@@ -238,3 +238,30 @@ async def test_a_table_that_is_never_let_go_of_leaves_everything_as_it_was(
             await schema.migrate(dsn, patience=0.1)
     assert await shape(dsn) == was
     assert await holder.fetchval("select version_num from alembic_version") == "0001"
+
+
+async def test_an_index_that_somebody_died_over_is_made_anew_and_no_writer_waits(
+    before: tuple[str, asyncpg.Connection],
+) -> None:
+    dsn, old = before
+    await schema.migrate(dsn)
+    usable = "select indisvalid from pg_index where indexrelid = 'provider_ref_attempt'::regclass"
+    assert await old.fetchval(usable)
+    await old.execute("update pg_index set indisvalid = false where indexrelid = 'provider_ref_attempt'::regclass")
+    write = "insert into provider_ref (provider, ref, attempt) values ('p', $1, 1)"
+    holder = await asyncpg.connect(dsn)
+    try:
+        holding = holder.transaction()
+        await holding.start()
+        await holder.execute(write, "first")
+        migrating = asyncio.create_task(schema.migrate(dsn))
+        waits = "select from pg_stat_activity where query ~ '^(drop|create) index' and wait_event_type = 'Lock'"
+        while not await old.fetch(waits):
+            await asyncio.sleep(0.02)
+        await old.execute(write, "second", timeout=5)
+        assert not migrating.done()
+        await holding.commit()
+        assert await migrating == schema.head()
+        assert await old.fetchval(usable)
+    finally:
+        await holder.close()
