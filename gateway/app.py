@@ -1,17 +1,14 @@
-"""The only composition root: builds every component, starts them in order, stops them in reverse.
+"""The only composition root: builds every component and starts them in order; `life` stops them in reverse.
 
-On SIGHUP: a look at the secrets.
-
-On SIGTERM: not ready, stop claiming and reading Kafka, drain what is in hand, take the receipts that still come, flush
-the outbox, leave the lease, leave.  The seconds of each phase are in `config.shutdown`.
+What a stop does, in this order: not ready, stop claiming and reading Kafka, drain what is in hand, take the receipts
+that still come, flush the outbox, leave the lease, leave.  The seconds of each phase are in `config.shutdown`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +17,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from gateway import internal, parameters, unreachable
+from gateway import internal, parameters
 from gateway.allowlist import Allowlist
 from gateway.brokers import Brokers
 from gateway.calls import Calls
@@ -40,7 +37,8 @@ from gateway.intake.positions import Positions
 from gateway.ledger import schema, timeline, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
-from gateway.lifecycle import Lifecycle, Phase
+from gateway.life import Life
+from gateway.lifecycle import Lifecycle, Phase, at_once, whenever
 from gateway.observability.certificates import Certificates
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
@@ -86,13 +84,12 @@ class Application:
         """`source` is where the configuration came from; without one its secrets stay what they are."""
         self._config = config  # what counts from the start; what rotates is asked for in `_in_force`
         self._in_force = InForce(config)
-        self._stop = asyncio.Event()
-        self._failed: str | None = None
-        self._lifecycle = Lifecycle(parameters.phases(config))
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._loop_lag = LoopLag(self.registry)
         self.health = internal.Health(lag=self._loop_lag.current)
+        self._lifecycle = Lifecycle(parameters.phases(config))
+        self._life = Life(self._lifecycle, self.health, config.shutdown.not_ready_seconds)
         channels = {name: discover()[each.adapter].channel for name, each in config.providers.items()}
         self.metrics = Metrics(self.registry, channels, _held)
         show_mode(self.registry, config.mode)
@@ -111,51 +108,21 @@ class Application:
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
         """Runs until SIGTERM, SIGINT or a component gives up; 0 after a clean stop, 1 after a failure."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        # Always: a SIGHUP that nobody handles ends the process.
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
-        started = await self._started()
-        if started:
+
+        def ready() -> None:
             log.info("ready", public_port=self.public_port, internal_port=self.internal_port)
             on_ready()
-            await self._stop.wait()
-        log.info("stopping", reason=self._failed or "asked")
-        self.health.stop()
-        if started:  # whoever routes callbacks here needs a moment to see it
-            await asyncio.sleep(self._config.shutdown.not_ready_seconds)
-        late = await self._lifecycle.stop()
-        log.info("stopped", reason=self._failed or "asked", late=late)
-        return 1 if self._failed else 0
 
-    async def _started(self) -> bool:
-        """False when it failed, or a stop was asked for meanwhile: what has started then waits for its stop."""
-        starting = asyncio.create_task(self.start(), name="start")
-        asked = asyncio.create_task(self._stop.wait(), name="stop")
-        await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
-        for each in (starting, asked):
-            each.cancel()
-        error = (await asyncio.gather(starting, asked, return_exceptions=True))[0]
-        if isinstance(error, Exception):
-            self._failed = "start_failed"
-            log.error("start_failed", why=unreachable.why(error), exc_info=error)
-        return error is None and not self._stop.is_set()
+        return await self._life.run(self.start, self.reload, ready)
 
     def stop(self) -> None:
         """Asks for a clean stop; safe to call again."""
-        self._stop.set()
+        self._life.stop()
 
     def reload(self) -> None:
         """Asks for a look at the secrets; safe to call again."""
         if self._reload is not None:
             self._reload.ask()
-
-    def fatal(self, reason: str) -> None:
-        """A component cannot go on: stop, and say so with the exit code."""
-        self._failed = self._failed or reason
-        log.error("fatal", reason=reason)
-        self._stop.set()
 
     async def start(self) -> None:
         """Starts every component in order; on failure `Lifecycle.stop` undoes what was started."""
@@ -166,7 +133,7 @@ class Application:
         catalogue = Catalogue.load(self._config.templates_path or DEFAULT_TEMPLATES)
         providers = await self._open_providers(ground)
         gauges = self._start_gauges(ground)
-        self._lifecycle.on_stop("brokers", _whenever(self._brokers.stop))
+        self._lifecycle.on_stop("brokers", whenever(self._brokers.stop))
         self._in_force.taken_by(partial(_renew_client, self._brokers.renewed))
         on_events = await self._start_relay(ground) if Role.RELAY in roles else _nobody
         receipts = await self._start_receipts(ground, providers, on_events)
@@ -177,21 +144,21 @@ class Application:
         if Role.DISPATCH in roles:
             self._capacity.watch_slots(self._config.dispatch.slots, lambda: len(dispatcher.in_hand))
             await dispatcher.start()
-            self._lifecycle.on_stop("dispatch", _whenever(dispatcher.stop), Phase.FLUSH)
+            self._lifecycle.on_stop("dispatch", whenever(dispatcher.stop), Phase.FLUSH)
             self._lifecycle.on_stop("drain", dispatcher.drain, Phase.DRAIN)
         if Role.INTAKE in roles:
             await self._start_intake(ground, catalogue, dispatcher, on_events, gauges)
-        self._lifecycle.on_stop("claiming", _at_once(dispatcher.stop_claiming), Phase.DRAIN)
+        self._lifecycle.on_stop("claiming", at_once(dispatcher.stop_claiming), Phase.DRAIN)
         if self._reload is not None:  # last: everybody who takes something is there
-            self._background("reload", self._reload.run())
+            self._lifecycle.background("reload", self._reload.run())
         self.health.started()
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
     async def _start_internal(self) -> None:
         http = self._config.http
-        self._background("loop lag", self._loop_lag.run())
-        self._background("certificates", Certificates(self.registry, self._config).run())
+        self._lifecycle.background("loop lag", self._loop_lag.run())
+        self._lifecycle.background("certificates", Certificates(self.registry, self._config).run())
         runner = web.AppRunner(
             internal.build(self.registry, self.health, self._config.mode),
             access_log=None,
@@ -199,7 +166,7 @@ class Application:
             shutdown_timeout=1,
         )
         await runner.setup()
-        self._lifecycle.on_stop("internal http", _whenever(runner.cleanup))
+        self._lifecycle.on_stop("internal http", whenever(runner.cleanup))
         await web.TCPSite(runner, http.internal_host, http.internal_port, reuse_port=False).start()
         self.internal_port = runner.addresses[0][1]
 
@@ -229,7 +196,7 @@ class Application:
             statement_cache=settings.statement_cache,
         )
         await database.open()
-        self._lifecycle.on_stop("database", _whenever(database.close))
+        self._lifecycle.on_stop("database", whenever(database.close))
         async with database.connection() as connection:
             await schema.check(connection)
             clock = AnchoredClock(await workers.clock(connection))
@@ -242,7 +209,7 @@ class Application:
             relays=Role.RELAY in config.roles,
         )
         await worker.start()
-        self._lifecycle.on_stop("worker", _whenever(worker.stop))
+        self._lifecycle.on_stop("worker", whenever(worker.stop))
         self._capacity.watch_pool(settings.pool_size, database.connections)
         self._capacity.watch_lease(lambda: worker.lease.left)
         self.health.needs("ledger", worker.trouble)
@@ -263,7 +230,7 @@ class Application:
         for name, each in self._config.providers.items():
             transport = parameters.transport(self._config, each)
             await transport.open()
-            self._lifecycle.on_stop(f"transport {name}", _whenever(transport.close))
+            self._lifecycle.on_stop(f"transport {name}", whenever(transport.close))
             reservation = Reservation(
                 each.concurrency,
                 each.rate_per_second,
@@ -300,7 +267,7 @@ class Application:
 
     def _start_gauges(self, ground: _Ground) -> GaugeRefresher:
         gauges = GaugeRefresher(self.registry, ground.database, ground.clock)
-        self._background("gauges", gauges.run())
+        self._lifecycle.background("gauges", gauges.run())
         return gauges
 
     async def _start_relay(self, ground: _Ground) -> Wake:
@@ -341,7 +308,7 @@ class Application:
             tracer=ground.tracer,
         )
         await receipts.start()
-        self._lifecycle.on_stop("receipts", _whenever(receipts.stop), Phase.FLUSH)
+        self._lifecycle.on_stop("receipts", whenever(receipts.stop), Phase.FLUSH)
         return receipts
 
     def _dispatcher(
@@ -380,7 +347,7 @@ class Application:
             dispatcher.wake,
         )
         await recovery.start()
-        self._lifecycle.on_stop("recovery", _whenever(recovery.stop))
+        self._lifecycle.on_stop("recovery", whenever(recovery.stop))
 
     async def _start_public(self, ground: _Ground, receipts: ReceiptInbox) -> None:
         http, limits = self._config.http, parameters.public_limits(self._config)
@@ -406,7 +373,7 @@ class Application:
         )
         listener = Listener(api.handle, limits)
         self.public_port = await listener.start(http.public_host, http.public_port)
-        self._lifecycle.on_stop("public http", _whenever(listener.stop), Phase.FLUSH)
+        self._lifecycle.on_stop("public http", whenever(listener.stop), Phase.FLUSH)
 
     async def _start_intake(
         self, ground: _Ground, catalogue: Catalogue, dispatcher: Dispatcher, on_events: Wake, gauges: GaugeRefresher
@@ -441,7 +408,7 @@ class Application:
             dispatcher.wake,
             on_events,
             self.metrics,
-            self.fatal,
+            self._life.fatal,
             config.intake.watchdog_seconds,
             config.kafka.rebalance_timeout_seconds,
             ground.tracer,
@@ -453,33 +420,11 @@ class Application:
         self._lifecycle.on_stop("intake", lambda seconds: intake.stop(seconds / 4), Phase.DRAIN)
         self.health.follows("intake", intake.trouble)
 
-    def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """A loop that runs until the stop."""
-        task = asyncio.create_task(work, name=name)
-
-        async def stop() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        self._lifecycle.on_stop(name, _whenever(stop))
-
 
 def _renew_client(renew: Callable[[], None], was: Config | None, now: Config) -> None:
     """aiokafka's clients keep the password and the certificates they were made with."""
     if was is None or now.kafka.security != was.kafka.security:
         renew()
-
-
-def _whenever(stop: Callable[[], Awaitable[object]]) -> Callable[[float], Awaitable[object]]:
-    """A stop that takes what it takes, and is cut off when that is too long."""
-    return lambda seconds: stop()
-
-
-def _at_once(stop: Callable[[], None]) -> Callable[[float], Awaitable[object]]:
-    async def stopped(seconds: float) -> None:
-        stop()
-
-    return stopped
 
 
 async def _any_number() -> int | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from gateway.observability.logs import get_logger
 
@@ -45,6 +45,16 @@ class Lifecycle:
         """`stop` is given the seconds it has."""
         self._steps.append(_Step(name, stop, phase))
 
+    def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """A loop that runs until the stop."""
+        task = asyncio.create_task(work, name=name)
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self.on_stop(name, whenever(stop))
+
     async def stop(self) -> list[str]:
         """Stops everything, last started first; returns the names of what did not stop in its time.
 
@@ -62,6 +72,18 @@ class Lifecycle:
                 late.append(step.name)
                 log.error("stop_failed", component=step.name, exc_info=error)
         return late
+
+
+def whenever(stop: Callable[[], Awaitable[object]]) -> Stop:
+    """A stop that takes what it takes, and is cut off when that is too long."""
+    return lambda seconds: stop()
+
+
+def at_once(stop: Callable[[], None]) -> Stop:
+    async def stopped(seconds: float) -> None:
+        stop()
+
+    return stopped
 
 
 async def _bounded(stopping: Awaitable[object], seconds: float) -> BaseException | None:
