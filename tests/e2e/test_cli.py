@@ -11,14 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import aiohttp
 import asyncpg
 import pytest
-from pydantic import BaseModel
 
-from gateway.config import Config
 from gateway.dev.simulator.script import Script
 from schemas.messages import REPLIED
 from tests.conftest import Topics
@@ -563,26 +561,3 @@ async def test_help_and_run_load_no_development_tool() -> None:
         out, _ = await process.communicate()
         assert out.strip() == b"[]"
     assert (await run("--help")).code == 0
-
-
-def test_the_readme_names_every_key_and_only_files_that_exist() -> None:
-    readme = Path("README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`([a-z_]+)`|[.`]([a-z_]+)`", readme))
-    words = {word for pair in named for word in pair}
-    for key in keys(Config):
-        assert key in words, key
-    for path in re.findall(r"\]\(([^)#]+)\)", readme):
-        assert path.startswith("https://") or Path(path).exists(), path
-
-
-def keys(section: type[BaseModel]) -> set[str]:
-    """The last part of every key."""
-    found: set[str] = set()
-    for name, field in section.model_fields.items():
-        below = [each for each in (field.annotation, *get_args(field.annotation)) if is_section(each)]
-        found |= set().union(*map(keys, below)) if below else {name}
-    return found - {"base_url", "code", "sign", "params"}  # of an adapter, and of a template mapping
-
-
-def is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -94,7 +94,7 @@ def test_a_variable_overrides_the_file(case: Case, name: str, value: str, path: 
 def test_what_no_variable_can_name_is_overridden_by_the_mapping_above(
     case: Case, name: str, value: str, path: str, shown: str
 ) -> None:
-    """As the README says: capitals and hyphens.  The JSON joins the file's mapping."""
+    """As docs/configuration.md says: capitals and hyphens.  The JSON joins the file's mapping."""
     case.tree["lenders"]["harbour-credit"] = case.tree["lenders"].pop("harbour")
     case.put("providers/calls/templates/repayment/*/zh-CN", {"code": "T2", "params": {"who": "lender"}})
     before = dict(describe(case.load()))
