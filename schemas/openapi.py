@@ -19,7 +19,7 @@ _PROVIDER: Final = {
     "name": "provider",
     "in": "path",
     "required": True,
-    "description": "The adapter's name.",
+    "description": "The provider's name in the configuration.",
     "schema": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"},
 }
 _TOKEN: Final = {
