@@ -37,18 +37,16 @@ class Way(Proxy):
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port)
-        self._at = 0
         self.loses = 0  # the next answers that do not come: the connection is reset instead
         self.trickles = 0.0  # seconds between two bytes of an answer
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._at)
-        self._at = self.port
+        await super().start()
+        self._listen = self.port
 
     async def gone(self) -> None:
         """Nobody listens any more, and who is connected is not."""
-        assert self._server is not None
-        self._server.close()
+        self._shut()
         self.reset()
 
     async def _carry(
@@ -56,10 +54,11 @@ class Way(Proxy):
         source: asyncio.StreamReader,
         target: asyncio.StreamWriter,
         open_: asyncio.Event,
+        age: int,
         asker: asyncio.StreamWriter | None,
     ) -> None:
         if asker is not None or not (self.loses or self.trickles):
-            return await super()._carry(source, target, open_, asker)
+            return await super()._carry(source, target, open_, age, asker)
         with contextlib.suppress(OSError):
             while piece := await source.read(4096):
                 if self.loses:

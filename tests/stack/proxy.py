@@ -70,12 +70,15 @@ class Proxy:
     async def stop(self) -> None:
         self.set(Link.PASSES)
         self.reset()
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
+        self._shut()
         for each in self._serving:
             each.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
 
     def set(self, link: Link) -> None:
         """From now on; what was held back meanwhile goes on."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.faults.harness import eventually
+from tests.faults.harness import Stand, eventually
 from tests.faults.load import Load, heal, script
 from tests.faults.scenarios.brokers import accepted, delivered
 from tests.faults.scenarios.ground import Ground, asked, judged, measured
@@ -23,6 +23,10 @@ LATENCY: Final = 0.05
 BYTES_PER_SECOND: Final = 60_000
 HANGS_SECONDS: Final = 3.0
 CUTS: Final = 6
+
+
+async def has_sent(here: Stand, n: int) -> bool:
+    return await delivered(here) >= n
 
 
 async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
@@ -49,7 +53,7 @@ async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
             answer = await asked(here.gateway, "/readyz", 10)
             assert answer is not None and answer[0] == 200, answer
             await asyncio.sleep(0.5)
-        assert await delivered(here) >= 5, "what was due did not need Kafka"
+        await eventually(lambda: has_sent(here, 5), why=lambda: "what was due did not need Kafka")
         assert await here.value("select count(*) from reminder") == before
 
         link.set(Link.PASSES)
