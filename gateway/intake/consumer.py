@@ -79,7 +79,8 @@ class Consumer:
         self._room = room
         self._on_lag = on_lag
         self._on_pause = on_pause
-        self._positioned: set[TopicPartition] = set()
+        # Partitions whose place was found, and the next offset of each that the ledger is known to have.
+        self._standing: dict[TopicPartition, int] = {}
         self._paused = False
         self._sipped_at = 0.0
         self._failures = 0
@@ -115,6 +116,11 @@ class Consumer:
         return bool(self._client._client.cluster.brokers())
 
     @property
+    def known(self) -> dict[int, int]:
+        """Of each partition that is ours, the next offset that the ledger has told us or has committed."""
+        return {each.partition: offset for each, offset in self._standing.items()}
+
+    @property
     def assigned(self) -> frozenset[int]:
         return frozenset(each.partition for each in self._client.assignment())
 
@@ -124,7 +130,7 @@ class Consumer:
                 await self._round()
             except (NoOffsetForPartitionError, OffsetOutOfRangeError):
                 # The log was cut under us: find the place again and say what was lost.
-                self._positioned.clear()
+                self._standing.clear()
             self.progress.polled_at = time.monotonic()
         await self._tell_group(force=True)
 
@@ -138,9 +144,9 @@ class Consumer:
             if not lenient.install():
                 raise
             log.warning("header_names_unreadable", exc_info=error)
-            self._positioned.clear()  # the client has dropped what it had in hand
+            self._standing.clear()  # the client has dropped what it had in hand
             return
-        batch = {tp: records for tp, records in fetched.items() if tp in self._positioned and records}
+        batch = {tp: records for tp, records in fetched.items() if tp in self._standing and records}
         if batch:
             await self._take(batch)
         await self._lag()
@@ -148,7 +154,7 @@ class Consumer:
 
     async def _position(self) -> bool:
         """Seeks newly assigned partitions to their stored offsets; False when that could not be done yet."""
-        missing = self._client.assignment() - self._positioned
+        missing = self._client.assignment() - self._standing.keys()
         if not missing:
             return True
         try:
@@ -160,8 +166,8 @@ class Consumer:
         for partition, offset in starts.items():
             if partition in self._client.assignment():
                 self._client.seek(partition, offset)
-                self._positioned.add(partition)
-        self._on_assigned(each.partition for each in self._positioned)
+                self._standing[partition] = offset
+        self._on_assigned(each.partition for each in self._standing)
         self._went_well()
         self.progress.heard_at = time.monotonic()
         return True
@@ -217,7 +223,9 @@ class Consumer:
         self._went_well()
         self.progress.written_at = time.monotonic()
         self._read_until.update({tp: taken[-1].timestamp for tp, taken in batch.items()})
-        self._uncommitted.update({tp: taken[-1].offset + 1 for tp, taken in batch.items()})
+        reached_to = {tp: taken[-1].offset + 1 for tp, taken in batch.items()}
+        self._uncommitted.update(reached_to)
+        self._standing.update({tp: offset for tp, offset in reached_to.items() if tp in self._standing})
 
     async def _lag(self) -> None:
         """How far behind the broker's own end we are.  The client's idea of it stands still when the client does."""
@@ -225,7 +233,7 @@ class Consumer:
         if now - self._lag_at < _LAG_EVERY_SECONDS:
             return
         self._lag_at = now
-        mine = self._client.assignment() & self._positioned
+        mine = self._client.assignment() & self._standing.keys()
         ends = await self._ends(mine)
         if ends is None:
             self.progress.behind = False  # nobody knows: to wait for a broker is no silence of the client
@@ -275,9 +283,11 @@ class Consumer:
                 await asyncio.wait_for(self._client.commit(mine), 5.0)
 
     def _revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self._positioned.difference_update(revoked)
-        self._positions.forget(revoked)
-        self._on_assigned(each.partition for each in self._positioned)
+        gone = list(revoked)
+        for each in gone:
+            self._standing.pop(each, None)
+        self._positions.forget(gone)
+        self._on_assigned(each.partition for each in self._standing)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types

@@ -121,7 +121,6 @@ class Intake:
         self._brokers = brokers
         self._stopping = False
         self._renewing = asyncio.Event()
-        self._written: dict[int, int] = {}  # next offsets that were committed to this client
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -219,7 +218,6 @@ class Intake:
 
     async def _begin(self) -> None:
         self._renewing.clear()
-        self._written.clear()
         self._consumer = self._make_consumer(self.write)
         await self._consumer.start()
         self._loop = asyncio.create_task(self._consumer.run(), name="consume")
@@ -252,21 +250,26 @@ class Intake:
             if asked_since is not None and now - asked_since > _LONG_AGO * self._watchdog_seconds:
                 return "unreachable"  # that is for the broker to mend, but perhaps not with this client
 
+    def _known(self) -> Mapping[int, int]:
+        return {} if self._consumer is None else self._consumer.known
+
     async def _commits_lost(self) -> bool:
         """Whether the ledger has forgotten what it had committed, as after a failover to a standby that lagged.
 
         What it has forgotten is read again, as it would be by any other process, and what of it had been sent is sent
         again: nobody here can know.  Somebody has to hear of it.
         """
-        written = dict(self._written)
-        if not written:
+        before = self._known()
+        if not before:
             return False
         try:
             async with self._database.connection() as connection:
-                stored = await offsets.read(connection, self._topic, list(written))
+                stored = await offsets.read(connection, self._topic, list(before))
         except Exception:  # a ledger that is away is not this one's to tell
             return False
-        lost = offsets.lost(stored, written)
+        # Not what was given away meanwhile, or found to stand elsewhere: a log may begin anew.
+        still = self._known()
+        lost = offsets.lost(stored, {each: n for each, n in before.items() if still.get(each, -1) >= n})
         if lost:
             self._metrics.commits_lost()
             log.error("commits_lost", records=lost)
@@ -299,7 +302,6 @@ class Intake:
             return self._decoder.seal(kept[origin.partition, origin.offset], command.id)
 
         result, suspects = await self._commit(decoded, dict(following), now, slots, seal)
-        self._written.update(following)
         if slots is not None and result.claimed:
             self._hand_over(decoded, result, slots)
         if len(result.accepted) > len(result.claimed):
@@ -339,7 +341,7 @@ class Intake:
         async def work(connection: object, careful: bool = False) -> tuple[Result, list[str]]:
             result = await intake.write(
                 connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal,
-                written=self._written,
+                known=self._known(),
             )  # fmt: skip
             read = {source: (n, result.refused[source]) for source, n in result.heard.items()}
             health = await deadletters.health(connection, read, now, rule.window) if read else {}

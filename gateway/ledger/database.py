@@ -24,7 +24,12 @@ Connection: TypeAlias = Any
 
 # SQLSTATE classes after which the same transaction may simply be run again.
 _RETRY_CLASSES: Final = ("08", "40", "53", "57")
-_RETRY_STATES: Final = ("55P03", "25P03")  # lock not available, idle-in-transaction timeout
+_RETRY_STATES: Final = (
+    "55P03",  # a lock is not available
+    "25P03",  # idle in transaction for too long
+    "25P04",  # in a transaction for too long
+    "25006",  # a server that only reads: whoever has it has not yet followed a failover
+)
 
 # Whoever vanished in the middle of a request is not idle for Postgres, and no statement of his runs out: he would keep
 # his locks for hours.  Keepalives find it where the network is gone; from 17 on, so does a bound on the transaction.

@@ -72,12 +72,12 @@ async def write(
     *,
     careful: bool = False,
     seal: Seal = lambda command: (b"", b""),
-    written: Mapping[int, int] = MappingProxyType({}),
+    known: Mapping[int, int] = MappingProxyType({}),
 ) -> Result:
     """Writes a batch; `following` are the next offsets.  Commands of one borrower must be in their Kafka order.
 
-    `written` are the next offsets that the caller knows to be committed.  Raises CommitsLost when the ledger does not
-    have them any more: to go on behind a gap would be to lose what stands in it.
+    `known` are the next offsets that the caller knows the ledger to have had.  Raises CommitsLost when it does not have
+    them any more: to go on behind a gap would be to lose what stands in it.
 
     `seal` gives the bytes of a command's record, sealed under the command's id, for a command that becomes a dead
     letter only here: it is called for those alone.
@@ -86,7 +86,7 @@ async def write(
     Use it after the plain way raised an error for which `blames_record` is true.
     """
     stored = await offsets.lock(connection, topic, list(following))
-    if offsets.lost(stored, written):
+    if offsets.lost(stored, {each: known[each] for each in known.keys() & following.keys()}):
         raise offsets.CommitsLost
     fresh = [each for each in commands if each.origin.offset >= stored.get(each.origin.partition, 0)]
     in_force = await freezes.read_shared(connection, now)

@@ -70,9 +70,9 @@ async def counts(connection: Connection) -> list[tuple[str, int, str, int]]:
     return [tuple(row) for row in await connection.fetch(_COUNTS)]
 
 
-def lost(stored: Mapping[int, int], written: Mapping[int, int]) -> int:
-    """How many offsets the ledger has forgotten: `written` are the next offsets that it had committed to us.
+def lost(stored: Mapping[int, int], known: Mapping[int, int]) -> int:
+    """How many offsets the ledger has forgotten: `known` are the next offsets that it had told us, or committed to us.
 
-    They only ever move up, whoever moves them; a partition without a row has never been ours.
+    Whoever else owns the partitions meanwhile moves them up only, and a row that is gone was lost as well.
     """
-    return sum(max(written[each] - stored[each], 0) for each in written.keys() & stored.keys())
+    return sum(max(next_ - stored.get(partition, 0), 0) for partition, next_ in known.items())

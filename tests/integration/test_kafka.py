@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import struct
 import time
@@ -23,8 +24,10 @@ from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Record
 from gateway.intake.intake import Intake
 from gateway.intake.positions import Positions
-from gateway.ledger import offsets
+from gateway.ledger import intake, offsets
 from gateway.ledger.database import Database
+from gateway.ledger.follow import Rules
+from gateway.ledger.offsets import CommitsLost
 from tests.conftest import Topics
 from tests.stack import scene as stage
 from tests.stack.gateway import cancelled, requested
@@ -304,7 +307,13 @@ async def reader(kafka: Any, topics: Topics, database: str) -> AsyncIterator[Rea
 
 @pytest.fixture
 async def consumer(reader: Reader) -> AsyncIterator[Consumer]:
-    """Running, with every partition."""
+    async with running(reader) as consumer:
+        yield consumer
+
+
+@contextlib.asynccontextmanager
+async def running(reader: Reader) -> AsyncIterator[Consumer]:
+    """With every partition."""
     consumer = reader.make()
     loop: asyncio.Task[None] | None = None
     try:
@@ -460,3 +469,34 @@ async def test_a_silent_client_is_replaced_and_nothing_is_lost(reader: Reader) -
         await holds(lambda: intake.trouble() is None, "the second one at work")
     finally:
         await intake.stop(5)
+
+
+async def test_commits_lost_under_whoever_has_only_taken_over_are_noticed(reader: Reader) -> None:
+    """Who has written nothing yet knows all the same where the ledger stood; and a log that begins anew is no loss."""
+    topic = reader.topics.requests
+    async with running(reader) as first:
+        await reader.publish([b"a", b"b", b"c"])
+        await holds(lambda: reader.values == [b"a", b"b", b"c"], "three records")
+        assert first.known[0] == 3
+    async with running(reader) as second:
+        await holds(lambda: second.known.get(0) == 3, "a place")
+        await stand_at(reader, 1)
+        with pytest.raises(CommitsLost):
+            await reader.ledger.transaction(
+                lambda c: intake.write(c, topic, [], {0: 4}, dt.datetime.now(dt.UTC), Rules(), known=second.known)
+            )
+        assert await forgotten(reader, second.known) == 2
+    await stand_at(reader, 7)  # of a topic that was made anew since
+    async with running(reader) as third:
+        await holds(lambda: third.known.get(0) == 3, "a place, and all of it read")
+        assert await forgotten(reader, third.known) == 0
+
+
+async def stand_at(reader: Reader, offset: int) -> None:
+    async with reader.ledger.connection() as connection:
+        await connection.execute("update intake_offset set next = $1 where partition = 0", offset)
+
+
+async def forgotten(reader: Reader, known: Mapping[int, int]) -> int:
+    async with reader.ledger.connection() as connection:
+        return offsets.lost(await offsets.read(connection, reader.topics.requests, [*known]), known)

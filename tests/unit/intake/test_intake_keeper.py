@@ -59,6 +59,7 @@ class Client:
     asked: bool = False
     progress: Progress = field(default_factory=lambda: Progress(polled_at=now(), heard_at=now()))
     reached: bool = True
+    known: dict[int, int] = field(default_factory=dict)
 
     async def start(self) -> None:
         await self.script.start(self)
