@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -55,8 +55,13 @@ async def ledger(config: Config) -> AsyncIterator[Connection]:
 
     from gateway.ledger import schema
 
+    settings = config.database
     try:
-        connection = await asyncpg.connect(config.database.dsn.get_secret_value(), timeout=10)
+        connection: Any = await asyncpg.connect(
+            settings.dsn.get_secret_value(), timeout=10, statement_cache_size=settings.statement_cache
+        )
+        if not settings.statement_cache:
+            connection = _Pooled(connection)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise fail(f"the database cannot be reached: {named(error)}") from None
     try:
@@ -66,6 +71,28 @@ async def ledger(config: Config) -> AsyncIterator[Connection]:
         raise fail(str(error)) from None
     finally:
         await connection.close()
+
+
+class _Pooled:
+    """A connection behind a pooler: a statement on its own is a transaction, for it has two halves and they must not
+    reach two sessions.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._connection, name)
+        if name not in ("execute", "fetch", "fetchrow", "fetchval"):
+            return method
+
+        async def alone(*args: Any) -> Any:
+            if self._connection.is_in_transaction():
+                return await method(*args)
+            async with self._connection.transaction():
+                return await method(*args)
+
+        return alone
 
 
 @asynccontextmanager

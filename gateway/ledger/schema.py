@@ -93,7 +93,9 @@ async def _index(dsn: str) -> None:
     connection = await asyncpg.connect(dsn, statement_cache_size=0)
     try:
         for name, of in _INDEXES.items():
-            if await connection.fetchrow(_UNFINISHED, name) is not None:
+            async with connection.transaction():  # behind a pooler a question of two halves needs one
+                unfinished = await connection.fetchrow(_UNFINISHED, name) is not None
+            if unfinished:
                 await connection.execute(f"drop index concurrently if exists {name}")  # left by one that died over it
             await connection.execute(f"create index concurrently if not exists {name} on {of}")
     finally:

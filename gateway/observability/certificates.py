@@ -88,9 +88,9 @@ def expiry(path: Path) -> float | None:
         if _MARK not in content:
             return None
         certificates = x509.load_pem_x509_certificates(content)
+        ends = [each.not_valid_after_utc.timestamp() for each in certificates]
     except (OSError, ValueError):
         return None
-    ends = [each.not_valid_after_utc.timestamp() for each in certificates]
     if not _is_authority(certificates[0]):
         return min(ends)
     good = [end for end in ends if end > time.time()]

@@ -285,9 +285,12 @@ class ReceiptInbox:
                     await self._parked.wait()
             self._parked.clear()
             try:
-                while ripe := await self._ripe():
-                    await self._ebb()
+                ripe = await self._ripe()
+                if ripe:
+                    await self._ebb()  # once: where the burst never ends, what is parked is applied beside it
+                while ripe:
                     await self._sweep(ripe)
+                    ripe = await self._ripe()
             except Exception as error:
                 log.warning("receipt_sweep_failed", exc_info=error)
 

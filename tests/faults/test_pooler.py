@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
-from gateway.ledger import schema
+from gateway.cli import common
+from gateway.ledger import freezes, schema, workers
 from gateway.ledger.database import Database, UnsafeDatabase
 from tests.stack.pgbouncer import MISSING, PgBouncer, must_be_there
 
@@ -65,6 +68,29 @@ async def test_with_a_cache_it_does_not_work(database: str, pooler: PgBouncer) -
             await asyncio.gather(*map(ask, range(500)))
         finally:
             await ledger.close()
+
+
+async def test_what_people_ask_for_by_commands_is_done(
+    database: str, pooler: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command is a process of its own, with names for its statements that the one before had as well: a freeze
+    must not fail of all things.
+    """
+
+    async def freeze(lender: str, cache: int = 0) -> bool:
+        monkeypatch.setattr("asyncpg.connection._uid", 0)  # as in a process of its own
+        settings = SimpleNamespace(dsn=SecretStr(pooler.dsn(database)), statement_cache=cache)
+        config: Any = SimpleNamespace(database=settings)
+        async with common.ledger(config) as connection:
+            now = await workers.clock(connection)
+            await freezes.in_force(connection, now)
+            async with connection.transaction():
+                return await freezes.add(connection, "lender", lender, reason="why", author="me", now=now)
+
+    assert [await freeze(f"l{n}") for n in range(5)] == [True] * 5
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        for n in range(5, 10):
+            await freeze(f"l{n}", cache=100)
 
 
 async def test_a_pooler_that_drops_our_limits_is_refused(postgres: Any, database: str) -> None:
