@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _KINDS: Final = "all, source, lender, product, stage, channel, provider or template"
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([mhd])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+_OF_THE_IMAGE: Final = "gateway"  # the user that its Dockerfile names
 _LONGEST: Final = 500
 _LATEST: Final = 20
 
@@ -158,6 +159,8 @@ def _author(author: str) -> str:
         who = author.strip() or getpass.getuser()
     except (OSError, KeyError):
         raise fail("--author: who? This machine does not say", WRONG) from None
+    if who == _OF_THE_IMAGE:
+        raise fail(f"--author: who? In the image everybody is {who!r}", WRONG)
     if len(who) > _LONGEST or not who.isprintable():
         raise fail(f"--author: one line of at most {_LONGEST} characters", WRONG)
     if who in OURS:

@@ -94,6 +94,9 @@ def test_the_author_is_the_user_of_the_machine_or_has_to_be_given(
     ask = ["freeze", "--config", str(config), "--reason", "a test", "all"]
     monkeypatch.setenv("LOGNAME", "ann")
     assert CliRunner().invoke(app, ask).exit_code == 1
+    monkeypatch.setenv("LOGNAME", "gateway")
+    ran = CliRunner().invoke(app, ask)
+    assert (ran.exit_code, ran.stderr) == (2, "--author: who? In the image everybody is 'gateway'\n")
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
