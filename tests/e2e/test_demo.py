@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ COMMAND = (sys.executable, "-m", "gateway", "demo")
 ENDS = (
     "undelivered", "unconfirmed", "suppressed", "cancelled", "expired", "dead_letters", "duplicates", "validated"
 )  # fmt: skip
+STARTED: list[asyncio.subprocess.Process] = []
 
 
 def cast() -> list[dict[str, Any]]:
@@ -33,9 +34,22 @@ def cast() -> list[dict[str, Any]]:
 
 async def start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
     pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *COMMAND, *arguments, stdout=pipe, stderr=both, env={**os.environ, **environ}, process_group=0
     )
+    STARTED.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+async def none_is_left() -> AsyncIterator[None]:
+    """A demo whose test has failed stays up for ever otherwise, with servers and all."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
 
 
 async def test_once_ends_by_itself_and_every_sum_is_right() -> None:
