@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -180,9 +181,10 @@ class Stack:
         }
         (home / "secrets").mkdir()
 
-    def here(self, text: str) -> str:
+    def here(self, text: str, mounted: Mapping[str, str] = MappingProxyType({})) -> str:
         """All at once, so that what stands here is not looked at again."""
-        return re.sub("|".join(map(re.escape, self._here)), lambda match: self._here[match[0]], text)
+        table = {**mounted, **self._here}
+        return re.sub("|".join(map(re.escape, table)), lambda match: table[match[0]], text)
 
     def environ(self) -> dict[str, str]:
         environ = self._image.environment()
@@ -191,10 +193,8 @@ class Stack:
     def words(self, service: Service) -> list[str]:
         """Its entry point and command, found by the image's PATH; what it mounts from here is here."""
         words = [*service.get("entrypoint", self._image.entrypoint), *service["command"]]
-        for target, source in mounts(service).items():
-            if source.startswith("./") and target not in self._here:
-                words = [word.replace(f"{target}/", f"{ROOT / source}/") for word in words]
-        return self._image.process([self.here(word) for word in words])
+        mounted = {f"{at}/": f"{ROOT / source}/" for at, source in mounts(service).items() if source.startswith("./")}
+        return self._image.process([self.here(word, mounted) for word in words])
 
     def once(self, service: Service) -> None:
         done = self.run(self.words(service))
