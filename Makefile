@@ -52,9 +52,9 @@ faults: $(READY) $(KAFKA) $(PGBOUNCER) $(if $(IN_ORDER),quick)  ## the whole gat
 	$(call say,fault tests)
 	$(PYTEST) tests/faults
 
-e2e: $(READY) $(KAFKA) helm prometheus $(if $(IN_ORDER),quick)  ## the demo, the chart, alerts and dashboards, as a user meets them
+e2e: $(READY) $(KAFKA) helm prometheus $(if $(IN_ORDER),faults)  ## the demo, the chart, alerts and dashboards, as a user meets them
 	$(call say,end to end tests)
-	nice -n 5 $(PYTEST) tests/e2e
+	$(PYTEST) tests/e2e
 
 bench: $(READY) $(KAFKA)  ## how fast, against the plain loop and the durable reference
 	$(BIN)/python -m tests.bench $(ARGS)

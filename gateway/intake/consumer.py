@@ -29,6 +29,7 @@ log = get_logger(__name__)
 _BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 _LAG_EVERY_SECONDS: Final = 2.0
 _ASK_SECONDS: Final = 5.0
+_PLACE_SECONDS: Final = 0.5
 # Under back-pressure a little is read all the same: among it may be a stop.
 _SIP_SECONDS: Final = 2.0
 _SIP_RECORDS: Final = 100
@@ -244,7 +245,13 @@ class Consumer:
         for partition, end in ends.items():
             if partition not in self._client.assignment():
                 continue  # taken from us meanwhile
-            records = max(end - await self._client.position(partition), 0)
+            try:
+                position = await asyncio.wait_for(self._client.position(partition), _PLACE_SECONDS)
+            except TimeoutError:
+                # It was given to us anew while we asked.  The client waits for its place, which is ours to find, in the
+                # next round; and it does not join the group again while nobody polls.
+                return
+            records = max(end - position, 0)
             behind = behind or records > 0
             self._on_lag(partition.partition, records, self._age(partition) if records else 0.0)
         self.progress.behind = behind and not self._paused

@@ -183,7 +183,8 @@ async def test_without_the_lock_something_leaves_after_the_freeze(
 def by_command(dsn: str, *, lift: bool = False) -> Coroutine[Any, Any, None]:
     """What `freeze source core` and `unfreeze source core` do."""
     config: Any = SimpleNamespace(
-        database=SimpleNamespace(dsn=SecretStr(dsn)), dispatch=SimpleNamespace(release_per_second=50.0)
+        database=SimpleNamespace(dsn=SecretStr(dsn), statement_cache=100),
+        dispatch=SimpleNamespace(release_per_second=50.0),
     )
     name = brakes.Named("source", "core")
     return brakes._unfreeze(config, name, "why", "me") if lift else brakes._freeze(config, name, "why", "me", None)

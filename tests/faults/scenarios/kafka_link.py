@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.faults.harness import Stand, eventually
-from tests.faults.load import Load, heal, script
+from tests.faults.load import KINDS, Load, heal, script
 from tests.faults.scenarios.brokers import accepted, delivered
 from tests.faults.scenarios.ground import Ground, asked, judged, measured
 from tests.stack.gateway import requested
@@ -43,7 +43,7 @@ async def tell(ground: Ground, seconds: float) -> Mapping[str, Any]:
         await here.up()
         soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=4)
         # Of the kind that behaves: they fall due when there is no Kafka.
-        await here.world.publish([requested(20 * each, send_at=soon.isoformat()) for each in range(5)])
+        await here.world.publish([requested(KINDS * each, send_at=soon.isoformat()) for each in range(5)])
         await eventually(lambda: accepted(here, 5))
         link.set(Link.VANISHES)
         began = time.monotonic()

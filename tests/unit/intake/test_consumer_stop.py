@@ -1,9 +1,10 @@
-"""Leaving the group: whatever the client does while it stops, who asked it goes on."""
+"""Whatever the client does while it stops, or when it is asked for its place, who asked it goes on."""
 
 import asyncio
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from gateway.intake.consumer import Consumer
 
@@ -47,3 +48,28 @@ async def test_a_cancellation_of_ours_stays_one() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class Anew(Client):
+    """A partition was taken and given again: the client waits for its place."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.partition = TopicPartition("requests", 0)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset({self.partition})
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 9)
+
+    async def position(self, partition: TopicPartition) -> int:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+
+async def test_a_place_that_is_ours_to_find_is_not_waited_for() -> None:
+    client = Anew()
+    asking = consumer(client)
+    asking._standing[client.partition] = 3
+    await asyncio.wait_for(asking._lag(), 5.0)
