@@ -73,7 +73,7 @@ def _repeats(one: Mapping[str, Any], other: Mapping[str, Any], ledger: Ledger, l
     On purpose is: the run's configuration says so for this provider and stage, and when the repeat was intended, nobody
     knew what had become of the first.  A provider may take them in any order: a first that was slow comes last.
     """
-    if one["replaces"] is None or one["replaces"] != other["replaces"]:
+    if one["replaces"] is None or one["replaces"] != other["replaces"] or one["reference"] == other["reference"]:
         return False
     attempts = [ledger.attempts.get(id_of(str(line["reference"]))) for line in (one, other)]
     if None in attempts or len({each["reminder"] for each in attempts}) != 1:

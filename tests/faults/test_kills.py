@@ -122,8 +122,8 @@ async def killed_and_healed(kill: Kill, dsn: str, kafka: Any, home: Path) -> Non
 
         await here.up()
         await here.quiet()
-        attempts = await here.fetch("select state::text from attempt order by id")
-        assert tuple(row[0] for row in attempts) == kill.attempts, kill.id
+        attempts = await here.fetch("select state::text, code from attempt order by id")
+        assert tuple(row[0] for row in attempts) == kill.attempts, (kill.id, attempts)
         messages = here.accepted()
         assert len(messages) == kill.messages, kill.id
         # Each repeat is a message of its own, and the screen shows one.
