@@ -249,7 +249,8 @@ async def test_a_worker_sleeps_past_its_lease_while_a_send_is_on_its_way(
     database: str, kafka: Any, topics: Any, tmp_path: Path
 ) -> None:
     """Another rescues what it held.  Awake, it hears the answer, and moves its own attempt and nothing else."""
-    windows = {"twilio": {"receipt_window_hours": 30 / 3600, "read_timeout_seconds": 2.9, "total_timeout_seconds": 3.8}}
+    times = {"connect_timeout_seconds": 0.8, "read_timeout_seconds": 2.9, "total_timeout_seconds": 3.8}
+    windows = {"twilio": {"receipt_window_hours": 30 / 3600, **times}}
     slow = {"rules": [{"latency": [2.0, 2.0], "receipts": {"outcome": "none"}}]}
     overrides = {"providers": windows, "dispatch": {"lease_seconds": 7}}
     async with stand(database, kafka.bootstrap, topics, tmp_path, overrides, script=slow) as here:
