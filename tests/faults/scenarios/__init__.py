@@ -47,7 +47,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kafka-link": Scenario(kafka_link.tell, full=120, short=12),
     "provider-outage": Scenario(outage.tell, full=600, short=16),
     "rebalance-storm": Scenario(storm.tell, full=300, short=16),
-    "no-brokers": Scenario(brokers.tell, full=600, short=30, in_test=True),
+    "no-brokers": Scenario(brokers.tell, full=600, short=30),
     "blocked-loop": Scenario(blocked.tell, full=15, short=11),
     "standby": Scenario(standby.tell, full=330, short=5),
     "events-refused": Scenario(refused.tell, full=60, short=10, in_test=True),
