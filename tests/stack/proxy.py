@@ -133,6 +133,8 @@ class Proxy:
             serving = asyncio.create_task(self._serve(near))
             self._serving.add(serving)
             serving.add_done_callback(self._serving.discard)
+            # One that is cancelled before it begins has no end of its own.
+            serving.add_done_callback(lambda done: near.close() if done.cancelled() else None)
 
     async def _serve(self, near: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=near, limit=_PIECE)
@@ -140,6 +142,7 @@ class Proxy:
         age = self._age
         self._writers.add(writer)
         far: asyncio.StreamWriter | None = None
+        ways: list[asyncio.Future[None]] = []
         try:
             if self._link is Link.RESETS:
                 return
@@ -152,12 +155,11 @@ class Proxy:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             if age != self._age:
                 await asyncio.Event().wait()  # neither end hears of the other's
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
         except OSError:
             pass
         finally:
+            for way in ways:
+                way.cancel()
             for each in (writer, far):
                 if each is not None:
                     self._writers.discard(each)
