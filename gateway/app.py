@@ -33,6 +33,7 @@ from gateway.inforce import InForce
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder
 from gateway.intake.intake import Intake
+from gateway.intake.keeper import Keeper
 from gateway.intake.positions import Positions
 from gateway.ledger import schema, timeline, workers
 from gateway.ledger.database import Database
@@ -100,7 +101,7 @@ class Application:
         self._reload = None
         if source is not None:
             self._reload = Reload(source, self._in_force, self._reloads, config.secrets.reload_seconds)
-        self._brokers = Brokers(lambda: parameters.client_options(self._in_force.config.kafka))
+        self._brokers = Brokers(self._client_options)
         self.public_port: int | None = None
         self.internal_port: int | None = None
 
@@ -114,6 +115,10 @@ class Application:
             on_ready()
 
         return await self._life.run(self.start, self.reload, ready)
+
+    def _client_options(self) -> dict[str, Any]:
+        """Of the brokers as they are in force when it is asked."""
+        return self._in_force.config.kafka.client_options()
 
     def stop(self) -> None:
         """Asks for a clean stop; safe to call again."""
@@ -382,19 +387,6 @@ class Application:
         positions = Positions(ground.database, topic, self.metrics.offset_reset)
         fast_path = dispatcher if config.dispatch.fast_path and Role.DISPATCH in config.roles else None
 
-        def make_consumer(write: Any) -> Consumer:
-            return Consumer(
-                AIOKafkaConsumer(**parameters.consumer_options(self._in_force.config.kafka)),
-                topic,
-                positions,
-                write,
-                lambda: gauges.due_rows >= config.intake.backlog_limit,
-                _any_number if fast_path is None else fast_path.room,
-                self.metrics.consumer_lag,
-                self.metrics.paused,
-                self.metrics.assigned,
-            )
-
         intake = Intake(
             ground.database,
             ground.worker,
@@ -403,22 +395,41 @@ class Application:
             topic,
             ground.rules,
             parameters.freeze_rule(config),
-            make_consumer,
             fast_path,
             dispatcher.wake,
             on_events,
             self.metrics,
+            ground.tracer,
+        )
+
+        def make_consumer() -> Consumer:
+            return Consumer(
+                AIOKafkaConsumer(**parameters.consumer_options(self._in_force.config.kafka)),
+                topic,
+                positions,
+                intake.write,
+                lambda: gauges.due_rows >= config.intake.backlog_limit,
+                _any_number if fast_path is None else fast_path.room,
+                self.metrics.consumer_lag,
+                self.metrics.paused,
+                self.metrics.assigned,
+            )
+
+        keeper = Keeper(
+            make_consumer,
+            ground.database,
+            topic,
+            self.metrics,
             self._life.fatal,
             config.intake.watchdog_seconds,
             config.kafka.rebalance_timeout_seconds,
-            ground.tracer,
             self._brokers,
         )
-        self._in_force.taken_by(partial(_renew_client, intake.renew))
-        await intake.start()
+        self._in_force.taken_by(partial(_renew_client, keeper.renew))
+        await keeper.start()
         # Not all of the phase: what is in hand needs most of it, and to leave the group is only a courtesy.
-        self._lifecycle.on_stop("intake", lambda seconds: intake.stop(seconds / 4), Phase.DRAIN)
-        self.health.follows("intake", intake.trouble)
+        self._lifecycle.on_stop("intake", lambda seconds: keeper.stop(seconds / 4), Phase.DRAIN)
+        self.health.follows("intake", keeper.trouble)
 
 
 def _renew_client(renew: Callable[[], None], was: Config | None, now: Config) -> None:

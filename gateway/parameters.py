@@ -201,10 +201,6 @@ def freeze_rule(config: Config) -> FreezeRule:
     )
 
 
-def client_options(kafka: Kafka) -> dict[str, Any]:
-    return kafka.client_options()
-
-
 def consumer_options(kafka: Kafka) -> dict[str, Any]:
     return {
         **kafka.client_options(),

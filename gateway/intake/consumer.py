@@ -53,7 +53,8 @@ class Progress:
     behind: bool = False
 
 
-Write = Callable[[Sequence[Record], Mapping[int, int]], Awaitable[None]]
+# The records, the next offsets, and those that the ledger is known to have.
+Write = Callable[[Sequence[Record], Mapping[int, int], Mapping[int, int]], Awaitable[None]]
 
 
 class Consumer:
@@ -209,7 +210,7 @@ class Consumer:
         records = [_record(each) for taken in batch.values() for each in taken]
         following = {tp.partition: taken[-1].offset + 1 for tp, taken in batch.items()}
         try:
-            await self._write(records, following)
+            await self._write(records, following, self.known)
         except Exception as error:
             # Nothing was written, or it was and the keys make it harmless: read the same records again.
             for tp, taken in batch.items():

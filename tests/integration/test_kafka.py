@@ -22,7 +22,7 @@ from gateway.config.connections import Kafka
 from gateway.dev.topics import administrator
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Record
-from gateway.intake.intake import Intake
+from gateway.intake.keeper import Keeper
 from gateway.intake.positions import Positions
 from gateway.ledger import intake, offsets
 from gateway.ledger.database import Database
@@ -239,7 +239,7 @@ class Reader:
     clients: list[AIOKafkaConsumer] = field(default_factory=list)
     overloaded: bool = False
 
-    def make(self, write: Any = None) -> Consumer:
+    def make(self) -> Consumer:
         kafka = Kafka(
             bootstrap=self.bootstrap, group=self.topics.group, requests_topic=self.topics.requests,
             session_timeout_seconds=6, rebalance_timeout_seconds=10,
@@ -254,7 +254,7 @@ class Reader:
     async def room(self) -> int | None:
         return None
 
-    async def write(self, records: Sequence[Record], following: Mapping[int, int]) -> None:
+    async def write(self, records: Sequence[Record], following: Mapping[int, int], known: Mapping[int, int]) -> None:
         self.writes += 1
         if self.refuses:
             raise OSError("no ledger")
@@ -449,26 +449,22 @@ async def test_what_transactions_hide_is_not_missing(reader: Reader, consumer: C
 
 async def test_a_silent_client_is_replaced_and_nothing_is_lost(reader: Reader) -> None:
     """The keeper with real clients: the second one reads what the first one did not."""
-    unused: Any = None
     fatal: list[str] = []
     rebuilt: list[None] = []
     metrics: Any = SimpleNamespace(rebuilt=lambda: rebuilt.append(None))
-    intake = Intake(
-        unused, unused, unused, unused, reader.topics.requests, unused, unused, reader.make, None, lambda: None,
-        lambda: None, metrics, fatal.append, 3.0, 10.0,
-    )  # fmt: skip
-    await intake.start()
+    keeper = Keeper(reader.make, reader.ledger, reader.topics.requests, metrics, fatal.append, 3.0, 10.0)
+    await keeper.start()
     try:
-        await holds(lambda: intake.trouble() is None, "a start")
+        await holds(lambda: keeper.trouble() is None, "a start")
         await holds(lambda: len(reader.lags) >= 4, "positions")
         await reader.silence()
         await reader.publish([b"a", b"b"])
         await holds(lambda: reader.values == [b"a", b"b"], "what was missed", 60)
         assert len(reader.clients) == 2
         assert (len(rebuilt), fatal) == (1, [])
-        await holds(lambda: intake.trouble() is None, "the second one at work")
+        await holds(lambda: keeper.trouble() is None, "the second one at work")
     finally:
-        await intake.stop(5)
+        await keeper.stop(5)
 
 
 async def test_commits_lost_under_whoever_has_only_taken_over_are_noticed(reader: Reader) -> None:

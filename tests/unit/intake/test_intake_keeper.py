@@ -15,7 +15,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from gateway.intake.consumer import Progress
-from gateway.intake.intake import Intake
+from gateway.intake.keeper import Keeper
 
 WATCHDOG, REBALANCE = 8.0, 12.0
 FOREVER = 20_000.0
@@ -153,7 +153,7 @@ def now() -> float:
 
 @dataclass
 class Stage:
-    """An intake whose clients follow the scripts, one after the other; the last one's is used again and again."""
+    """A keeper whose clients follow the scripts, one after the other; the last one's is used again and again."""
 
     scripts: Sequence[Script]
     diary: list[tuple[float, str, int]] = field(default_factory=list)
@@ -163,13 +163,9 @@ class Stage:
         self._numbers = itertools.count()
         unused: Any = None
         metrics: Any = SimpleNamespace(rebuilt=self._count)
-        self.intake = Intake(
-            unused, unused, unused, unused, "requests", unused, unused, self._make, None, lambda: None, lambda: None,
-            metrics, self._fatal, WATCHDOG, REBALANCE,
-        )  # fmt: skip
+        self.keeper = Keeper(self._make, unused, "requests", metrics, self._fatal, WATCHDOG, REBALANCE)
 
-    def _make(self, write: Any) -> Any:
-        assert write == self.intake.write
+    def _make(self) -> Any:
         number = next(self._numbers)
         self.diary.append((now(), "made", number))
         return Client(number, self.scripts[min(number, len(self.scripts) - 1)], self.diary)
@@ -182,12 +178,12 @@ class Stage:
 
     async def fatal(self) -> str:
         """Runs until the process is given up, and some time longer: whoever gave up builds nothing any more."""
-        await self.intake.start()
+        await self.keeper.start()
         began = now()
         while not (reasons := self.reasons) and now() < began + FOREVER:
             await asyncio.sleep(1)
         await asyncio.sleep(600)
-        await self.intake.stop(5)
+        await self.keeper.stop(5)
         (reason,) = reasons
         return reason
 
@@ -206,9 +202,9 @@ class Stage:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Awaitable[Any]], Any]]:
-    """Runs a coroutine on a loop in a hurry, which is also the intake's clock."""
+    """Runs a coroutine on a loop in a hurry, which is also the keeper's clock."""
     with asyncio.Runner(loop_factory=Hurry) as runner:
-        monkeypatch.setattr("gateway.intake.intake.time", SimpleNamespace(monotonic=runner.get_loop().time))
+        monkeypatch.setattr("gateway.intake.keeper.time", SimpleNamespace(monotonic=runner.get_loop().time))
         yield runner.run
 
 
@@ -218,16 +214,16 @@ Play = Callable[[Awaitable[Any]], Any]
 def test_one_that_goes_silent_is_stopped_and_built_anew(play: Play) -> None:
     async def body() -> None:
         stage = Stage([SILENT, WORKS])
-        assert stage.intake.trouble() == "no_consumer"
-        await stage.intake.start()
+        assert stage.keeper.trouble() == "no_consumer"
+        await stage.keeper.start()
         await asyncio.sleep(WATCHDOG - 0.5)
         assert stage.story == ["made", "started"]
-        assert stage.intake.trouble() is None
+        assert stage.keeper.trouble() is None
         await asyncio.sleep(10 * WATCHDOG)
         assert stage.story == ["made", "started", "stopped", "made", "started"]
         assert stage.rebuilt == 1
-        assert stage.intake.trouble() is None
-        await stage.intake.stop(5)
+        assert stage.keeper.trouble() is None
+        await stage.keeper.stop(5)
         assert stage.story[5:] == ["stopped"]
 
     play(body())
@@ -245,11 +241,11 @@ def test_a_start_that_reaches_nobody_waits_for_the_broker(play: Play) -> None:
 
     async def body() -> None:
         stage = Stage([Script(at_once, in_the_void)])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(20 * (WATCHDOG + REBALANCE))
         assert stage.reasons == []
         assert stage.rebuilt > 4
-        await stage.intake.stop(5)
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -263,12 +259,12 @@ def test_who_is_not_answered_says_so(play: Play) -> None:
 
     async def body() -> None:
         stage = Stage([Script(unanswered)])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(5)
-        assert stage.intake.trouble() is None
+        assert stage.keeper.trouble() is None
         await asyncio.sleep(6)
-        assert stage.intake.trouble() == "unanswered"
-        await stage.intake.stop(5)
+        assert stage.keeper.trouble() == "unanswered"
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -301,8 +297,8 @@ def test_nine_failures_in_a_row_give_the_process_up(play: Play, fault: Script) -
 
 def test_what_cannot_even_be_made_is_a_failure(play: Play) -> None:
     class Barren(Stage):
-        def _make(self, write: Any) -> Any:
-            super()._make(write)
+        def _make(self) -> Any:
+            super()._make()
             raise ValueError("no such file")
 
     stage = Barren([FAILS])
@@ -331,14 +327,14 @@ def test_failures_long_ago_are_forgiven_without_a_batch(play: Play) -> None:
 def test_a_broker_that_is_away_is_waited_for(play: Play) -> None:
     async def body() -> None:
         stage = Stage([*[Script(WORKS.run, start=alone)] * 20, *[Script(alone)] * 20, WORKS])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(15 * 41)
         assert stage.reasons == []
-        assert stage.intake.trouble() is None
+        assert stage.keeper.trouble() is None
         made = stage.at("made")
         assert len(made) == 41
         assert max(later - sooner for sooner, later in itertools.pairwise(made)) <= 15.5
-        await stage.intake.stop(5)
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -357,10 +353,10 @@ def test_silences_and_failures_are_counted_apart(play: Play) -> None:
 def test_what_is_no_silence(play: Play, script: Script) -> None:
     async def body() -> None:
         stage = Stage([script])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(1000)
         assert stage.story == ["made", "started"]
-        await stage.intake.stop(5)
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -370,14 +366,14 @@ def test_a_round_that_never_ends_is_silence_and_is_cut_off(play: Play) -> None:
     stage = Stage([Script(never), WORKS])
 
     async def body() -> None:
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(WATCHDOG + 1)
         assert stage.story == ["made", "started"]
-        assert stage.intake.trouble() == "silent"
+        assert stage.keeper.trouble() == "silent"
         await asyncio.sleep(100)
         assert stage.story == ["made", "started", "stopped", "made", "started"]
-        assert stage.intake.trouble() is None
-        await stage.intake.stop(5)
+        assert stage.keeper.trouble() is None
+        await stage.keeper.stop(5)
 
     play(body())
     assert WATCHDOG + REBALANCE < stage.at("stopped")[0] - stage.at("started")[0] <= WATCHDOG + REBALANCE + 1 + 5
@@ -386,11 +382,11 @@ def test_a_round_that_never_ends_is_silence_and_is_cut_off(play: Play) -> None:
 def test_a_stop_ends_a_pause_between_two_clients(play: Play) -> None:
     async def body() -> None:
         stage = Stage([FAILS])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(16)  # five have failed: the keeper is in a pause of 15 seconds
         made = stage.story.count("made")
-        assert stage.intake.trouble() == "no_consumer"
-        await stage.intake.stop(5)
+        assert stage.keeper.trouble() == "no_consumer"
+        await stage.keeper.stop(5)
         await asyncio.sleep(600)
         assert stage.story.count("made") == made
         assert stage.reasons == []
@@ -407,13 +403,13 @@ def test_a_broker_that_does_not_say_is_waited_for_and_asked_by_another_client_in
 
     async def body() -> None:
         stage = Stage([Script(unanswered)])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(9 * WATCHDOG)
         assert stage.story == ["made", "started"]
         await asyncio.sleep(100 * WATCHDOG)
         assert stage.rebuilt > 2
         assert stage.reasons == []
-        await stage.intake.stop(5)
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -426,8 +422,8 @@ def test_a_keeper_that_ends_by_itself_gives_the_process_up(play: Play) -> None:
             raise asyncio.CancelledError
 
     class TornStage(Stage):
-        def _make(self, write: Any) -> Any:
-            made = super()._make(write)
+        def _make(self) -> Any:
+            made = super()._make()
             return Torn(made.number, made.script, made.diary)
 
     assert play(TornStage([FAILS]).fatal()) == "intake_ended"
@@ -436,15 +432,15 @@ def test_a_keeper_that_ends_by_itself_gives_the_process_up(play: Play) -> None:
 def test_a_client_is_made_anew_when_the_login_changes_and_that_is_no_fault(play: Play) -> None:
     async def body() -> None:
         stage = Stage([WORKS])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(3)
         for n in range(1, 20):
-            stage.intake.renew()
-            stage.intake.renew()
+            stage.keeper.renew()
+            stage.keeper.renew()
             await asyncio.sleep(5)
             assert stage.story == ["made", "started", *["stopped", "made", "started"] * n]
-        assert (stage.rebuilt, stage.reasons, stage.intake.trouble()) == (0, [], None)
-        await stage.intake.stop(5)
+        assert (stage.rebuilt, stage.reasons, stage.keeper.trouble()) == (0, [], None)
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -452,11 +448,11 @@ def test_a_client_is_made_anew_when_the_login_changes_and_that_is_no_fault(play:
 def test_a_client_that_is_not_made_yet_is_not_made_twice(play: Play) -> None:
     async def body() -> None:
         stage = Stage([WORKS])
-        stage.intake.renew()
-        await stage.intake.start()
+        stage.keeper.renew()
+        await stage.keeper.start()
         await asyncio.sleep(10)
         assert stage.story == ["made", "started"]
-        await stage.intake.stop(5)
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -479,12 +475,12 @@ def test_why_the_brokers_cannot_be_reached_is_found_out_and_told(play: Play) -> 
     async def body() -> None:
         stage = Stage([refused])
         told: Any = Told()
-        stage.intake._brokers = told
-        await stage.intake.start()
+        stage.keeper._brokers = told
+        await stage.keeper.start()
         await asyncio.sleep(0.2)
         assert told.asked == 1  # by the keeper itself, whether or not somebody looks at its health
-        assert stage.intake.trouble() == "login_refused"
-        await stage.intake.stop(5)
+        assert stage.keeper.trouble() == "login_refused"
+        await stage.keeper.stop(5)
 
     play(body())
 
@@ -494,13 +490,13 @@ def test_another_login_is_tried_at_once(play: Play) -> None:
 
     async def body() -> None:
         stage = Stage([refused])
-        await stage.intake.start()
+        await stage.keeper.start()
         await asyncio.sleep(60)
         await asyncio.sleep(max(0.0, stage.at("made")[-1] + 1 - now()))
         before = len(stage.at("made"))
-        stage.intake.renew()
+        stage.keeper.renew()
         await asyncio.sleep(0.1)
         assert len(stage.at("made")) == before + 1
-        await stage.intake.stop(5)
+        await stage.keeper.stop(5)
 
     play(body())
