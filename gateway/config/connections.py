@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_valida
 from gateway.config.base import Count, Host, Port, PublicUrl, Seconds, Section, Token, Topic, differs
 from gateway.config.dsn import check_tls
 from gateway.config.problems import ProblemReason, misfit
-from gateway.config.tls import Tls, certificate, check_authorities, check_key, client_tls
+from gateway.config.tls import Authorities, Tls, certificate, check_key, client_tls
 from providers.contract import PUBLIC_HALF, Secret
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, REQUESTS_TOPIC
 
@@ -51,7 +51,7 @@ class Security(Section):
     """
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    ca_file: Path | None = None
+    ca_file: Authorities | None = None
     cert_file: Path | None = None
     key_password: Secret | None = None
     key_file: Path | None = None
@@ -61,20 +61,14 @@ class Security(Section):
 
     _tls: Tls | None = PrivateAttr(default=None)
 
-    @field_validator("ca_file", "cert_file", "key_password", "key_file")
+    # Before the file is looked at: where it has no business, what it holds is no matter.
+    @field_validator("ca_file", "cert_file", "key_password", "key_file", mode="before")
     @classmethod
     def _comes_with_tls(cls, value: object, info: ValidationInfo) -> object:
         protocol = info.data.get("protocol")
         if value is not None and protocol is not None and not protocol.endswith("SSL"):
             raise misfit(ProblemReason.INCOMPLETE_TLS, f"is not for protocol {protocol}")
         return value
-
-    @field_validator("ca_file")
-    @classmethod
-    def _vouches(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            check_authorities(path)
-        return path
 
     @field_validator("cert_file")
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from pydantic import (
 
 from gateway.config.base import Section
 from gateway.config.problems import ProblemReason, misfit
-from gateway.config.tls import Tls, check_authorities, client_tls
+from gateway.config.tls import Authorities, Tls, client_tls
 from providers.contract import Secret
 
 DIRECT: Final = "direct"
@@ -49,18 +48,11 @@ class Outbound(Section):
     `proxy_credentials` are user:password.  Two are equal when the file holds the same, too.
     """
 
-    ca_file: Path | None = None
+    ca_file: Authorities | None = None
     proxy_url: Annotated[str, Field(max_length=1000), AfterValidator(_proxy)] | None = None
     proxy_credentials: Secret | None = None
 
     _tls: Tls | None = PrivateAttr(default=None)
-
-    @field_validator("ca_file")
-    @classmethod
-    def _vouches(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            check_authorities(path)
-        return path
 
     @field_validator("proxy_credentials")
     @classmethod

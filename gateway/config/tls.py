@@ -12,9 +12,10 @@ import ssl
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 from cryptography import x509
+from pydantic import AfterValidator
 
 from gateway.config.problems import ProblemReason, misfit
 
@@ -58,6 +59,11 @@ def check_authorities(path: Path) -> str:
     except (ssl.SSLError, ValueError):
         raise misfit(ProblemReason.BAD_CERTIFICATE, "holds no certificates in PEM that can be read") from None
     return pem
+
+
+def _vouching(path: Path) -> Path:
+    check_authorities(path)
+    return path
 
 
 def authority_ends_at(path: Path) -> dt.datetime | None:
@@ -111,3 +117,7 @@ def _content(path: Path) -> bytes:
     if len(content) > _MOST:
         raise misfit(ProblemReason.UNREADABLE_FILE, "is larger than 1 MiB")
     return content
+
+
+# The value of every key that names authorities: a file that holds some, when the configuration is read.
+Authorities = Annotated[Path, AfterValidator(_vouching)]

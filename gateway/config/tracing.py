@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from gateway import tracing
 from gateway.config.base import Section
 from gateway.config.problems import ProblemReason, misfit
+from gateway.config.tls import Authorities
 from gateway.loopback import is_loopback
 from providers.contract import Secret, Url
 
@@ -30,7 +31,7 @@ class Tracing(Section):
     endpoint: Url
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     service_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "reminder-gateway"
-    ca_file: FilePath | None = None
+    ca_file: Authorities | None = None
     headers: dict[HeaderName, Secret] = Field(default_factory=dict)
 
     @field_validator("endpoint")
