@@ -54,6 +54,7 @@ async def ledger(config: Config) -> AsyncIterator[Connection]:
     import asyncpg
 
     from gateway.ledger import schema
+    from gateway.ledger.database import OneByOne
 
     settings = config.database
     try:
@@ -61,7 +62,7 @@ async def ledger(config: Config) -> AsyncIterator[Connection]:
             settings.dsn.get_secret_value(), timeout=10, statement_cache_size=settings.statement_cache
         )
         if not settings.statement_cache:
-            connection = _Pooled(connection)
+            connection = OneByOne(connection)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise fail(f"the database cannot be reached: {named(error)}") from None
     try:
@@ -73,31 +74,10 @@ async def ledger(config: Config) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-class _Pooled:
-    """A connection behind a pooler: a statement on its own is a transaction, for it has two halves and they must not
-    reach two sessions.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._connection, name)
-        if name not in ("execute", "fetch", "fetchrow", "fetchval"):
-            return method
-
-        async def alone(*args: Any) -> Any:
-            if self._connection.is_in_transaction():
-                return await method(*args)
-            async with self._connection.transaction():
-                return await method(*args)
-
-        return alone
-
-
 @asynccontextmanager
-async def database(config: Config) -> AsyncIterator[Database]:
-    """The ledger's database as the service uses it, its schema that which this version knows.
+async def database(config: Config, statement_seconds: float | None = None) -> AsyncIterator[Database]:
+    """The ledger's database as the service uses it, its schema that which this version knows.  `statement_seconds` are
+    for a command that reads all of it.
 
     Else, and when it fails underway, says why and exits with 1.
     """
@@ -110,7 +90,7 @@ async def database(config: Config) -> AsyncIterator[Database]:
     opened = Database(
         settings.dsn.get_secret_value(),
         size=2,
-        statement_timeout_ms=int(settings.statement_timeout_seconds * 1000),
+        statement_timeout_ms=int((statement_seconds or settings.statement_timeout_seconds) * 1000),
         statement_cache=settings.statement_cache,
     )
     try:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.cli.common import DEFAULT_CONFIG, FAILED, ConfigPath, console, fail, read
+from gateway.cli.common import DEFAULT_CONFIG, FAILED, ConfigPath, console, database, read
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.ledger.database import Database
     from gateway.resealing import Resealing, Walked
 
 _SAY_EVERY_SECONDS: Final = 5.0
@@ -45,8 +42,8 @@ async def _work(
 ) -> tuple[Counter[tuple[str, int | None]], Walked]:
     from gateway.resealing import Resealing
 
-    async with _database(config) as database:
-        work = Resealing(database, config.sealing.sealer(), rows_per_second, _Progress())
+    async with database(config, _STATEMENT_SECONDS) as opened:
+        work = Resealing(opened, config.sealing.sealer(), rows_per_second, _Progress())
         return (Counter(), await work.count()) if dry_run else await work.run()
 
 
@@ -54,37 +51,9 @@ async def counted(config: Config) -> Walked:
     """How many values the ledger has under which key."""
     from gateway.resealing import Resealing
 
-    async with _database(config) as database:
-        work: Resealing = Resealing(database, config.sealing.sealer(), on_progress=_Progress())
+    async with database(config, _STATEMENT_SECONDS) as opened:
+        work: Resealing = Resealing(opened, config.sealing.sealer(), on_progress=_Progress())
         return await work.count()
-
-
-@asynccontextmanager
-async def _database(config: Config) -> AsyncIterator[Database]:
-    """The ledger as the gateway's own sessions see it; else says why there is none and exits with 1."""
-    import asyncpg
-
-    from gateway.ledger import schema
-    from gateway.ledger.database import Database, UnsafeDatabase
-
-    dsn = config.database.dsn.get_secret_value()
-    database = Database(
-        dsn,
-        size=1,
-        statement_timeout_ms=_STATEMENT_SECONDS * 1000,
-        statement_cache=config.database.statement_cache,
-    )
-    try:
-        await database.open()
-        async with database.connection() as connection:
-            await schema.check(connection)
-        yield database
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise fail(f"the database cannot be used: {type(error).__name__}") from None
-    except (schema.UnknownSchema, UnsafeDatabase) as error:
-        raise fail(str(error)) from None
-    finally:
-        await database.close()
 
 
 class _Progress:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from aiokafka.errors import KafkaConnectionError
 
+from gateway.brokers import Brokers
 from gateway.intake.consumer import Consumer
 from gateway.ledger import offsets
 from gateway.ledger.database import Database
@@ -29,14 +30,6 @@ _LOOK_SECONDS: Final = 5.0
 class KeeperObserver(Protocol):
     def rebuilt(self) -> None: ...
     def commits_lost(self) -> None: ...
-
-
-class Brokers(Protocol):
-    """Who finds out why they cannot be reached, and says it as a code."""
-
-    why: str | None
-
-    def trouble(self) -> None: ...
 
 
 class Keeper:

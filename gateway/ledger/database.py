@@ -76,6 +76,28 @@ def worth_repeating(error: BaseException) -> bool:
     return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
+class OneByOne:
+    """A connection behind a pooler: a statement that stands alone is a transaction, for it has two halves, and they
+    must not reach two sessions.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._connection, name)
+        if name not in ("execute", "fetch", "fetchrow", "fetchval"):
+            return method
+
+        async def alone(*args: Any) -> Any:
+            if self._connection.is_in_transaction():
+                return await method(*args)
+            async with self._connection.transaction():
+                return await method(*args)
+
+        return alone
+
+
 class Database:
     """A pool with bounded waits.  Start with `open`, end with `close` (bounded too)."""
 
@@ -130,13 +152,9 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """For statements that stand alone.  Behind a pooler they are one transaction, so do not wait in between."""
+        """For statements that stand alone."""
         async with self._acquired() as connection:
-            if not self._shared:
-                yield connection
-                return
-            async with connection.transaction():
-                yield connection
+            yield OneByOne(connection) if self._shared else connection
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[Connection]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from gateway.brokers import Brokers
 from gateway.crashpoints import CrashPoint, reached
 from gateway.ids import to_reference
 from gateway.ledger import outbox
@@ -40,14 +41,6 @@ class Publisher(Protocol):
     """What publishes.  `publish` returns when every message is acknowledged, in order per bucket, or raises."""
 
     async def publish(self, messages: Sequence[Message]) -> None: ...
-
-
-class Brokers(Protocol):
-    """Who finds out why they cannot be reached, and says it as a code."""
-
-    why: str | None
-
-    def trouble(self) -> None: ...
 
 
 class Relay:

@@ -84,7 +84,7 @@ ONE = [
     (put("kafka/requests_topic", "a topic"), "kafka.requests_topic", "wrong_value"),
     (put("kafka/session_timeout_seconds", float("inf")), "kafka.session_timeout_seconds", "wrong_value"),
     (put("kafka/security", {"protocol": "SSL", "ca_file": "/nowhere"}), "kafka.security.ca_file", "unreadable_file"),
-    (put("tracing", {"endpoint": "https://c.example.com/v1", "ca_file": "/nowhere"}), "tracing.ca_file", "unreadable_file"),
+    (put("tracing", {"endpoint": "https://c.example", "ca_file": "/nowhere"}), "tracing.ca_file", "unreadable_file"),
     (put("http/public_port", 65_536), "http.public_port", "wrong_value"),
     (put("http/public_url", "reminders.example.com"), "http.public_url", "wrong_value"),
     (put("http/public_url", "https://a:b@reminders.example.com"), "http.public_url", "wrong_value"),
