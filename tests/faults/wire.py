@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from gateway.dispatch.transport import Proxy, Timeouts, Transport
 from providers.contract import HttpRequest
+from tests.stack.serving import serving
 
 BODY = b"To=%2B14155550123"
 QUICK = Timeouts(connect=0.3, read=0.3, total=2.0)
@@ -50,30 +51,11 @@ async def provider(
     answer: Answer, *, keep_alive: bool = False, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Provider]:
     it = Provider(answer, keep_alive)
-    tasks: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        writers.append(writer)
-        await it.serve(reader, writer)
-
-    server = await asyncio.start_server(connected, host, 0, ssl=tls)
-    it.port = server.sockets[0].getsockname()[1]
     try:
-        yield it
+        async with serving(it.serve, host=host, tls=tls) as it.port:
+            yield it
     finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while writers:
-            writers.pop().transport.abort()  # else one with TLS waits half a minute for a goodbye
-        await asyncio.sleep(0)
         if tls is not None:
-            tasks.clear()
             _collect()
 
 

@@ -19,8 +19,9 @@ from gateway.ids import to_reference
 from gateway.personal import SEALED_FIELD
 from gateway.sealing import Sealer
 from tests.integration.test_pii_crash import run
+from tests.stack import scene as stage
 from tests.stack.gateway import requested
-from tests.stack.scene import QUICK, Scene, empty_world, until
+from tests.stack.scene import Scene, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,19 +34,12 @@ _FLIP: Final = "set_byte(sealed, length(sealed) - {at}, get_byte(sealed, length(
 async def scene(postgres: Any, kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     """As every scene, but its first sealing key is a file, so that it can go and come back."""
     home = tmp_path_factory.mktemp("seals")
-    async with empty_world(postgres, kafka, home) as here:
-        key_file(home, 1).write_text(base64.b64encode(b"1" * 32).decode())
-        key_file(home, 2).write_text(base64.b64encode(b"2" * 32).decode())
-        tree: dict[str, Any] = {key: dict(value) for key, value in QUICK.items()}
-        tree["secrets"] = {"reload_seconds": 600}
-        tree["sealing"] = {"keys": {1: f"file:{key_file(home, 1)}"}, "current": 1}
-        gateway = here.gateway(tree)
-        gateway.spawn()
-        try:
-            await gateway.ready(60)
-            yield Scene(here, gateway)
-        finally:
-            await gateway.child.kill()
+    key_file(home, 1).write_text(base64.b64encode(b"1" * 32).decode())
+    key_file(home, 2).write_text(base64.b64encode(b"2" * 32).decode())
+    sealing = {"keys": {1: f"file:{key_file(home, 1)}"}, "current": 1}
+    overrides = {"secrets": {"reload_seconds": 600}, "sealing": sealing}
+    async with stage.scene(postgres, kafka, home, overrides) as it:
+        yield it
 
 
 def key_file(home: Path, number: int) -> Path:

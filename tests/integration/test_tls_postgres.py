@@ -17,10 +17,11 @@ from cryptography import x509
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from tests.stack import scene as stage
 from tests.stack.certificates import Authority, swap
 from tests.stack.gateway import GatewayProcess, requested
 from tests.stack.postgres import TlsPostgres
-from tests.stack.scene import QUICK, Scene, empty_world, until
+from tests.stack.scene import Scene, until
 from tests.stack.tools import required
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
@@ -38,15 +39,8 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tls
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(guarded: TlsPostgres, kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    home = tmp_path_factory.mktemp("tls-postgres")
-    async with empty_world(guarded, kafka, home) as here:
-        gateway = here.gateway({key: dict(value) for key, value in QUICK.items()})
-        gateway.spawn()
-        try:
-            await gateway.ready(60)
-            yield Scene(here, gateway)
-        finally:
-            await gateway.child.kill()
+    async with stage.scene(guarded, kafka, tmp_path_factory.mktemp("tls-postgres")) as it:
+        yield it
 
 
 async def command(gateway: GatewayProcess, *args: str, **environ: str) -> tuple[int, str]:
