@@ -1,4 +1,4 @@
-"""From a provider's events to rows that are kept, and from kept rows to moves.
+"""A provider's events are kept as rows, and kept rows become moves.
 
 `keep` is what the provider waits for: one grouped commit that stores and applies.  Where that is held up, the group is
 only stored, and the sweep applies it, as it does with what belongs to nothing yet.
@@ -14,24 +14,21 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, NamedTuple, Protocol
 
-import msgspec
-
 from gateway.batcher import Batcher
 from gateway.clock import Clock
-from gateway.content.dialogue import choice
 from gateway.crashpoints import CrashPoint, reached
-from gateway.ids import bucket_of, from_reference, milliseconds_of, to_reference
+from gateway.ids import milliseconds_of, to_reference
 from gateway.ledger import receipts
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.receipts import Taken
 from gateway.ledger.received import Disposed, Stored
 from gateway.observability.logs import get_logger
-from gateway.personal import RECEIPT_FIELD, REPLY_FIELD, Reply
+from gateway.receipts.rows import Rows
 from gateway.sealing import Sealer
 from gateway.tracing import Field, Kind, SpanName, Tracer
 from gateway.worker import Worker
-from providers.contract import Engaged, Inbound, Invalid, KeyPress, ProviderEvent, Receipt
+from providers.contract import ProviderEvent
 from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
 
 log = get_logger(__name__)
@@ -42,7 +39,6 @@ _EBB_TURNS: Final = 20
 # A vendor gives up on us after some seconds and calls again: what waits for longer only keeps others waiting.
 _ANSWER_SECONDS: Final = 5.0
 _MOST_WAITING: Final = 5000
-_encode: Final = msgspec.json.Encoder().encode
 _MOVED: Final = frozenset({Disposition.APPLIED, Disposition.LATE})
 
 
@@ -88,9 +84,8 @@ class ReceiptInbox:
         of more than their recipient.
         """
         self._database = database
-        self._worker = worker
         self._clock = clock
-        self._sealer = sealer
+        self._rows = Rows(worker, sealer)
         self._rules = rules
         self._metrics = metrics
         self._on_moved = on_moved
@@ -123,7 +118,7 @@ class ReceiptInbox:
         if len(self._incoming) >= _MOST_WAITING:
             raise NotStored("too many wait")
         now = self._clock.now()
-        stored = tuple([self._stored(provider, each, now, raw, replay_key, n) for n, each in enumerate(events)])
+        stored = tuple([self._rows.of(provider, each, now, raw, replay_key, n) for n, each in enumerate(events)])
         if not stored:
             return True
         loop = asyncio.get_running_loop()
@@ -134,48 +129,6 @@ class ReceiptInbox:
             return await kept.answer
         finally:
             self._unanswered -= len(stored)
-
-    def _stored(
-        self, provider: str, event: ProviderEvent, now: dt.datetime, raw: bytes, replay_key: str | None, position: int
-    ) -> Stored:
-        """The row of one event.  The callback's first one carries the raw bytes; each has a replay key of its own."""
-        attempt = None
-        if not isinstance(event, Inbound | Invalid) and event.attempt is not None:
-            attempt = from_reference(event.attempt)
-        id_ = self._worker.ids.next(bucket_of(attempt or 0))
-        replay = None
-        # Vendors push a reply again in other company: it is known by their own id for it.
-        known = f"{replay_key}\0{position}" if replay_key is not None else None
-        if isinstance(event, Inbound):
-            known = f"inbound\0{event.ref}"
-        if known is not None:
-            replay = self._sealer.fingerprint(f"{provider}\0{known}".encode(errors="replace"), "replay")
-        kind, code, state, failure, disposition = _meaning(event)
-        address = reply = None
-        if isinstance(event, Inbound):
-            address = self._sealer.address(event.sender)
-            words = Reply(*[_writable(each) for each in (event.sender, event.recipient, event.text)])
-            reply = self._sealer.seal(_encode(words), id_, REPLY_FIELD)
-        elif isinstance(event, Receipt) and event.address is not None:
-            address = self._sealer.address(event.address)
-        return Stored(
-            id=id_,
-            provider=provider,
-            kind=kind,
-            code=code,
-            received_at=now,
-            replay=replay,
-            attempt=attempt,
-            ref=None if isinstance(event, Invalid) else event.ref,
-            state=state,
-            failure=failure,
-            occurred_at=None if isinstance(event, Invalid) else _sane(event.occurred_at),
-            sealed=self._sealer.seal(raw, id_, RECEIPT_FIELD) if position == 0 else None,
-            disposition=disposition,
-            address=address,
-            reply=reply,
-            scope=event.scope if isinstance(event, Receipt) else FailureScope.RECIPIENT,
-        )
 
     # --- grouped commits ------------------------------------------------------------------------------------------
 
@@ -342,33 +295,6 @@ def _trace(tracer: Tracer, each: Disposed) -> None:
             Field.OUTCOME: each.disposition.value,
         },
     )
-
-
-def _sane(moment: dt.datetime | None) -> dt.datetime | None:
-    """A provider's own time, unless it cannot be one: what comes of it must fit the ledger."""
-    return moment if moment is not None and 2000 <= moment.year <= 2100 else None
-
-
-def _writable(text: str) -> str:
-    """JSON may hold half a character, UTF-8 may not."""
-    return text.encode(errors="replace").decode()
-
-
-def _meaning(
-    event: ProviderEvent,
-) -> tuple[str, str, AttemptState | None, Failure | None, Disposition | None]:
-    """Kind, code, state, failure, and the disposition of what is kept and never applied."""
-    match event:
-        case Receipt():
-            return "receipt", event.code[:64], event.state, event.failure, None
-        case Engaged():
-            return "engaged", event.kind, None, None, None
-        case KeyPress():
-            return "key", choice(event.step, event.digits), None, None, None
-        case Inbound():
-            return "inbound", "inbound", None, None, None
-        case Invalid():
-            return "invalid", event.code[:64], None, None, Disposition.INVALID
 
 
 def _sent_at(receipt: Stored) -> dt.datetime:
