@@ -107,14 +107,13 @@ class Application:
 
     # --- life -----------------------------------------------------------------------------------------------------
 
-    async def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
+    async def run(self) -> int:
         """Runs until SIGTERM, SIGINT or a component gives up; 0 after a clean stop, 1 after a failure."""
 
-        def ready() -> None:
+        def announce() -> None:
             log.info("ready", public_port=self.public_port, internal_port=self.internal_port)
-            on_ready()
 
-        return await self._life.run(self.start, self.reload, ready)
+        return await self._life.run(self.start, self.reload, announce)
 
     def _client_options(self) -> dict[str, Any]:
         """Of the brokers as they are in force when it is asked."""
@@ -156,7 +155,6 @@ class Application:
         self._lifecycle.on_stop("claiming", at_once(dispatcher.stop_claiming), Phase.DRAIN)
         if self._reload is not None:  # last: everybody who takes something is there
             self._lifecycle.background("reload", self._reload.run())
-        self.health.started()
 
     # --- parts ----------------------------------------------------------------------------------------------------
 

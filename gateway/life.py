@@ -28,9 +28,12 @@ class Life:
         self._failed: str | None = None
 
     async def run(
-        self, start: Callable[[], Awaitable[None]], on_hangup: Callable[[], None], on_ready: Callable[[], None]
+        self, start: Callable[[], Awaitable[None]], on_hangup: Callable[[], None], announce: Callable[[], None]
     ) -> int:
-        """Starts, waits for the end and stops whatever was started; 0 after a clean stop, 1 after a failure."""
+        """Starts, waits for the end and stops whatever was started; 0 after a clean stop, 1 after a failure.
+
+        Nobody is told that it is ready before it has announced it.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -38,7 +41,8 @@ class Life:
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
         started = await self._started(start)
         if started:
-            on_ready()
+            announce()
+            self._health.started()
             await self._stop.wait()
         log.info("stopping", reason=self._failed or "asked")
         self._health.stop()
