@@ -215,7 +215,7 @@ async def _nothing_to_reset(connection: Connection) -> None:
 # asyncpg looks a type up when a statement first needs it, at some 5 ms of Postgres each: all of them at once cost a
 # tenth.  What the list lacks is looked up later.
 _ROW_TYPES: Final = (
-    "advance_row", "attempt_row", "born_row", "disposed_row", "end_row", "inbox", "intended_row", "kept_row",
+    "advanced_row", "attempt_row", "born_row", "disposed_row", "ended_row", "inbox", "intended_row", "kept_row",
     "outbox_row", "provider_ref", "stage_key", "lane",
 )  # fmt: skip
 _PLAIN_TYPES: Final = ("bytea", "bigint", "integer", "smallint", "text", "timestamptz", "jsonb")

@@ -72,7 +72,7 @@ select (select count(*) from moved),
 
 _ADVANCE: Final = f"""
 with i as (
-    select * from unnest($1::advance_row[])
+    select * from unnest($1::advanced_row[])
 ), moved as (
     update live l set state = s.state, reason = s.reason, at = s.at, rung = s.rung, tries = s.tries,
         rescues = s.rescues, closed = s.closed, resume_at = s.resume_at,
@@ -80,39 +80,38 @@ with i as (
     from (select i.*, x.row from i cross join lateral (
         select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1) x) s
     where l.ctid = s.row and reminder_moves(l.state, s.state)
-    returning s.id, s.seq, s.event, l.traceparent
+    returning 1
 ), {_QUEUE_ROWS}, dues as (
     insert into due (lane, due_at, id) select i.lane, i.at, i.id from i where i.enters = 'due'
 ), timers as (
     insert into timer (at, id) select i.at, i.id from i where i.enters = 'timer'
 ), events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
-    select id & 255, id, seq + 1, 0, $2, event, traceparent from moved where event is not null
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event, i.traceparent from i where i.event is not null
 ), {_RIDERS}
 {_COUNTS}
 """  # noqa: S608  joins constants of this file
 
 _END: Final = f"""
 with i as (
-    select * from unnest($1::end_row[])
+    select * from unnest($1::ended_row[])
 ), moved as (
-    delete from live l
-    using (select i.*, x.row from i cross join lateral (
-        select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1) x) s
-    where l.ctid = s.row and reminder_moves(l.state, s.state)
-    returning s.id, s.seq, s.event, l.traceparent
+    delete from live where ctid = any (array(
+        select x.row from i cross join lateral (
+            select l.ctid as row from live l where l.id = i.id and l.seq = i.seq and l.state = i.was limit 1
+        ) x where reminder_moves(i.was, i.state))) returning 1
 ), endings as (
     insert into ending (reminder, state, reason, seq, at) select i.id, i.state, i.reason, i.seq + 1, i.at from i
 ), {_QUEUE_ROWS}, events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
-    select id & 255, id, seq + 1, 0, $2, event, traceparent from moved
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event, i.traceparent from i
 ), {_RIDERS}
 {_COUNTS}
 """  # noqa: S608
 
 _CORRECT: Final = f"""
 with i as (
-    select * from unnest($1::end_row[])
+    select * from unnest($1::ended_row[])
 ), moved as (
     update ending e set state = s.state, reason = s.reason, seq = e.seq + 1
     from (select i.*, x.row from i cross join lateral (
@@ -121,8 +120,7 @@ with i as (
     returning 1
 ), events as (
     insert into outbox (bucket, reminder, seq, id, topic, payload, traceparent)
-    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event,
-           (select r.traceparent from reminder r where r.id = i.id) from i
+    select i.id & 255, i.id, i.seq + 1, 0, $2, i.event, i.traceparent from i
 ), {_RIDERS}
 select (select count(*) from moved), 0, 0, (select count(*) from raised)
 """  # noqa: S608
@@ -130,7 +128,7 @@ select (select count(*) from moved), 0, 0, (select count(*) from raised)
 # When no reminder moves.
 _RIDERS_ALONE: Final = f"""
 with i as (
-    select * from unnest($1::end_row[])
+    select * from unnest($1::ended_row[])
 ), {_RIDERS}
 select 0, 0, 0, (select count(*) from raised), $2::text
 """  # noqa: S608
@@ -237,7 +235,7 @@ def _advance_row(move: Move) -> tuple[Any, ...]:
         was.id, was.seq, was.state, move.state, move.reason, _place(was), move.at,
         None if stays else was.queue, None if stays else move.queue,
         move.rung, move.tries, move.rescues, move.closed, move.resume_at, event_of(move) if move.emit else None,
-        was.lane,
+        was.lane, was.traceparent,
     )  # fmt: skip
 
 
@@ -245,6 +243,7 @@ def _end_row(move: Move) -> tuple[Any, ...]:
     was = move.was
     return (
         was.id, was.seq, was.state, move.state, move.reason, _place(was), move.at, was.queue, event_of(move), was.lane,
+        was.traceparent,
     )  # fmt: skip
 
 

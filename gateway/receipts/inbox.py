@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -33,7 +34,10 @@ from schemas.vocabulary import AttemptState, Disposition, Failure, FailureScope
 
 log = get_logger(__name__)
 
-_BURST: Final = 200  # receipts whose providers wait
+# So many receipts whose providers wait, and the first of them not for long: more a second than can be applied.  A busy
+# process has as many waiting, for longer; to keep theirs for later as well would only be more work.
+_BURST: Final = 200
+_BURST_SECONDS: Final = 0.03
 _EBB_SECONDS: Final = 0.1
 _EBB_TURNS: Final = 20
 # A vendor gives up on us after some seconds and calls again: what waits for longer only keeps others waiting.
@@ -78,6 +82,7 @@ class ReceiptInbox:
         on_failure: Callable[[str, Failure, FailureScope, str, float], None] = lambda *_: None,
         sweep_seconds: float = 2.0,
         answer_seconds: float = _ANSWER_SECONDS,
+        burst_seconds: float = _BURST_SECONDS,
         tracer: Tracer | None = None,
     ) -> None:
         """`on_failure(provider, failure, scope, template, seconds since it was sent)` hears of receipts that complain
@@ -92,10 +97,12 @@ class ReceiptInbox:
         self._on_failure = on_failure
         self._sweep_seconds = sweep_seconds
         self._answer_seconds = answer_seconds
+        self._burst_seconds = burst_seconds
         self._tracer = tracer
         self._incoming: Batcher[_Kept] = Batcher("receipts", self._keep_group)
         self._burst_at = 0.0
         self._unanswered = 0  # receipts whose providers wait
+        self._asked: deque[_Kept] = deque()  # in the order they came; those in front may have been answered
         self._parked = asyncio.Event()  # something waits for a sweep
         self._sweeper: asyncio.Task[None] | None = None
         self._storing: set[asyncio.Task[frozenset[int]]] = set()
@@ -124,6 +131,7 @@ class ReceiptInbox:
         loop = asyncio.get_running_loop()
         kept = _Kept(stored, loop.create_future(), loop.time())
         self._incoming.add(kept)
+        self._asked.append(kept)
         self._unanswered += len(stored)
         try:
             return await kept.answer
@@ -172,7 +180,7 @@ class ReceiptInbox:
 
     async def _take_or_store(self, stored: Sequence[Stored]) -> frozenset[int]:
         now = self._clock.now()
-        if self._unanswered >= _BURST:
+        if self._is_burst():
             # More than can be applied while their providers wait: keep them, answer, apply when it has ebbed.
             self._burst_at = time.monotonic()
             return await self._only_store(stored, now)
@@ -188,6 +196,13 @@ class ReceiptInbox:
             return await self._only_store(stored, now)
         self._note(taken)
         return taken.kept
+
+    def _is_burst(self) -> bool:
+        while self._asked and self._asked[0].answer.done():
+            self._asked.popleft()
+        if self._unanswered < _BURST or not self._asked:
+            return False
+        return asyncio.get_running_loop().time() - self._asked[0].since < self._burst_seconds
 
     async def _only_store(self, stored: Sequence[Stored], now: dt.datetime) -> frozenset[int]:
         kept = await self._database.transaction(lambda c: receipts.store(c, stored, now), attempts=2)

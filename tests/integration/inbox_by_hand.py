@@ -25,7 +25,7 @@ from tests.stack.scene import until
 class Bench:
     """The inbox under test and everything around it."""
 
-    def __init__(self, mine: Hand, database: Database, answer_seconds: float) -> None:
+    def __init__(self, mine: Hand, database: Database, answer_seconds: float, burst_seconds: float) -> None:
         self.hand = mine
         self.clock = VirtualClock(mine.now)
         self.moves: list[Move] = []
@@ -44,6 +44,7 @@ class Bench:
             lambda *failure: self.failures.append(failure),
             sweep_seconds=0.05,
             answer_seconds=answer_seconds,
+            burst_seconds=burst_seconds,
         )
 
     # --- what the inbox tells its metrics -------------------------------------------------------------------------
@@ -108,14 +109,18 @@ def receipt(sending: Sending, state: AttemptState = AttemptState.DELIVERED, **sa
 
 
 @asynccontextmanager
-async def bench(dsn: str, *, sweeps: bool = True, answer_seconds: float = 5.0) -> AsyncIterator[Bench]:
-    """Without `sweeps` what is parked stays parked until the test starts the inbox."""
+async def bench(
+    dsn: str, *, sweeps: bool = True, answer_seconds: float = 5.0, burst_seconds: float = 60.0
+) -> AsyncIterator[Bench]:
+    """Without `sweeps` what is parked stays parked until the test starts the inbox.  Many at once are a burst here
+    however slow the machine is, unless `burst_seconds` says otherwise.
+    """
     logs.setup()  # structlog's own default writes whole tracebacks, and takes a second for each
     database = Database(dsn, size=4, statement_timeout_ms=5000)
     await database.open()
     try:
         async with hand(dsn) as mine:
-            made = Bench(mine, database, answer_seconds)
+            made = Bench(mine, database, answer_seconds, burst_seconds)
             if sweeps:
                 await made.inbox.start()
             try:

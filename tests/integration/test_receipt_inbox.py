@@ -81,6 +81,16 @@ async def test_a_burst_is_stored_and_answered_and_each_receipt_applied_once(beyo
         assert it.dispositions == [("p", Disposition.APPLIED)] * (BURST + beyond)
 
 
+async def test_many_that_have_waited_for_long_are_no_burst_and_applied_at_once(database: str) -> None:
+    """As many wait for a busy process: to keep them for later would only be more work."""
+    async with bench(database, sweeps=False, burst_seconds=0.0) as it:
+        sendings = await it.accepted(BURST + 50)
+        answers = await asyncio.gather(*[it.keep(receipt(each), replay=str(each.attempt)) for each in sendings])
+        assert answers == [True] * (BURST + 50)
+        assert await it.counts() == (BURST + 50, 0)
+        assert await delivered(it.hand) == BURST + 50
+
+
 async def test_a_word_that_overtook_our_record_is_applied_after_it(database: str) -> None:
     """Parked by the provider's own id; its copy comes when we know that id, and changes nothing."""
     async with bench(database) as it:
