@@ -165,10 +165,7 @@ def _unspoken(cadence: Cadence, templates: Path | None) -> list[str]:
     for each in cadence.occasions:
         missing = catalogue.covers(each.template, each.stage, [rung.channel for rung in each.ladder])
         if missing is not None:
-            what = {"template": "is there no template of that name", "stage": f"has no words for {each.stage}"}
-            problems.append(
-                f"{cadence}: {each.name}: template: {what.get(missing.field, 'lacks a channel of the ladder')}"
-            )
+            problems.append(f"{cadence}: {each.name}: template: {_UNSPOKEN[missing.field]}")
     return problems
 
 

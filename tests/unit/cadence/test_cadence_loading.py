@@ -14,7 +14,7 @@ OCCASION: dict[str, Any] = {
     "name": "t3", "stage": "overdue_early", "days": 3, "window": {"opens": "09:00", "closes": "20:00", "spread": "2h"},
     "template": "repayment", "tone": "neutral", "ladder": [{"channel": "sms"}], "max_fact_age": "1d",
 }  # fmt: skip
-CADENCE: dict[str, Any] = {"name": "short", "version": 1, "effective": "2026-01-01", "occasions": [OCCASION]}
+CADENCE: dict[str, Any] = {"name": "short", "version": 1, "effective": dt.date(2026, 1, 1), "occasions": [OCCASION]}
 
 
 def write(root: Path, *cadences: dict[str, Any]) -> Path:
@@ -52,8 +52,8 @@ def test_what_is_packaged_loads_and_its_templates_have_words_for_all_of_it() -> 
         ({"stage": "d7"}, "t3: days: stage d7 is before the due date"),
         ({"stage": "due"}, "t3: days: stage due is on the due date"),
         ({"pulled_by": "debit_failed"}, "t3: pulled_by: only the due notice can be the answer to a debit"),
-        ({"window": {"opens": "20:00", "closes": "09:00"}}, "t3: window: must close later than it opens, on the same day"),
-        ({"window": {"opens": "09:00", "closes": "10:00", "spread": "61m"}}, "t3: window.spread: must fit into the window"),
+        ({"window": {"opens": "20:00", "closes": "09:00"}}, "t3: window: must close later than it opens"),
+        ({"window": {"opens": "09:00", "closes": "10:00", "spread": "61m"}}, "t3: window.spread: must fit"),
         ({"ladder": [{"channel": "sms"}, {"channel": "sms"}]}, "t3: ladder: has a channel twice"),
         ({"ladder": [{"channel": "sms", "confirm": "opened"}]}, "t3: ladder: only push can be opened, not sms"),
         ({"ladder": [{"channel": "push", "confirm": "answered"}]}, "t3: ladder: only voice can be answered, not push"),
@@ -95,7 +95,7 @@ def test_two_occasions_that_are_one_contact(tmp_path: Path) -> None:
 
 
 def test_versions_follow_each_other(tmp_path: Path) -> None:
-    later = {**CADENCE, "version": 2, "effective": "2026-06-01"}
+    later = {**CADENCE, "version": 2, "effective": dt.date(2026, 6, 1)}
     cadences = load(write(tmp_path, CADENCE, later))
     assert [str(each) for each in cadences.by_name["short"]] == ["short/1", "short/2"]
     in_force = [cadences.in_force("short", dt.date(2026, month, 1)) for month in (1, 5, 6, 12)]
@@ -105,7 +105,7 @@ def test_versions_follow_each_other(tmp_path: Path) -> None:
     assert cadences.version("short", 1) == cadences.by_name["short"][0]
     assert cadences.version("short", 3) is None
     with pytest.raises(CadenceError, match=r"short/2\.yaml: effective: must be after that of 1"):
-        load(write(tmp_path, CADENCE, {**later, "effective": "2026-01-01"}))
+        load(write(tmp_path, CADENCE, {**later, "effective": dt.date(2026, 1, 1)}))
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -52,6 +52,18 @@ def test_what_went_by_while_there_was_a_reason_keeps_it() -> None:
     assert (found["d7"], found["d3"], found["t3"]) == ("stopped:disputed", "stopped:disputed", "contact")
 
 
+def test_on_its_last_day_what_becomes_known_still_counts() -> None:
+    found = fates(lines(planned(), stopped(at("2026-12-01")), paid(at("2026-12-13", "21:00"))))
+    assert (found["d3"], found["t3"], found["t7"]) == ("stopped:disputed", "paid", "paid")
+
+
+def test_what_has_gone_out_does_not_go_again_while_it_is_good() -> None:
+    """Every fact plans anew, and d7 would be good for two days more."""
+    first = {each.occasion: each.at for each in lines(planned())}
+    again = {each.occasion: each.at for each in lines(planned(), paid(at("2026-12-04"), outstanding="40.00"))}
+    assert again == first
+
+
 def test_what_is_known_at_a_moment_counts_for_what_leaves_at_it() -> None:
     (d7,) = [each for each in lines(planned()) if each.occasion == "d7"]
     assert d7.at is not None
@@ -67,7 +79,9 @@ def test_one_message_for_what_is_due_on_one_day() -> None:
     found = lines(planned(), planned(debt="loan-2"), planned(DUE + dt.timedelta(days=14), debt="loan-3"))
     assert fates(found, "loan-2")["d7"] == "loan-1/1/d7"
     # The later stage leads, whatever the hour of the others: t7 of two, d7 of the third.
-    assert {debt: fates(found, debt)[name] for debt, name in (("loan-1", "t7"), ("loan-2", "t7"), ("loan-3", "d7"))} == {
+    assert {
+        debt: fates(found, debt)[name] for debt, name in (("loan-1", "t7"), ("loan-2", "t7"), ("loan-3", "d7"))
+    } == {
         "loan-1": "contact",
         "loan-2": "loan-1/1/t7",
         "loan-3": "loan-1/1/t7",

@@ -74,7 +74,9 @@ def test_each_is_read_as_what_it_says(kind: str) -> None:
         if name == "as_of":
             assert dt.datetime.fromisoformat(told[name]) == dt.datetime.fromisoformat(value)
         elif name != "borrower":
-            assert msgspec.to_builtins(told[name]) == msgspec.json.decode(json.dumps(value)) or list(told[name]) == value
+            assert (
+                msgspec.to_builtins(told[name]) == msgspec.json.decode(json.dumps(value)) or list(told[name]) == value
+            )
 
 
 @pytest.mark.parametrize(
