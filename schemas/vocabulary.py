@@ -142,6 +142,9 @@ class Reason(StrEnum):
     CANCELLED_REQUEST = "cancelled_request"
     CANCELLED_DEBT = "cancelled_debt"
     CANCELLED_BORROWER = "cancelled_borrower"
+    PAID = "paid"
+    STOPPED = "stopped"  # disputed, deceased, in hardship and the like
+    REPLANNED = "replanned"  # another reminder takes its place, or its occasion is no more
     # expired
     NOT_AFTER = "not_after"
     OUT_OF_DATE = "out_of_date"  # every contact's text would say what is no longer so
@@ -157,6 +160,7 @@ class Reason(StrEnum):
     DEFERRED = "deferred"
     RESCUED = "rescued"
     RELEASED = "released"
+    REVISED = "revised"  # what it says has changed while it was in hand
 
 
 class Answer(StrEnum):

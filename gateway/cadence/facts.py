@@ -121,6 +121,16 @@ class DebtFacts(Struct, frozen=True):
         said = self.outstanding.get(instalment.number)
         return planned if said is None else min(planned, said.what)
 
+    def owed_as_of(self, instalment: Instalment) -> dt.datetime:
+        """As of when `owed` is so."""
+        assert self.instalments is not None
+        moments = [self.instalments.as_of]
+        if self.settled is not None:
+            moments.append(self.settled)
+        if (said := self.outstanding.get(instalment.number)) is not None:
+            moments.append(said.as_of)
+        return max(moments)
+
 
 class Case(Struct, frozen=True):
     """One borrower of one lender."""

@@ -49,7 +49,8 @@ class Key(Struct, frozen=True, order=True):
 class Occurrence(Struct, frozen=True):
     """A reminder to be made from `at` on and before `until`; `date` is the local date it was planned for.
 
-    `pulled` when something told has brought it forward.  `ladder` holds the rungs he can be reached by.
+    `planned` is when it was to go out, which `at` is unless it is late: then it goes as soon as it may.  `pulled` when
+    something told has brought it forward.  `ladder` holds the rungs he can be reached by.
     """
 
     key: Key
@@ -60,6 +61,7 @@ class Occurrence(Struct, frozen=True):
     ladder: tuple[Rung, ...]
     amount: Decimal
     due: dt.date
+    planned: dt.datetime
     pulled: bool = False
 
 
@@ -152,7 +154,8 @@ class _Planner:
         found = self._place(key, occasion, hours, zone, first, failed if pulled else None)
         if found is None:
             return skip(Skipped.PAST)
-        return Occurrence(key, occasion.name, first, found.start, found.end, ladder, owed, instalment.due_date, pulled)
+        at, until, planned = found
+        return Occurrence(key, occasion.name, first, at, until, ladder, owed, instalment.due_date, planned, pulled)
 
     def _failed(self, instalment: Instalment) -> dt.datetime | None:
         """The first debit that failed; one before the day it was due was of another plan."""
@@ -175,8 +178,8 @@ class _Planner:
 
     def _place(
         self, key: Key, occasion: Occasion, hours: list[Hours], zone: str, first: dt.date, at_once: dt.datetime | None
-    ) -> Span | None:
-        """When it goes out, and until when it may; None when that is behind us.
+    ) -> tuple[dt.datetime, dt.datetime, dt.datetime] | None:
+        """When it goes out, until when it may, and when it was to; None when that is behind us.
 
         On its first date it stands somewhere in the spread, unless it is late or answers something just told: then it
         goes out as soon as the hours allow.
@@ -193,7 +196,7 @@ class _Planner:
         planned = start.start + _fraction(self.salt, key) * min(duration(occasion.window.spread), start.length)
         wanted = at_once if at_once is not None else planned
         at = _next_in(all_spans, max(wanted, self.now))
-        return None if at is None else Span(at, until)
+        return None if at is None else (at, until, wanted)
 
 
 def _channels(borrower: BorrowerFacts) -> frozenset[Channel]:

@@ -126,6 +126,22 @@ async def write(
         return written
     births = await _births(connection, fresh, now, in_force, rules)
     births = await _fast_path(connection, births, now, slots)
+    written.accepted = await _write_births(connection, births, now, slots)
+    written.claimed = [each.request for each in births if each.queue == "claim"]
+    return written
+
+
+async def bear(
+    connection: Connection, requests: Sequence[Request], now: dt.datetime, in_force: Freezes, rules: Rules
+) -> list[Accepted]:
+    """Writes requests that nobody has sent: a plan makes them, whose occasions are the keys that make them once."""
+    births = await _births(connection, requests, now, in_force, rules)
+    return await _write_births(connection, births, now, None)
+
+
+async def _write_births(
+    connection: Connection, births: Sequence[_Birth], now: dt.datetime, slots: Slots | None
+) -> list[Accepted]:
     await connection.execute(
         _BIRTHS,
         [_row(each, now) for each in births],
@@ -140,9 +156,7 @@ async def write(
         if each.freeze is not None
     ]:
         await frozen.enter(connection, held)
-    written.accepted = [Accepted(each.request, each.state, each.reason) for each in births]
-    written.claimed = [each.request for each in births if each.queue == "claim"]
-    return written
+    return [Accepted(each.request, each.state, each.reason) for each in births]
 
 
 async def _new_keys(

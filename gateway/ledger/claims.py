@@ -32,9 +32,9 @@ with alive as (
     insert into claim (id, worker, lane, due_at, token) select p.id, $1, p.lane, p.due_at, $5 from picked p
 )
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
-       l.attempts, l.tries, r.not_after, r.sealed, p.due_at, l.closed,
+       l.attempts, l.tries, r.not_after, coalesce(v.sealed, r.sealed), p.due_at, l.closed,
        r.traceparent
-from picked p join live l on l.id = p.id join reminder r on r.id = p.id
+from picked p join live l on l.id = p.id join reminder r on r.id = p.id left join revision v on v.reminder = p.id
 order by p.lane, p.due_at, p.id
 """
 

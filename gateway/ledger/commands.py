@@ -9,6 +9,7 @@ import datetime as dt
 
 from msgspec import Struct
 
+from schemas.repayments import Fact
 from schemas.vocabulary import Lane, Reason, Rejection
 
 
@@ -62,6 +63,22 @@ class Validation(Struct, frozen=True, gc=False):
     traceparent: str | None = None
 
 
+class Told(Struct, frozen=True):
+    """A fact of a lender's core about one of its borrowers."""
+
+    origin: Origin
+    id: int
+    source: str
+    subject: bytes
+    lender: str
+    borrower: str
+    fact: Fact
+    traceparent: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Told({self.id}, {type(self.fact).__name__})"
+
+
 class Stop(Struct, frozen=True, gc=False):
     """A readable cancel.  `kind` and `value` name the tombstone: the request key in hex, the debt ref, or nothing."""
 
@@ -106,4 +123,4 @@ class Letter(Struct, frozen=True, gc=False):
         return f"Letter({self.id}, {self.reason})"
 
 
-Command = Request | Validation | Stop | Letter
+Command = Request | Validation | Stop | Told | Letter

@@ -368,6 +368,13 @@ def release(was: Situation, now: dt.datetime, place: dt.datetime | None = None) 
     return _schedule(was, now, Reason.RELEASED, at, was.rung, was.tries)
 
 
+def revise(was: Situation, now: dt.datetime) -> Move | None:
+    """What it says has changed while a worker has it in hand: back to its place, so that no intent is made of it."""
+    if was.state is not ReminderState.SCHEDULED or was.queue is not Queue.CLAIM:
+        return None
+    return _schedule(was, now, Reason.REVISED, was.at, was.rung, was.tries)
+
+
 def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.datetime) -> Move:
     """Held for `reason`, looked at again at `recheck_at`; told once per reason."""
     at = min(recheck_at, was.not_after)

@@ -17,9 +17,9 @@ from typing import Final
 
 import asyncpg
 
-from gateway.ledger import accept, deadletters, freezes, offsets, stops, subjects
+from gateway.ledger import accept, deadletters, freezes, offsets, plans, stops, subjects
 from gateway.ledger.accept import Accepted, Slots
-from gateway.ledger.commands import Command, Letter, Request, Stop, Validation
+from gateway.ledger.commands import Command, Letter, Request, Stop, Told, Validation
 from gateway.ledger.database import Connection, is_misfit
 from gateway.ledger.follow import Move, Rules
 from schemas.vocabulary import Rejection
@@ -73,6 +73,7 @@ async def write(
     careful: bool = False,
     seal: Seal = lambda command: (b"", b""),
     known: Mapping[int, int] = MappingProxyType({}),
+    planner: plans.Planner | None = None,
 ) -> Result:
     """Writes a batch; `following` are the next offsets.  Commands of one borrower must be in their Kafka order.
 
@@ -83,7 +84,7 @@ async def write(
     letter only here: it is called for those alone.
 
     With `careful` every record is tried under savepoints and one that the ledger blames becomes a dead letter.
-    Use it after the plain way raised an error for which `blames_record` is true.
+    Use it after the plain way raised an error for which `blames_record` is true.  Facts need the `planner`.
     """
     stored = await offsets.lock(connection, topic, list(following))
     if offsets.lost(stored, {each: known[each] for each in known.keys() & following.keys()}):
@@ -91,7 +92,7 @@ async def write(
     fresh = [each for each in commands if each.origin.offset >= stored.get(each.origin.partition, 0)]
     in_force = await freezes.read_shared(connection, now)
     named = await lock_subjects(connection, fresh)
-    body = Body(connection, now, rules, in_force, slots, seal, named)
+    body = Body(connection, now, rules, in_force, slots, seal, named, planner)
     result = await body.bisect(fresh) if careful else await body.write(fresh)
     result.frozen = frozenset(value for kind, value in in_force.slices if kind == "source")
     result.outcomes.update(_skipped(fresh, stored, following))
@@ -132,7 +133,7 @@ async def lock_subjects(connection: Connection, commands: Sequence[Command]) -> 
     named: set[tuple[bytes, str, str]] = set()
     requests: set[bytes] = set()
     for each in commands:
-        if isinstance(each, Request):
+        if isinstance(each, Request) or isinstance(each, Told):
             named.add((each.subject, each.lender, each.borrower))
         elif isinstance(each, Stop):
             named.add((each.subject, each.lender, each.borrower))
@@ -162,6 +163,7 @@ class Body:
     slots: Slots | None
     seal: Seal
     owners: dict[bytes, bytes]
+    planner: plans.Planner | None = None
 
     async def bisect(self, commands: Sequence[Command]) -> Result:
         """Halves until the blamed records stand alone; those become dead letters, their neighbours are written."""
@@ -189,10 +191,13 @@ class Body:
             halts = [each for each in wave if isinstance(each, Stop)]
             letters = [each for each in wave if isinstance(each, Letter)]
             validations = [each for each in wave if isinstance(each, Validation)]
+            told = [each for each in wave if isinstance(each, Told)]
             if requests:
                 letters += await self._accept(requests, result)
             if halts:
                 letters += await self._stop(halts, result)
+            if told:
+                await self._tell(told, result)
             if validations:
                 await accept.answer_validations(self.connection, validations, self.now)
                 result.outcomes.update((each.origin.partition, "command") for each in validations)
@@ -222,6 +227,15 @@ class Body:
             result.commands.update(each.id for each in good)
         return [self._letter(each, Rejection.UNREADABLE_STOP, "data.borrower_ref") for each in astray]
 
+    async def _tell(self, told: Sequence[Told], result: Result) -> None:
+        if self.planner is None:
+            raise AssertionError("nobody plans here")
+        done = await plans.write(self.connection, told, self.now, self.in_force, self.rules, self.planner)
+        result.accepted.extend(done.accepted)
+        result.moves += done.moves
+        result.outcomes.update((each.origin.partition, "command") for each in told)
+        result.commands.update(each.id for each in told)
+
     async def bury(self, letters: Sequence[Letter], result: Result) -> None:
         """Keeps dead letters and holds whom they name; what was taken before is a duplicate, not a dead letter."""
         known = await accept.known(self.connection, letters, self.now)
@@ -248,10 +262,10 @@ class Body:
     def _owner_of(self, stop: Stop) -> bytes | None:
         return None if stop.request_key is None else self.owners.get(stop.request_key)
 
-    def _letter(self, command: Request | Stop, reason: Rejection, field_name: str | None) -> Letter:
+    def _letter(self, command: Request | Stop | Told, reason: Rejection, field_name: str | None) -> Letter:
         sealed, fingerprint = self.seal(command)
         stops_request = command.request_key if isinstance(command, Stop) else None
-        holds = ((command.subject, command.lender, command.borrower),) if isinstance(command, Stop) else ()
+        holds = () if isinstance(command, Request) else ((command.subject, command.lender, command.borrower),)
         return Letter(
             command.origin, command.id, reason, self.now, sealed, fingerprint, field_name, command.source, holds,
             stops_request, traceparent=command.traceparent,
@@ -261,7 +275,7 @@ class Body:
         if isinstance(command, Letter | Validation):
             raise AssertionError("the ledger refused a record without data of its own")
         # Losing a stop is worse than losing a reminder: hold what it names.
-        reason = Rejection.UNREADABLE_STOP if isinstance(command, Stop) else Rejection.REFUSED_BY_LEDGER
+        reason = Rejection.REFUSED_BY_LEDGER if isinstance(command, Request) else Rejection.UNREADABLE_STOP
         return self._letter(command, reason, None)
 
 

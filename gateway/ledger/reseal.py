@@ -27,6 +27,9 @@ TABLES: Final = (
     Table("receipt", "id", "id"),
     Table("reply", "id", "id"),
     Table("deadletter", "id", "id"),
+    Table("borrower_fact", "id", "id"),
+    Table("debt_fact", "id", "id"),
+    Table("revision", "reminder", "reminder"),
 )
 
 Position = tuple[int, int]

@@ -65,24 +65,25 @@ async def _cancel(
     planned = []
     late = []
     for was in (await situations.read(connection, reminders)).values():
-        move, too_late = follow.cancel(was, stop.reason, now, rules)
+        move, has_left = follow.cancel(was, stop.reason, now, rules)
         if move is not None:
             planned.append(move)
-        if too_late:
+        if has_left:
             late.append(was)
     await moves.apply(connection, planned)
     await outbox.add(
         connection,
         [
             # One answer per stop and reminder, also when the stop is read twice.
-            (was.id, stop.id, _too_late(was, now), stop.traceparent)
+            (was.id, stop.id, too_late(was, now), stop.traceparent)
             for was in late
         ],
     )
     return planned
 
 
-def _too_late(was: follow.Situation, now: dt.datetime) -> bytes:
+def too_late(was: follow.Situation, now: dt.datetime) -> bytes:
+    """The answer to a stop of what may have left already."""
     return _encode(
         ReminderStatus(
             lender=was.lender,

@@ -1,0 +1,223 @@
+"""From what is known of a borrower, and what is told now, to the reminders there are to be.
+
+What is known is sealed in the ledger; it is opened, told, planned from and sealed again here, while the borrower's lock
+is held.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Final
+
+import msgspec
+
+from gateway import personal
+from gateway.cadence.facts import BorrowerFacts, Case, DebtFacts, told
+from gateway.cadence.loading import Cadences
+from gateway.cadence.model import Cadence, Occasion
+from gateway.cadence.planning import Occurrence, Outcome, Skip, Skipped, outcomes
+from gateway.ids import IdSource, stage_key, subject_bucket
+from gateway.ledger.commands import Request, Told
+from gateway.ledger.follow import LADDER_LETTER
+from gateway.ledger.plans import Key, Planned, SealedBorrower, SealedDebt, Wanted
+from gateway.sealing import Sealer
+from schemas.vocabulary import Reason
+
+BORROWER_FIELD: Final = "borrower_fact"
+DEBT_FIELD: Final = "debt_fact"
+
+# Why a reminder that was planned is none any more; what is past ends by itself.
+_REASONS: Final[Mapping[Skipped, Reason | None]] = {
+    Skipped.PAID: Reason.PAID,
+    Skipped.STOPPED: Reason.STOPPED,
+    Skipped.OPTED_OUT: Reason.OPTED_OUT,
+    Skipped.PAST: None,
+}
+
+_encode = msgspec.msgpack.Encoder().encode
+_borrower = msgspec.msgpack.Decoder(BorrowerFacts).decode
+_debt = msgspec.msgpack.Decoder(DebtFacts).decode
+
+# The cadence of a lender's product, by name.
+Choose = Callable[[str, str | None], str]
+
+
+class CadenceGone(Exception):
+    """A plan was made with a version that this process does not have; it must not start with such a ledger."""
+
+
+class Planner:
+    """Pure but for ids and seals."""
+
+    def __init__(self, sealer: Sealer, cadences: Cadences, choose: Choose, ids: Callable[[], IdSource]) -> None:
+        self._sealer = sealer
+        self._cadences = cadences
+        self._choose = choose
+        self._ids = ids
+
+    def plan(
+        self,
+        subject: bytes,
+        facts: Sequence[Told],
+        borrower: SealedBorrower | None,
+        debts: Sequence[SealedDebt],
+        now: dt.datetime,
+    ) -> Wanted:
+        """Raises SealBroken where what is known does not open, KeyUnknown where only the key is missing."""
+        was = self._open(borrower, debts)
+        case = reduce(told, (each.fact for each in facts), was)
+        rows = {each.debt: each for each in debts}
+        lead = facts[-1]
+        reminders: dict[Key, Planned] = {}
+        gone: dict[Key, Reason | None] = {}
+        kept: list[SealedDebt] = []
+        for debt, known in case.debts.items():
+            row = rows.get(debt) or SealedDebt(subject, debt, self._id(subject), None, None, None)
+            cadence = self._cadence(row, known, lead.lender, now)
+            for outcome in () if cadence is None else outcomes(cadence, case, debt, now, subject.hex()):
+                self._sort(subject, lead, case, known, cadence, outcome, reminders, gone)
+            if known != was.debts.get(debt) or (cadence is not None and row.cadence is None):
+                kept.append(self._sealed_debt(row, known, cadence))
+        return Wanted(self._kept_borrower(subject, borrower, was, case), tuple(kept), reminders, gone)
+
+    def _open(self, borrower: SealedBorrower | None, debts: Sequence[SealedDebt]) -> Case:
+        known = BorrowerFacts()
+        if borrower is not None and borrower.sealed is not None:
+            known = _borrower(self._sealer.open(borrower.sealed, borrower.id, BORROWER_FIELD))
+        opened = {
+            each.debt: _debt(self._sealer.open(each.sealed, each.id, DEBT_FIELD))
+            for each in debts
+            if each.sealed is not None
+        }
+        return Case(known, opened)
+
+    def _cadence(self, row: SealedDebt, known: DebtFacts, lender: str, now: dt.datetime) -> Cadence | None:
+        """The version the plan was made with, or for a new one that which is in force; None where there is no plan."""
+        if row.cadence is not None and row.version is not None:
+            found = self._cadences.version(row.cadence, row.version)
+            if found is None:
+                raise CadenceGone(f"{row.cadence}/{row.version}")
+            return found
+        if known.instalments is None or known.terms is None:
+            return None
+        return self._cadences.in_force(self._choose(lender, known.terms.what.product), now.date())
+
+    def _sort(
+        self,
+        subject: bytes,
+        lead: Told,
+        case: Case,
+        known: DebtFacts,
+        cadence: Cadence | None,
+        outcome: Outcome,
+        reminders: dict[Key, Planned],
+        gone: dict[Key, Reason | None],
+    ) -> None:
+        assert cadence is not None
+        key = (subject, outcome.key.debt, outcome.key.instalment, outcome.key.stage.value, outcome.key.step)
+        if isinstance(outcome, Skip):
+            gone[key] = _REASONS.get(outcome.why, Reason.REPLANNED)
+        else:
+            occasion = next(each for each in cadence.occasions if each.name == outcome.occasion)
+            reminders[key] = self._planned(subject, lead, case, known, occasion, outcome)
+
+    def _planned(
+        self, subject: bytes, lead: Told, case: Case, known: DebtFacts, occasion: Occasion, outcome: Occurrence
+    ) -> Planned:
+        assert known.terms is not None
+        assert known.instalments is not None
+        key, product = outcome.key, known.terms.what.product
+        instalment = next(each for each in known.instalments.what if each.number == key.instalment)
+        part = self._part(case, known, outcome, known.owed_as_of(instalment))
+        ladder = "".join(LADDER_LETTER[rung.channel] for rung in outcome.ladder)
+        business_key = stage_key(lead.lender, lead.borrower, key.debt, key.instalment, key.stage, key.step)
+
+        def sealed(reminder: int) -> bytes:
+            return self._sealer.seal(personal.encode(part), reminder, personal.SEALED_FIELD)
+
+        def request() -> Request:
+            identifier = self._id(subject)
+            return Request(
+                origin=lead.origin,
+                id=identifier,
+                request_key=b"",
+                hash=b"",
+                stage_key=business_key,
+                subject=subject,
+                source=lead.source,
+                request_id="/".join(
+                    each for each in (key.debt, str(key.instalment), key.stage.value, key.step) if each
+                ),
+                lender=lead.lender,
+                borrower=lead.borrower,
+                debt=key.debt,
+                instalment=key.instalment,
+                product=product,
+                stage=key.stage,
+                step=key.step,
+                template=occasion.template,
+                lane=occasion.lane,
+                ladder=ladder,
+                send_at=outcome.at,
+                not_after=outcome.until,
+                state_as_of=part.state_as_of,
+                sealed=sealed(identifier),
+                traceparent=lead.traceparent,
+            )
+
+        how = (outcome.planned.isoformat(), outcome.until.isoformat(), ladder, occasion.template, occasion.lane.value)
+        what = personal.encode(msgspec.structs.replace(part, state_as_of=_ANY))
+        return Planned(
+            business_key,
+            self._sealer.fingerprint("\n".join(how).encode(), "occurrence"),
+            self._sealer.fingerprint(what, "occurrence"),
+            request,
+            sealed,
+        )
+
+    def _part(self, case: Case, known: DebtFacts, outcome: Occurrence, as_of: dt.datetime) -> personal.Sealed:
+        borrower = case.borrower
+        assert known.terms is not None
+        assert borrower.person is not None
+        assert borrower.timezone is not None
+        assert borrower.contacts is not None
+        person, terms = borrower.person.what, known.terms.what
+        preferred = None if borrower.preference is None else borrower.preference.what.locale
+        addresses = {each.channel: each.address for each in reversed(borrower.contacts.what)}
+        return personal.Sealed(
+            locale=preferred or person.locale,
+            timezone=borrower.timezone.what,
+            jurisdiction=person.jurisdiction,
+            contacts=tuple((rung.channel, addresses[rung.channel]) for rung in outcome.ladder),
+            amount=str(outcome.amount),
+            currency=terms.currency,
+            due_date=outcome.due,
+            state_as_of=as_of,
+            stage=outcome.key.stage,
+            role=terms.role,
+            name=person.name,
+            params=dict(terms.params),
+        )
+
+    def _sealed_debt(self, row: SealedDebt, known: DebtFacts, cadence: Cadence | None) -> SealedDebt:
+        sealed = self._sealer.seal(_encode(known), row.id, DEBT_FIELD)
+        name, version = (None, None) if cadence is None else (cadence.name, cadence.version)
+        return SealedDebt(row.subject, row.debt, row.id, name, version, sealed)
+
+    def _kept_borrower(
+        self, subject: bytes, row: SealedBorrower | None, was: Case, case: Case
+    ) -> SealedBorrower | None:
+        if case.borrower == was.borrower:
+            return None
+        identifier = self._id(subject) if row is None else row.id
+        return SealedBorrower(
+            subject, identifier, self._sealer.seal(_encode(case.borrower), identifier, BORROWER_FIELD)
+        )
+
+    def _id(self, subject: bytes) -> int:
+        return self._ids().next(subject_bucket(subject))
+
+
+_ANY: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)

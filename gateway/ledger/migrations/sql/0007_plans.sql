@@ -1,0 +1,52 @@
+-- Plans: what is known of borrowers and debts, and which reminder stands for which occasion of an instalment.
+--
+-- Only new tables and types: processes of the version before go on as they were.
+
+-- What facts have told, sealed under the row's own id.  One row per borrower of a lender, one per debt.
+create table borrower_fact (
+    subject bytea primary key,
+    id bigint not null constraint borrower_fact_id unique,
+    sealed bytea not null
+) with (fillfactor = 70);
+
+-- `cadence` and `version` are those the plan was made with; null while nothing has been planned.
+create table debt_fact (
+    subject bytea not null,
+    debt text not null,
+    id bigint not null constraint debt_fact_id unique,
+    cadence text,
+    version int,
+    sealed bytea not null,
+    primary key (subject, debt)
+) with (fillfactor = 70);
+
+-- `print` is a keyed hash of when and how it goes out, `said` one of what it says.
+create table occurrence (
+    subject bytea not null,
+    debt text not null,
+    instalment int not null,
+    stage text not null,
+    step text not null,
+    reminder bigint not null,
+    print bytea not null,
+    said bytea not null,
+    primary key (subject, debt, instalment, stage, step)
+) with (fillfactor = 80);
+
+-- What a planned reminder says since its facts have changed, sealed as its first facts are: `reminder` is insert-only.
+create table revision (
+    reminder bigint primary key,
+    sealed bytea not null
+) with (fillfactor = 80);
+
+-- Versions of cadences that plans were made with: a process that does not have one of them does not start.
+create table cadence_in_use (
+    cadence text not null,
+    version int not null,
+    primary key (cadence, version)
+);
+
+create type occurrence_row as (
+    subject bytea, debt text, instalment int, stage text, step text, reminder bigint, print bytea, said bytea
+);
+create type debt_fact_row as (subject bytea, debt text, id bigint, cadence text, version int, sealed bytea);

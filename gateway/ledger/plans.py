@@ -1,0 +1,292 @@
+"""Plans: what facts tell becomes what is known, and what is known becomes reminders, in one transaction.
+
+The borrower's lock is held.  What a fact stops is stopped, what it changes is revised or made anew, and nothing else is
+touched: the same facts again write nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from gateway.ledger import accept, follow, moves, outbox, situations, stops
+from gateway.ledger.accept import Accepted
+from gateway.ledger.commands import Request, Told
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Move, Rules, Situation
+from gateway.ledger.freezes import Freezes
+from gateway.ledger.states import NO_CONTACT
+from schemas.vocabulary import Reason, ReminderState
+
+_BORROWERS: Final = "select subject, id, sealed from borrower_fact where subject = any($1::bytea[])"
+_DEBTS: Final = "select subject, debt, id, cadence, version, sealed from debt_fact where subject = any($1::bytea[])"
+_OCCURRENCES: Final = """
+select o.subject, o.debt, o.instalment, o.stage, o.step, o.reminder, o.print, o.said
+from occurrence o where o.subject = any($1::bytea[])
+"""
+_KEEP_BORROWERS: Final = """
+insert into borrower_fact (subject, id, sealed) select * from unnest($1::bytea[], $2::bigint[], $3::bytea[])
+on conflict (subject) do update set sealed = excluded.sealed
+"""
+_KEEP_DEBTS: Final = """
+insert into debt_fact (subject, debt, id, cadence, version, sealed) select * from unnest($1::debt_fact_row[])
+on conflict (subject, debt) do update
+    set sealed = excluded.sealed, cadence = excluded.cadence, version = excluded.version
+"""
+_KEEP_OCCURRENCES: Final = """
+insert into occurrence (subject, debt, instalment, stage, step, reminder, print, said)
+select * from unnest($1::occurrence_row[])
+on conflict (subject, debt, instalment, stage, step) do update
+    set reminder = excluded.reminder, print = excluded.print, said = excluded.said
+"""
+_REVISE: Final = """
+insert into revision (reminder, sealed) select * from unnest($1::bigint[], $2::bytea[])
+on conflict (reminder) do update set sealed = excluded.sealed
+"""
+_IN_USE: Final = """
+insert into cadence_in_use (cadence, version) select * from unnest($1::text[], $2::int[]) on conflict do nothing
+"""
+_USED: Final = "select cadence, version from cadence_in_use"
+_OWNED: Final = "select key from stage_key where key = any($1::bytea[])"
+
+# What a later fact may take back.
+_LIFTED: Final = frozenset({Reason.PAID, Reason.STOPPED, Reason.REPLANNED, Reason.OPTED_OUT})
+
+Key = tuple[bytes, str, int, str, str]  # subject, debt, instalment, stage, step
+
+
+class SealedBorrower(Struct, frozen=True, gc=False):
+    """`sealed` is None where nothing has been told yet; the id is then a new one."""
+
+    subject: bytes
+    id: int
+    sealed: bytes | None
+
+
+class SealedDebt(Struct, frozen=True, gc=False):
+    subject: bytes
+    debt: str
+    id: int
+    cadence: str | None
+    version: int | None
+    sealed: bytes | None
+
+
+class Planned(Struct, frozen=True):
+    """What an occasion is to be: its business key, hashes of when and how it goes out and of what it says.
+
+    `request` makes it anew, `sealed` seals what it says for the reminder with an id; usually neither is needed.
+    """
+
+    stage_key: bytes
+    print: bytes
+    said: bytes
+    request: Callable[[], Request]
+    sealed: Callable[[int], bytes]
+
+
+class Wanted(Struct, frozen=True):
+    """What is known of one borrower now, and what follows.
+
+    `reminders` are those there are to be, `gone` the occasions that are none and why.  What is in neither is not part
+    of any plan any more.
+    """
+
+    borrower: SealedBorrower | None
+    debts: tuple[SealedDebt, ...]
+    reminders: Mapping[Key, Planned]
+    gone: Mapping[Key, Reason | None]
+
+
+class Planner(Protocol):
+    """Opens what is sealed, tells it the facts, plans; pure but for ids."""
+
+    def plan(
+        self,
+        subject: bytes,
+        facts: Sequence[Told],
+        borrower: SealedBorrower | None,
+        debts: Sequence[SealedDebt],
+        now: dt.datetime,
+    ) -> Wanted: ...
+
+
+class _Stands(Struct, frozen=True, gc=False):
+    """The reminder that was made for an occasion last."""
+
+    reminder: int
+    print: bytes
+    said: bytes
+
+
+@dataclass(slots=True)
+class Written:
+    """What came of facts."""
+
+    moves: list[Move] = field(default_factory=list)
+    accepted: list[Accepted] = field(default_factory=list)
+
+
+async def write(
+    connection: Connection,
+    told: Sequence[Told],
+    now: dt.datetime,
+    in_force: Freezes,
+    rules: Rules,
+    planner: Planner,
+) -> Written:
+    """Writes facts whose subjects are locked, in their order."""
+    by_subject: dict[bytes, list[Told]] = {}
+    for each in told:
+        by_subject.setdefault(each.subject, []).append(each)
+    borrowers, debts, standing = await _known(connection, list(by_subject))
+    wanted = {
+        subject: planner.plan(subject, facts, borrowers.get(subject), debts.get(subject, ()), now)
+        for subject, facts in by_subject.items()
+    }
+    await _keep(connection, wanted.values())
+    written = Written()
+    now_there = await situations.read(connection, (each.reminder for each in standing.values()))
+    leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
+    revised: list[tuple[Key, Planned, Situation]] = []
+    stopped: list[tuple[Situation, Reason, Told]] = []
+    for key, stands in standing.items():
+        was = now_there.get(stands.reminder)
+        if was is None or was.queue is None:
+            continue
+        mine = wanted[key[0]]
+        planned = mine.reminders.get(key)
+        if planned is None:
+            if (reason := mine.gone.get(key, Reason.REPLANNED)) is not None:
+                stopped.append((was, reason, leads[key[0]]))
+        elif planned.print != stands.print:
+            if not _under_way(was):
+                stopped.append((was, Reason.REPLANNED, leads[key[0]]))
+        elif planned.said != stands.said:
+            revised.append((key, planned, was))
+    written.moves += await _stop(connection, stopped, now, rules)
+    written.moves += await _revise(connection, revised, now)
+    ended = {was.id for was, _, _ in stopped if not _under_way(was)}
+    await _bear(connection, wanted.values(), standing, now_there, ended, now, in_force, rules, written)
+    return written
+
+
+async def in_use(connection: Connection) -> frozenset[tuple[str, int]]:
+    """Every version of a cadence that a plan was made with."""
+    return frozenset((row[0], row[1]) for row in await connection.fetch(_USED))
+
+
+async def _known(
+    connection: Connection, subjects: Sequence[bytes]
+) -> tuple[dict[bytes, SealedBorrower], dict[bytes, list[SealedDebt]], dict[Key, _Stands]]:
+    borrowers = {row[0]: SealedBorrower(*row) for row in await connection.fetch(_BORROWERS, subjects)}
+    debts: dict[bytes, list[SealedDebt]] = {}
+    for row in await connection.fetch(_DEBTS, subjects):
+        debts.setdefault(row[0], []).append(SealedDebt(*row))
+    standing = {
+        (row[0], row[1], row[2], row[3], row[4]): _Stands(*row[5:])
+        for row in await connection.fetch(_OCCURRENCES, subjects)
+    }
+    return borrowers, debts, standing
+
+
+async def _keep(connection: Connection, wanted: Iterable[Wanted]) -> None:
+    borrowers = [each.borrower for each in wanted if each.borrower is not None]
+    if borrowers:
+        await connection.execute(
+            _KEEP_BORROWERS,
+            [each.subject for each in borrowers],
+            [each.id for each in borrowers],
+            [each.sealed for each in borrowers],
+        )
+    debts = [debt for each in wanted for debt in each.debts]
+    if debts:
+        rows = [(each.subject, each.debt, each.id, each.cadence, each.version, each.sealed) for each in debts]
+        await connection.execute(_KEEP_DEBTS, rows)
+        used = sorted({(each.cadence, each.version) for each in debts if each.cadence is not None})
+        if used:
+            await connection.execute(_IN_USE, [name for name, _ in used], [version for _, version in used])
+
+
+def _under_way(was: Situation) -> bool:
+    """Whether anybody was, or may have been, contacted already: such a reminder is not made anew."""
+    return was.state is ReminderState.SENDING or any(each.state not in NO_CONTACT for each in was.attempts)
+
+
+async def _stop(
+    connection: Connection, stopped: Sequence[tuple[Situation, Reason, Told]], now: dt.datetime, rules: Rules
+) -> list[Move]:
+    """Ends what is to be none any more.  What may have left already is answered, where somebody has stopped it."""
+    made: list[Move] = []
+    late: list[tuple[int, int, bytes, str | None]] = []
+    for was, reason, by in stopped:
+        if reason is Reason.REPLANNED and _under_way(was):
+            continue  # of an instalment that is no more: it ends by itself
+        move, too_late = follow.cancel(was, reason, now, rules)
+        if move is not None:
+            made.append(move)
+        if too_late:
+            late.append((was.id, by.id, stops.too_late(was, now), by.traceparent))
+    await moves.apply(connection, made)
+    await outbox.add(connection, late)
+    return made
+
+
+async def _revise(
+    connection: Connection, revised: Sequence[tuple[Key, Planned, Situation]], now: dt.datetime
+) -> list[Move]:
+    """What it says has changed.  One in a worker's hands is taken back, so that nothing outdated leaves."""
+    if not revised:
+        return []
+    await connection.execute(
+        _REVISE, [was.id for _, _, was in revised], [planned.sealed(was.id) for _, planned, was in revised]
+    )
+    await connection.execute(
+        _KEEP_OCCURRENCES, [(*key, was.id, planned.print, planned.said) for key, planned, was in revised]
+    )
+    taken_back = [move for _, _, was in revised if (move := follow.revise(was, now)) is not None]
+    await moves.apply(connection, taken_back)
+    return taken_back
+
+
+def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> bool:
+    """Whether one that has ended is made again: where its time is another, or what we ourselves ended it for is over.
+
+    What somebody has cancelled stays so, and is not told of at every fact.
+    """
+    return stands is None or planned.print != stands.print or was.reason in _LIFTED
+
+
+async def _bear(
+    connection: Connection,
+    wanted: Iterable[Wanted],
+    standing: Mapping[Key, _Stands],
+    now_there: Mapping[int, Situation],
+    ended: frozenset[int] | set[int],
+    now: dt.datetime,
+    in_force: Freezes,
+    rules: Rules,
+    written: Written,
+) -> None:
+    """Makes the reminders that are not there: of occasions nobody was contacted for, whoever asked for it."""
+    missing: list[tuple[Key, Planned]] = []
+    for each in wanted:
+        for key, planned in each.reminders.items():
+            stands = standing.get(key)
+            was = None if stands is None else now_there.get(stands.reminder)
+            if was is None or was.id in ended or (was.queue is None and _may_be_again(was, stands, planned)):
+                missing.append((key, planned))
+    if not missing:
+        return
+    owned = {row[0] for row in await connection.fetch(_OWNED, [planned.stage_key for _, planned in missing])}
+    free = [(key, planned, planned.request()) for key, planned in missing if planned.stage_key not in owned]
+    if not free:
+        return
+    written.accepted = await accept.bear(connection, [request for _, _, request in free], now, in_force, rules)
+    await connection.execute(
+        _KEEP_OCCURRENCES, [(*key, request.id, planned.print, planned.said) for key, planned, request in free]
+    )
