@@ -4,8 +4,8 @@ Sources: https://www.twilio.com/docs/voice/api/call-resource (request, answer, s
 https://www.twilio.com/docs/voice/twiml/gather and .../say (what is said, and what a key press sends),
 https://www.twilio.com/docs/voice/answering-machine-detection (AnsweredBy).
 
-The order of status callbacks is that of what they say, by the rank of the state: SequenceNumber, which Twilio counts for
-each call, would say the same of those that came and nothing of those that did not.
+Status callbacks are ordered by what they say, by the rank of the state: SequenceNumber, which Twilio counts for each
+call, would say the same of those that came and nothing of those that did not.
 """
 
 from __future__ import annotations
