@@ -348,6 +348,7 @@ class Application:
             lambda: dispatcher.in_hand,
             self.metrics,
             dispatcher.wake,
+            sends=Role.DISPATCH in self._config.roles,
         )
         await recovery.start()
         self._lifecycle.on_stop("recovery", whenever(recovery.stop))

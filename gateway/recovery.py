@@ -41,8 +41,12 @@ class Recovery:
         in_hand: Callable[[], frozenset[int]],
         metrics: RecoveryObserver,
         on_due: Callable[[], None],
+        sends: bool = True,
         seconds: float = 2.0,
     ) -> None:
+        """`sends`: this process sends, too.  Only such a one gives what a freeze has held its turn: while none does,
+        all of it would come to its turn, and leave at once when one does again.
+        """
         self._database = database
         self._worker = worker
         self._clock = clock
@@ -50,6 +54,7 @@ class Recovery:
         self._in_hand = in_hand
         self._metrics = metrics
         self._on_due = on_due
+        self._sends = sends
         self._seconds = seconds
         self._suspects: dict[int, int] = {}
         self._partitions_on: dt.date | None = None
@@ -69,7 +74,7 @@ class Recovery:
             self._rescue_dead,
             self._give_back_forgotten,
             self._fire_timers,
-            self._release,
+            *((self._release,) if self._sends else ()),
             self._make_partitions,
         )
         while True:

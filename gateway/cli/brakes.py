@@ -200,8 +200,10 @@ async def _committing(connection: Any) -> AsyncIterator[None]:
     """A transaction that says so when nobody knows whether it took effect, in bounded time."""
     import asyncpg
 
+    from gateway.ledger.database import ISOLATION
+
     try:
-        async with asyncio.timeout(_SECONDS), connection.transaction():
+        async with asyncio.timeout(_SECONDS), connection.transaction(isolation=ISOLATION):
             yield
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         message = f"the database did not say that it is done ({type(error).__name__}): `freezes` shows whether it is"

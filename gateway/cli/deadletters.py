@@ -32,6 +32,7 @@ app = typer.Typer(
 
 # Their borrowers are locked meanwhile, for less than the quarter of a second that a receipt waits.
 _BATCH: Final = 25
+_TOLD_EVERY: Final = 250  # letters, where there is no terminal to show a bar
 _INTERRUPTED: Final = 130
 _COLUMNS: Final = ("id", "at", "reason", "field", "source", "origin", "redriven")
 
@@ -263,6 +264,9 @@ async def _redrive(
                     batch = ids[at : at + _BATCH]
                     done += await _batch(redriver, batch, author, yes)
                     progress.advance(task, len(batch))
+                    so_far = at + len(batch)
+                    if progress.disable and so_far % _TOLD_EVERY == 0 and so_far < len(ids):
+                        typer.echo(f"{so_far:,} of {len(ids):,}", err=True)
         finally:
             # A number that is not given back comes back when its lease ends: no reason to lose the report.
             with suppress(Exception):

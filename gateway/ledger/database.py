@@ -58,6 +58,9 @@ class Conflict(RuntimeError):
     """Another transaction was first.  Nothing was kept; the same work, run again, sees the new state."""
 
 
+ISOLATION: Final = "read_committed"
+
+
 def is_misfit(error: BaseException) -> bool:
     """Whether a value of ours does not fit its type: asyncpg sees that before Postgres does."""
     return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
@@ -92,7 +95,7 @@ class OneByOne:
         async def alone(*args: Any) -> Any:
             if self._connection.is_in_transaction():
                 return await method(*args)
-            async with self._connection.transaction():
+            async with self._connection.transaction(isolation=ISOLATION):
                 return await method(*args)
 
         return alone
@@ -173,11 +176,13 @@ class Database:
     async def transaction(self, work: Callable[[Connection], Awaitable[T]], *, attempts: int = 3) -> T:
         """Runs `work` in one READ COMMITTED transaction, again after errors that say nothing about the data.
 
+        Whatever the server's default is: who has waited for a lock must see what its owner has committed.
+
         `work` must be repeatable: it may run, and even commit, more than once.
         """
         for attempt in range(1, attempts + 1):
             try:
-                async with self._acquired() as connection, connection.transaction():
+                async with self._acquired() as connection, connection.transaction(isolation=ISOLATION):
                     return await work(connection)
             except Exception as error:
                 if attempt == attempts or not worth_repeating(error):

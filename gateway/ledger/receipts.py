@@ -7,12 +7,15 @@ with what matches nothing yet, since a receipt can arrive before our own record 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.ledger import contacts, follow, matching, moves, situations, subjects
+import asyncpg
+
+from gateway.ledger import contacts, follow, freezes, matching, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Attempt, Move, Rules, Situation
 from gateway.ledger.outcomes import Jitter
@@ -23,6 +26,9 @@ from schemas.vocabulary import AttemptState, Choice, Disposition, Engagement
 
 # A callback waits no longer than this for a borrower's lock; then it is only stored.
 _PATIENCE: Final = "set local lock_timeout = '250ms'"
+# Nor for the intends under way, where a borrower wants no more.  They take milliseconds; where one hangs, to store the
+# stop beside it is better than to lose it.
+_ORDER_PATIENCE: Final = "set local lock_timeout = '1s'"
 # What cannot be applied now is parked in the same statement.
 _STORE: Final = """
 with i as (
@@ -42,7 +48,7 @@ with i as (
 )
 select id from kept
 """
-# Without the borrower's lock: what it must be ordered with looks for it under that lock, and comes later or has left.
+# Without the borrower's lock, which somebody else has: intend looks for it, and is kept out meanwhile.
 _STOP_AT_ONCE: Final = """
 insert into tombstone (subject, kind, value, as_of)
 select distinct a.subject, 'opted_out', '', $3::timestamptz
@@ -125,10 +131,11 @@ async def take(
 async def store(connection: Connection, receipts: Sequence[Stored], sweep_at: dt.datetime) -> frozenset[int]:
     """Keeps receipts without applying them; `sweep` does that from `sweep_at` on.  Returns the ids of new ones.
 
-    A borrower's own stop is effective from here on all the same: intend looks for it.
+    A borrower's own stop is effective from here on all the same: it is ordered with every intend, unless one hangs.
     """
     wanted = [each for each in receipts if each.kind == "key" and each.code == Choice.STOP and each.attempt is not None]
     if wanted:
+        await _keep_intends_out(connection)
         await connection.execute(
             _STOP_AT_ONCE, [each.attempt for each in wanted], [each.provider for each in wanted], wanted[0].received_at
         )
@@ -136,6 +143,14 @@ async def store(connection: Connection, receipts: Sequence[Stored], sweep_at: dt
         connection,
         [_row(each, each.disposition, each.attempt, None if each.disposition else sweep_at) for each in receipts],
     )
+
+
+async def _keep_intends_out(connection: Connection) -> None:
+    """Waits for the intends that may have looked for a stop already; those that come wait for this transaction."""
+    await connection.execute(_ORDER_PATIENCE)
+    with contextlib.suppress(asyncpg.LockNotAvailableError):
+        async with connection.transaction():
+            await freezes.exclude(connection)
 
 
 async def ripe(connection: Connection, now: dt.datetime, limit: int = 500) -> list[Stored]:

@@ -3,6 +3,9 @@
 Sources: https://www.twilio.com/docs/voice/api/call-resource (request, answer, status callbacks),
 https://www.twilio.com/docs/voice/twiml/gather and .../say (what is said, and what a key press sends),
 https://www.twilio.com/docs/voice/answering-machine-detection (AnsweredBy).
+
+Status callbacks are ordered by what they say, by the rank of the state: SequenceNumber, which Twilio counts for each
+call, would say the same of those that came and nothing of those that did not.
 """
 
 from __future__ import annotations
@@ -83,6 +86,7 @@ _SIP: dict[str, tuple[AttemptState, Failure | None]] = {
 _LANGUAGES = {"en": "en-US"}
 _EVENTS = b"".join(b"&StatusCallbackEvent=%b" % event for event in (b"ringing", b"answered", b"completed"))
 _LONGEST_TWIML = 4000
+_SHORTEST_RING = 5
 _XML = MappingProxyType({"content-type": "text/xml; charset=utf-8"})
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 §2.2
 _SILENCE = "<Response/>"
@@ -92,7 +96,7 @@ class TwilioVoiceSettings(twilio.AccountSettings):
     """One account and the number its calls show."""
 
     sender: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{5,14}$")]
-    ring_seconds: Annotated[int, Field(ge=5, le=120)] = 30
+    ring_seconds: Annotated[int, Field(ge=_SHORTEST_RING, le=120)] = 30
     longest_call_seconds: Annotated[int, Field(ge=30, le=3600)] = 240
     # With detection a machine is told from a person, in the countries where Twilio offers it, some seconds later.
     machine_detection: Literal["Enable", "DetectMessageEnd"] | None = None
@@ -100,7 +104,7 @@ class TwilioVoiceSettings(twilio.AccountSettings):
     @cached_property
     def form_tail(self) -> bytes:
         """What every call has in common."""
-        form = {"From": self.sender, "Timeout": str(self.ring_seconds), "TimeLimit": str(self.longest_call_seconds)}
+        form = {"From": self.sender, "TimeLimit": str(self.longest_call_seconds)}
         if self.machine_detection is not None:
             form["MachineDetection"] = self.machine_detection
         return forms.encode(form.items())
@@ -120,7 +124,9 @@ class TwilioVoice(Adapter):
         twiml = _twiml(opening, settings)
         if len(twiml) > _LONGEST_TWIML:
             raise ValueError("the words are too long for a call")
-        form = b"To=%b&%b&Twiml=%b" % (forms.quote(message.address), settings.form_tail, forms.quote(twiml))
+        form = b"To=%b&%b&Timeout=%d&Twiml=%b" % (
+            forms.quote(message.address), settings.form_tail, _rings(message, settings), forms.quote(twiml)
+        )  # fmt: skip
         if ctx.callback_url is not None:
             form += b"&StatusCallback=%b%b" % (forms.quote(ctx.callback_url), settings.overrides_tail) + _EVENTS
         return HttpRequest(settings.url_of("Calls"), settings.headers, form)
@@ -152,6 +158,13 @@ class TwilioVoice(Adapter):
         if outcome is CallbackOutcome.FAILED:
             return HttpResponse(503)
         return HttpResponse(200, _XML, (_SILENCE if prompt is None else _twiml(prompt, settings)).encode())
+
+
+def _rings(message: Message, settings: TwilioVoiceSettings) -> int:
+    """For how many seconds: not past what the message is good for, but for the least that Twilio takes."""
+    if message.ttl_seconds is None:
+        return settings.ring_seconds
+    return min(settings.ring_seconds, max(message.ttl_seconds, _SHORTEST_RING))
 
 
 def _pressed(digits: str, step: str, attempt: str | None, ref: str) -> list[ProviderEvent]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import permutations
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlparse
 from xml.etree import ElementTree
@@ -16,9 +17,10 @@ from twilio.request_validator import RequestValidator, add_port, get_signature_a
 from twilio.rest import Client
 from twilio.twiml.voice_response import Gather, VoiceResponse
 
+from gateway.ledger.states import attempt_moves
 from providers.auth import twilio
-from providers.contract import Callback, CallbackOutcome, Message, Prompt, Unauthenticated
-from schemas.vocabulary import Channel
+from providers.contract import Callback, CallbackOutcome, Message, Prompt, Receipt, Unauthenticated
+from schemas.vocabulary import AttemptState, Channel
 from tests.contract.case import ADAPTERS, CONTEXT, REFERENCE, load_case
 from tests.contract.conftest import Loopback
 
@@ -317,3 +319,26 @@ def test_a_key_press_is_under_the_librarys_signature() -> None:
     with pytest.raises(Unauthenticated):
         other = url.replace("identity", "menu")
         CALL.adapter.verify_callback(Callback(other, headers, body, REFERENCE), CALL.configure(), now)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "rings"), [(None, 30), (3600, 30), (30, 30), (29, 29), (12, 12), (5, 5), (4, 5), (0, 5), (-7, 5)]
+)
+def test_a_phone_rings_no_longer_than_the_message_is_good_for(ttl: int | None, rings: int) -> None:
+    """Five seconds are the least that Twilio takes."""
+    message = Message(REFERENCE, Channel.VOICE, "+14155550100", "Hello", "en", ttl_seconds=ttl)
+    body = CALL.adapter.build_request(message, CALL.configure(), CONTEXT).body
+    assert dict(parse_qsl(body.decode()))["Timeout"] == str(rings)
+
+
+@pytest.mark.parametrize("order", list(permutations(["initiated", "ringing", "in-progress", "completed"])))
+def test_whatever_the_order_of_its_callbacks_a_call_ends_alike(order: tuple[str, ...]) -> None:
+    """SequenceNumber would tell the order; what they say does, too."""
+    state = AttemptState.ACCEPTED
+    for status in order:
+        fields = {"CallSid": "CA" + "0" * 32, "CallStatus": status, "SequenceNumber": str(order.index(status))}
+        (event,) = CALL.adapter.parse_callback(Callback("https://gw.example.com/", {}, urlencode(fields).encode()))
+        assert isinstance(event, Receipt)
+        if attempt_moves(state, event.state):
+            state = event.state
+    assert state is AttemptState.ANSWERED

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from gateway.cli import brakes
 from gateway.ledger import freezes, intend
+from gateway.ledger.database import Database
 from gateway.ledger.intend import Intended, Intent
 from gateway.ledger.workers import Worker
 from tests.integration.by_hand import HOUR, Hand, hand
@@ -127,6 +128,35 @@ async def test_two_intends_do_not_wait_for_each_other(database: str) -> None:
         assert (await intend.intend(one, worker.id, [first], mine.now)).sendable
         assert (await asyncio.wait_for(intends(other, worker, second, mine), 5)).sendable
         await transaction.commit()
+
+
+async def test_the_order_holds_whatever_the_server_calls_a_transaction(database: str) -> None:
+    """Under REPEATABLE READ who has waited would not see what he has waited for."""
+    async with hand(database) as mine, others(database, 1) as (other,):
+        name = await mine.value("select current_database()")
+        await mine.connection.execute(
+            f"alter database \"{name}\" set default_transaction_isolation = 'repeatable read'"
+        )
+        ledger = Database(database, size=1, statement_timeout_ms=10_000)
+        await ledger.open()
+        try:
+            async with ledger.connection() as connection:
+                assert await connection.fetchval("show transaction_isolation") == "repeatable read"
+                pid = connection.get_server_pid()
+            worker, [intent] = await ready(mine, 1)
+            transaction = other.transaction()
+            await transaction.start()
+            assert await freezes.add(other, "source", "core", reason="", author="", now=mine.now)
+            intending = asyncio.create_task(
+                ledger.transaction(lambda c: intend.intend(c, worker.id, [intent], mine.now))
+            )
+            async with asyncio.timeout(10):
+                while not await mine.value("select count(*) from pg_locks where pid = $1 and not granted", pid):
+                    await asyncio.sleep(0.005)
+            await transaction.commit()
+            assert (await intending).frozen == {intent.attempt}
+        finally:
+            await ledger.close()
 
 
 async def waits_for_a_lock(hand: Hand, connection: Any) -> None:

@@ -219,7 +219,7 @@ CASE = Case(
             "content-type": "application/x-www-form-urlencoded",
         },
         (
-            f"To=%2B8613900001234&From=%2B14155550000&Timeout=30&TimeLimit=240&Twiml={quote_plus(TWIML)}"
+            f"To=%2B8613900001234&From=%2B14155550000&TimeLimit=240&Timeout=30&Twiml={quote_plus(TWIML)}"
             "&StatusCallback=https%3A%2F%2Fgw.example.com%2Fcallbacks%2Fp%2FkP3-path_token-9f%2F0c5k3xr8v2m4t"
             "%23rc%3D5%26rp%3D4xx%2C5xx%2Cct%2Crt"
             "&StatusCallbackEvent=ringing&StatusCallbackEvent=answered&StatusCallbackEvent=completed"

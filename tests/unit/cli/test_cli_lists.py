@@ -148,6 +148,33 @@ def test_what_was_done_before_an_error_is_told(
     assert (ran.exit_code, len(ran.stdout.splitlines())) == (0, 50)
 
 
+def test_what_takes_long_says_how_far_it_is_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pod or a job there is no bar."""
+
+    class Redrives:
+        async def start(self) -> None: ...
+
+        async def stop(self) -> None: ...
+
+        async def batch(self, ids: list[int], author: str, *, keep: bool) -> list[Redriven]:
+            return [Redriven(each, Became.DUPLICATE) for each in ids]
+
+    @asynccontextmanager
+    async def database(config: object) -> AsyncIterator[None]:
+        yield
+
+    async def redriver(config: object, ledger: object) -> Redrives:
+        return Redrives()
+
+    for name, fake in (("database", database), ("_redriver", redriver), ("read", lambda path: None)):
+        monkeypatch.setattr(deadletters, name, fake)
+    ids = [to_reference(each) for each in range(1, 1001)]
+    ran = CliRunner().invoke(app, ["deadletters", "redrive", *ids, "--yes", "--author", "ann", "--json"])
+    assert ran.exit_code == 0
+    assert ran.stderr.splitlines()[:3] == ["250 of 1,000", "500 of 1,000", "750 of 1,000"]
+    assert "1,000 of" not in ran.stderr
+
+
 def test_stored_bytes_do_nothing_to_a_terminal() -> None:
     assert _shown(b"\x1b[2J\x07\xff{}\n\xe6\x9d\x8e") == "\\x1b[2J\\x07\\xff{}\\n李"
     assert _shown(None) == "null"

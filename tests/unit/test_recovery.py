@@ -1,0 +1,32 @@
+"""Which rounds a process makes."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.ledger.follow import Rules
+from gateway.recovery import Recovery
+
+ROUNDS = ("_set_clock", "_rescue_dead", "_give_back_forgotten", "_fire_timers", "_release", "_make_partitions")
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_only_a_process_that_sends_gives_what_was_frozen_its_turn(
+    sends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While none does, the turns of all of it would pass, and it would leave at once when one does again."""
+    made: list[str] = []
+    for name in ROUNDS:
+
+        async def made_one(recovery: Recovery, name: str = name) -> None:
+            made.append(name)
+
+        monkeypatch.setattr(Recovery, name, made_one)
+    nobody: Any = SimpleNamespace()
+    recovery = Recovery(nobody, nobody, nobody, Rules(), frozenset, nobody, lambda: None, sends=sends, seconds=60)
+    await recovery.start()
+    await asyncio.sleep(0.01)
+    await recovery.stop()
+    assert made == [name for name in ROUNDS if sends or name != "_release"]
