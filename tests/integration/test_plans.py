@@ -1,0 +1,282 @@
+"""Plans on a real Postgres: facts become reminders, and only what differs changes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway import personal
+from gateway.cadence import loading
+from gateway.ids import IdSource, subject_key
+from gateway.intake.planner import Planner
+from gateway.ledger import claims, intake
+from gateway.ledger.commands import Origin, Told
+from gateway.sealing import Sealer
+from schemas.repayments import Fact
+from schemas.vocabulary import Channel
+from tests.integration.by_hand import Hand, hand
+from tests.unit.cadence.facts import (
+    DUE,
+    EARLY,
+    at,
+    failed,
+    moved,
+    out,
+    paid,
+    planned,
+    prefers,
+    reported,
+    rescheduled,
+    resumed,
+    stopped,
+)
+
+TOPIC = "repayments.events"
+SEALER = Sealer({1: b"k" * 32}, 1, b"i" * 32)
+
+
+class Plans:
+    """One borrower's facts, told to the ledger."""
+
+    def __init__(self, mine: Hand) -> None:
+        self.hand = mine
+        self.hand.now = EARLY
+        self.ids = IdSource(61, lambda: int(self.hand.now.timestamp() * 1000))
+        self.planner = Planner(SEALER, loading.load(), lambda lender, product: "default", lambda: self.ids)
+        self._offset = 0
+
+    async def tell(self, *facts: Fact, now: dt.datetime | None = None) -> intake.Result:
+        """In one batch."""
+        self.hand.now = now or max((self.hand.now, *(each.as_of for each in facts)))
+        subject = subject_key("harbour", "b-1")
+        told = []
+        for fact in facts:
+            self._offset += 1
+            told.append(
+                Told(
+                    Origin(TOPIC, 0, self._offset), self.ids.next(subject[0]), "/core", subject, "harbour", "b-1", fact
+                )
+            )
+        return await self.hand.tx(
+            lambda c: intake.write(
+                c, TOPIC, told, {0: self._offset + 1}, self.hand.now, self.hand.rules, planner=self.planner
+            )
+        )
+
+    async def standing(self) -> dict[str, str]:
+        """By occasion: the state of the newest reminder, with its local date while it waits."""
+        rows = await self.hand.connection.fetch(
+            "select r.stage, r.step, r.send_at, coalesce(l.state::text, e.state::text) as state,"
+            " coalesce(l.reason, e.reason) as reason"
+            " from reminder r left join live l on l.id = r.id left join ending e on e.reminder = r.id order by r.id"
+        )
+        found = {}
+        for row in rows:
+            name = row["stage"] if not row["step"] else f"{row['stage']} {row['step'][5:]}"
+            when = f"{row['send_at'].astimezone(dt.timezone(dt.timedelta(hours=8))):%m-%d}"
+            found[name] = when if row["state"] == "scheduled" else f"{row['state']} {row['reason']}"
+        return found
+
+    async def reminders(self) -> int:
+        return await self.hand.value("select count(*) from reminder")
+
+    async def says(self, stage: str) -> personal.Sealed:
+        """What a claim of it would say."""
+        worker = await self.hand.worker()
+        due = await self.hand.value("select l.at from live l where l.stage = $1", stage)
+        rows = await self.hand.tx(lambda c: claims.claim(c, worker.id, due, 100, 100, self.ids.next(0)))
+        (mine,) = [each for each in rows if each.stage == stage]
+        return personal.decode(SEALER.open(mine.sealed, mine.id, personal.SEALED_FIELD))
+
+    async def everything(self) -> list[tuple[Any, ...]]:
+        """All that facts can change, for two runs to be compared."""
+        rows: list[tuple[Any, ...]] = []
+        for sql in (
+            "select id, state::text, reason, at, seq from live order by 1",
+            "select reminder, state::text, reason from ending order by 1",
+            "select * from occurrence order by 1, 2, 3, 4, 5",
+            "select reminder, sealed from revision order by 1",
+            "select bucket, reminder, seq, id from outbox order by 1, 2, 3, 4",
+        ):
+            rows += [tuple(row) for row in await self.hand.connection.fetch(sql)]
+        return rows
+
+
+@asynccontextmanager
+async def plans(dsn: str) -> AsyncIterator[Plans]:
+    async with hand(dsn) as mine:
+        yield Plans(mine)
+
+
+USUAL = {
+    "d7": "12-03", "d3": "12-07", "due": "12-11", "overdue_early 12-13": "12-13", "overdue_mid 12-17": "12-17",
+    "overdue_mid 12-25": "12-25",
+}  # fmt: skip
+
+
+async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
+    async with plans(database) as it:
+        result = await it.tell(planned())
+        assert await it.standing() == USUAL
+        assert len(result.accepted) == len(USUAL)
+        assert await it.hand.value("select count(*) from due") == len(USUAL)
+        assert await it.hand.value("select count(*) from outbox") == len(USUAL)
+        assert await it.hand.value("select cadence || '/' || version from debt_fact") == "default/1"
+
+
+async def test_the_same_facts_again_write_nothing(database: str) -> None:
+    async with plans(database) as it:
+        facts: list[Fact] = [planned(), failed(at("2026-12-10")), paid(at("2026-12-11"), outstanding="40.00")]
+        await it.tell(*facts)
+        before = await it.everything()
+        for fact in facts:
+            await it.tell(fact)
+        await it.tell(*reversed(facts))
+        assert await it.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("fact", "reason"),
+    [
+        (paid(EARLY), "cancelled paid"),
+        (paid(EARLY, None), "cancelled paid"),
+        (stopped(EARLY), "cancelled stopped"),
+        (stopped(EARLY, debt=None), "cancelled stopped"),
+        (out(EARLY), "suppressed opted_out"),
+    ],
+)
+async def test_what_stops_ends_everything_that_waits(fact: Fact, reason: str, database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(fact)
+        assert await it.standing() == dict.fromkeys(USUAL, reason)
+        assert await it.hand.value("select count(*) from stage_key") == 0
+
+
+async def test_what_is_resumed_is_made_anew_and_what_went_by_is_not(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(stopped(at("2026-12-01")))
+        await it.tell(resumed(at("2026-12-06")))
+        assert await it.standing() == {**USUAL, "d7": "cancelled stopped"}
+
+
+async def test_another_date_moves_what_it_moves(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned(DUE, dt.date(2027, 1, 10)))
+        assert await it.reminders() == 2 * len(USUAL)
+        await it.tell(rescheduled(DUE, dt.date(2027, 1, 12), as_of=at("2026-11-21")))
+        # Of the first instalment nothing; of the second all, each once ended and once made anew.
+        assert await it.reminders() == 3 * len(USUAL)
+        assert await it.hand.value("select count(*) from ending where reason = 'replanned'") == len(USUAL)
+        assert await it.hand.value("select count(*) from live") == 2 * len(USUAL)
+
+
+async def test_a_partial_payment_revises_what_is_said_and_makes_nothing_anew(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(paid(at("2026-11-21"), outstanding="40.00"))
+        assert (await it.standing(), await it.reminders()) == (USUAL, len(USUAL))
+        assert (await it.says("d7")).amount == "40.00"
+
+
+async def test_new_contacts_revise_the_addresses(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        fact = moved(at("2026-11-21"))
+        other = type(fact)(
+            lender=fact.lender, borrower_ref=fact.borrower_ref, as_of=fact.as_of,
+            contacts=tuple(type(each)(each.channel, f"{each.address}9") for each in fact.contacts),
+        )  # fmt: skip
+        await it.tell(other)
+        assert await it.reminders() == len(USUAL)
+        assert (await it.says("d7")).contacts == ((Channel.PUSH, "token-19"), (Channel.SMS, "+86138001380019"))
+
+
+async def test_other_hours_make_it_anew_at_another_time(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(prefers(at("2026-11-21"), ("18:00", "19:00")))
+        assert await it.standing() == USUAL
+        times = await it.hand.connection.fetch("select at at time zone 'Asia/Shanghai' as there from live")
+        assert {row["there"].hour for row in times} == {18}
+
+
+async def test_what_is_in_hand_is_taken_back_when_it_would_say_what_is_no_longer_so(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        it.hand.now = at("2026-12-03", "14:00")
+        worker = await it.hand.worker()
+        (claimed,) = await it.hand.claim(worker)
+        await it.tell(paid(it.hand.now, outstanding="40.00"))
+        done = await it.hand.intend(worker, it.hand.intent(claimed))
+        assert done.sendable == frozenset()
+        (again,) = await it.hand.claim(worker)
+        assert personal.decode(SEALER.open(again.sealed, again.id, personal.SEALED_FIELD)).amount == "40.00"
+
+
+async def test_what_has_left_is_answered_for_when_it_is_stopped(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        it.hand.now = at("2026-12-03", "14:00")
+        worker = await it.hand.worker()
+        (claimed,) = await it.hand.claim(worker)
+        assert (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
+        await it.tell(paid(it.hand.now))
+        standing = await it.standing()
+        assert standing.pop("d7") == "sending None"
+        assert set(standing.values()) == {"cancelled paid"}
+        answers = await it.hand.value("select count(*) from outbox where payload like '%too_late%'::bytea")
+        assert answers == 1
+
+
+async def test_another_plan_leaves_what_has_left_alone(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        it.hand.now = at("2026-12-03", "14:00")
+        worker = await it.hand.worker()
+        (claimed,) = await it.hand.claim(worker)
+        await it.hand.intend(worker, it.hand.intent(claimed))
+        await it.tell(rescheduled(dt.date(2026, 12, 20), as_of=it.hand.now))
+        standing = await it.standing()
+        assert standing["d7"] == "sending None"
+        assert standing["d3"] == "12-17"
+
+
+async def test_consequences_are_named_once_they_are_so(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(reported(at("2026-12-20")))
+        assert (await it.standing())["overdue_late 01-09"] == "01-09"
+        await it.tell(reported(at("2026-12-21"), withdrawn=True))
+        assert (await it.standing())["overdue_late 01-09"] == "cancelled replanned"
+
+
+async def test_a_direct_request_of_the_same_stage_keeps_it(database: str) -> None:
+    async with plans(database) as it:
+        from gateway import ids
+
+        key = ids.stage_key("harbour", "b-1", "loan-1", 1, "d3", "")
+        direct = it.hand.request(stage_key=key, send_at=at("2026-12-06"), not_after=at("2026-12-09"))
+        await it.hand.read(direct)
+        await it.tell(planned())
+        assert await it.hand.value("select count(*) from reminder where stage = 'd3'") == 1
+        assert await it.reminders() == len(USUAL)
+
+
+async def test_in_whatever_order_facts_come_the_same_reminders_wait(database: str) -> None:
+    facts: list[Fact] = [
+        planned(), failed(at("2026-12-10")), paid(at("2026-12-11"), outstanding="40.00"), reported(at("2026-12-12")),
+    ]  # fmt: skip
+    async with plans(database) as it:
+        await it.tell(*facts, now=at("2026-12-12"))
+        one = await it.standing()
+        await it.hand.clear()
+        for fact in reversed(facts):
+            await it.tell(fact, now=at("2026-12-12"))
+        waiting = {name: when for name, when in (await it.standing()).items() if " " not in when}
+        assert waiting == {name: when for name, when in one.items() if " " not in when}
