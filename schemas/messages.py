@@ -48,6 +48,12 @@ Ref = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-
 Moment = Annotated[dt.datetime, Meta(tz=True)]
 
 
+# What a template's own slots are filled with.
+Params = dict[
+    Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*" + _END, max_length=40)], Annotated[str, Meta(max_length=200)]
+]
+
+
 class Borrower(Struct, frozen=True, forbid_unknown_fields=True):
     """Who is reminded."""
 
@@ -88,9 +94,7 @@ class ReminderRequested(Struct, frozen=True, forbid_unknown_fields=True):
     contacts: Annotated[tuple[Contact, ...], Meta(min_length=1, max_length=8)]
     template: Ref
     not_after: Moment
-    params: dict[
-        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*" + _END, max_length=40)], Annotated[str, Meta(max_length=200)]
-    ] = {}
+    params: Params = {}
     priority: Lane = Lane.BULK
     step: (
         Annotated[str, Meta(max_length=10, description="Local date of an overdue step; derived when absent")] | None

@@ -9,8 +9,10 @@ import typer
 from gateway.cli import (
     allowlist,
     brakes,
+    cadence,
     deadletters,
     develop,
+    plan,
     providers,
     reminders,
     reply,
@@ -40,8 +42,10 @@ app.command()(brakes.freeze)
 app.command()(brakes.unfreeze)
 app.command()(brakes.freezes)
 app.command()(sums.sums)
+app.command()(plan.plan)
 app.command()(reseal.reseal)
 app.command()(providers.providers)
+app.add_typer(cadence.app, name="cadence")
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(reminders.app, name="reminders")
 app.add_typer(unknowns.app, name="unknowns")

@@ -81,6 +81,17 @@ class Catalogue:
         """Template name to its version: the number in template.yaml and a digest of the files."""
         return {name: entry.version for name, entry in self._entries.items()}
 
+    def covers(self, template: str, stage: Stage, channels: Iterable[Channel]) -> Problem | None:
+        """What is missing for a stage by these channels, whatever the request says; None when nothing is."""
+        entry = self._entries.get(template)
+        if entry is None:
+            return Problem(Rejection.UNKNOWN_TEMPLATE, "template")
+        if stage not in entry.stages:
+            return Problem(Rejection.UNKNOWN_TEMPLATE, "stage")
+        if not entry.channels.issuperset(channels):
+            return Problem(Rejection.UNKNOWN_TEMPLATE, "contacts")
+        return None
+
     def check(
         self,
         template: str,
@@ -183,13 +194,10 @@ class Catalogue:
         default_locale: str | None,
     ) -> tuple[Entry, str] | Problem:
         """The template and the name of the locale to write in."""
-        entry = self._entries.get(template)
-        if entry is None:
-            return Problem(Rejection.UNKNOWN_TEMPLATE, "template")
-        if stage not in entry.stages:
-            return Problem(Rejection.UNKNOWN_TEMPLATE, "stage")
-        if not entry.channels.issuperset(channels):
-            return Problem(Rejection.UNKNOWN_TEMPLATE, "contacts")
+        missing = self.covers(template, stage, channels)
+        if missing is not None:
+            return missing
+        entry = self._entries[template]
         written = entry.resolve(locale, default_locale)
         if written is None:
             return Problem(Rejection.UNKNOWN_LOCALE, "borrower.locale")

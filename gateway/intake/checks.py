@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from gateway.intake import phones, references
 from gateway.intake.currencies import MINOR_UNITS
 from gateway.intake.faults import Fault
 from gateway.intake.zones import zones
-from schemas.messages import ReminderCancelled, ReminderRequested
+from schemas.messages import Contact, ReminderCancelled, ReminderRequested
 from schemas.vocabulary import Channel, Rejection
 
 # Dates outside are mistakes, such as year 9999 for "never".
@@ -53,7 +53,7 @@ class Checks:
             self._names(event)
             or _debt(event, now)
             or self._place(event)
-            or _contacts(event)
+            or contacts(event.contacts)
             or _times(event, now)
             or self._words(event)
         )
@@ -63,7 +63,7 @@ class Checks:
             return _unknown(event.lender, Rejection.UNKNOWN_LENDER, "data.lender")
         if references.is_number(event.borrower_ref, person=True):
             return Fault(Rejection.BAD_REFERENCE, "data.borrower_ref")
-        if not _is_sane(event.as_of, now) or event.as_of > now + CANCEL_AHEAD:
+        if not is_sane(event.as_of, now) or event.as_of > now + CANCEL_AHEAD:
             return Fault(Rejection.BAD_DATE, "data.as_of")
         return None
 
@@ -89,7 +89,7 @@ class Checks:
     def _place(self, event: ReminderRequested) -> Fault | None:
         if event.borrower.timezone not in self._zones:
             return Fault(Rejection.UNKNOWN_ZONE, "data.borrower.timezone")
-        if not _LOCALE.fullmatch(event.borrower.locale):
+        if not is_locale(event.borrower.locale):
             return Fault(Rejection.UNKNOWN_LOCALE, "data.borrower.locale")
         return None
 
@@ -114,17 +114,26 @@ def _unknown(reference: str, reason: Rejection, field: str) -> Fault:
     return Fault(Rejection.BAD_REFERENCE if references.is_number(reference) else reason, field)
 
 
+def is_amount(text: str, decimals: int) -> bool:
+    """Whether it is a decimal with at most so many places."""
+    amount = _AMOUNT.fullmatch(text)
+    return amount is not None and len(amount[1] or "") <= decimals
+
+
+def is_locale(text: str) -> bool:
+    return _LOCALE.fullmatch(text) is not None
+
+
 def _debt(event: ReminderRequested, now: dt.datetime) -> Fault | None:
     debt = event.debt
     decimals = MINOR_UNITS.get(debt.currency)
     if decimals is None:
         return Fault(Rejection.UNKNOWN_CURRENCY, "data.debt.currency")
-    amount = _AMOUNT.fullmatch(debt.amount)
-    if amount is None or len(amount[1] or "") > decimals or not debt.amount.strip("0."):
+    if not is_amount(debt.amount, decimals) or not debt.amount.strip("0."):
         return Fault(Rejection.BAD_AMOUNT, "data.debt.amount")
-    if not _is_sane(debt.due_date, now):
+    if not is_sane(debt.due_date, now):
         return Fault(Rejection.BAD_DATE, "data.debt.due_date")
-    if not _is_sane(debt.state_as_of, now) or debt.state_as_of > now + STATE_AHEAD:
+    if not is_sane(debt.state_as_of, now) or debt.state_as_of > now + STATE_AHEAD:
         return Fault(Rejection.BAD_DATE, "data.debt.state_as_of")
     return None
 
@@ -134,8 +143,9 @@ def is_token(address: str) -> bool:
     return _TOKEN.fullmatch(address) is not None
 
 
-def _contacts(event: ReminderRequested) -> Fault | None:
-    for index, contact in enumerate(event.contacts):
+def contacts(given: Sequence[Contact]) -> Fault | None:
+    """The first address that is none."""
+    for index, contact in enumerate(given):
         if contact.channel is Channel.PUSH:
             if not is_token(contact.address):
                 return Fault(Rejection.BAD_ADDRESS, f"data.contacts[{index}].address")
@@ -147,9 +157,9 @@ def _contacts(event: ReminderRequested) -> Fault | None:
 def _times(event: ReminderRequested, now: dt.datetime) -> Fault | None:
     if event.step and (fault := _step(event, event.step, now)):
         return fault
-    if event.send_at is not None and not _is_sane(event.send_at, now):
+    if event.send_at is not None and not is_sane(event.send_at, now):
         return Fault(Rejection.BAD_DATE, "data.send_at")
-    if not _is_sane(event.not_after, now):
+    if not is_sane(event.not_after, now):
         return Fault(Rejection.BAD_DATE, "data.not_after")
     if event.not_after <= now:
         return Fault(Rejection.PAST_NOT_AFTER, "data.not_after")
@@ -166,10 +176,11 @@ def _step(event: ReminderRequested, step: str, now: dt.datetime) -> Fault | None
     except ValueError:
         return Fault(Rejection.BAD_DATE, "data.step")
     # Python also reads 20261118 and 2026-W47-3; one date must have one name.
-    if day.isoformat() != step or not _is_sane(day, now):
+    if day.isoformat() != step or not is_sane(day, now):
         return Fault(Rejection.BAD_DATE, "data.step")
     return None
 
 
-def _is_sane(moment: dt.date, now: dt.datetime) -> bool:
+def is_sane(moment: dt.date, now: dt.datetime) -> bool:
+    """Whether it can be meant."""
     return FIRST_YEAR <= moment.year <= now.year + YEARS_AHEAD

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from gateway.intake import references
 from gateway.intake.faults import Fault
-from schemas import messages
+from schemas import messages, repayments
 from schemas.vocabulary import Rejection
 
 T = TypeVar("T", bound=Struct)
@@ -31,18 +31,28 @@ _MEANING: Final = {
     "data.send_at": Rejection.BAD_DATE,
     "data.not_after": Rejection.BAD_DATE,
     "data.as_of": Rejection.BAD_DATE,
+    "data.timezone": Rejection.UNKNOWN_ZONE,
+    "data.locale": Rejection.UNKNOWN_LOCALE,
+    "data.currency": Rejection.UNKNOWN_CURRENCY,
+    "data.channel": Rejection.UNKNOWN_CHANNEL,
+    "data.channels[]": Rejection.UNKNOWN_CHANNEL,
+    "data.outstanding": Rejection.BAD_AMOUNT,
+    "data.instalments[].amount": Rejection.BAD_AMOUNT,
+    "data.instalments[].due_date": Rejection.BAD_DATE,
 }
 _MOMENTS: Final = ("send_at", "not_after", "as_of")
 _is_rfc3339: Final = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
 ).fullmatch
 _PERSONS: Final = frozenset({"data.borrower.ref", "data.borrower_ref"})
-_REFERENCES: Final = _PERSONS | {"data.lender", "data.debt.ref", "data.debt.product", "data.template", "data.scope.ref"}
+_REFERENCES: Final = _PERSONS | {
+    "data.lender", "data.debt", "data.debt.ref", "data.debt.product", "data.product", "data.template", "data.scope.ref",
+}  # fmt: skip
 
 # msgspec says where at the end: - at `$.debt.amount`, or - at `key` in `$.params`.
 _PLACE: Final = re.compile(r".* - at (?:`key` in )?`\$([^`]*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
-_STEP: Final = re.compile(r"\.([a-z_]+)|\[(\d{1,2})\]|\[\.\.\.\]")
+_STEP: Final = re.compile(r"\.([a-z_]+)|\[(\d{1,3})\]|\[\.\.\.\]")
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 
@@ -59,6 +69,7 @@ _OURS: Final = frozenset(
         (
             messages.CloudEvent, messages.ReminderRequested, messages.Borrower, messages.Debt, messages.Contact,
             messages.ReminderCancelled, messages.RequestScope, messages.DebtScope, messages.BorrowerScope,
+            repayments.Instalment, repayments.Times, *repayments.FACT_TYPES.values(),
         )
     )
 )  # fmt: skip
@@ -76,7 +87,7 @@ def convert(data: Any, type_: type[T]) -> T | Fault:
         if given is not None and not _is_rfc3339(given):
             return Fault(Rejection.BAD_DATE, f"data.{name}")
     debt = data.get("debt")
-    if debt is not None and not _is_rfc3339(debt["state_as_of"]):
+    if isinstance(debt, dict) and not _is_rfc3339(debt["state_as_of"]):
         return Fault(Rejection.BAD_DATE, "data.debt.state_as_of")
     return made
 

@@ -1,0 +1,224 @@
+"""Which reminders a case gives rise to, and when.  Pure: the same case and moment give the same answer.
+
+Every occasion of every instalment that is planned has exactly one outcome: an `Occurrence`, which goes out at a moment,
+or a `Skip`, which says why there is none.  Nothing is left out without a word.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.cadence import calendar
+from gateway.cadence.calendar import Hours, Span
+from gateway.cadence.facts import BorrowerFacts, Case, DebtFacts
+from gateway.cadence.model import Cadence, Evidence, Occasion, Rung, duration
+from schemas.repayments import Instalment, Program, Stop
+from schemas.vocabulary import Channel, Stage
+
+
+class Skipped(StrEnum):
+    """Why an occasion of an instalment is none."""
+
+    PAID = "paid"
+    STOPPED = "stopped"
+    OPTED_OUT = "opted_out"
+    NO_CONTACT = "no_contact"  # no address of a channel of the ladder that he has not refused
+    NO_WINDOW = "no_window"  # the hours he prefers are none of the window's
+    IN_GRACE = "in_grace"  # within the grace period, and no debit is known to have failed
+    FACT_MISSING = "fact_missing"  # what it would say is not known to be so
+    PAST = "past"  # it was known too late
+    NO_BORROWER = "no_borrower"  # nobody has told yet whose debt it is
+
+
+class Key(Struct, frozen=True, order=True):
+    """What there is one contact for, within one borrower of one lender."""
+
+    debt: str
+    instalment: int
+    stage: Stage
+    step: str  # the planned local date, where a stage may be met more than once
+
+
+class Occurrence(Struct, frozen=True):
+    """A reminder to be made from `at` on and before `until`; `date` is the local date it was planned for.
+
+    `pulled` when something told has brought it forward.  `ladder` holds the rungs he can be reached by.
+    """
+
+    key: Key
+    occasion: str
+    date: dt.date
+    at: dt.datetime
+    until: dt.datetime
+    ladder: tuple[Rung, ...]
+    amount: Decimal
+    due: dt.date
+    pulled: bool = False
+
+
+class Skip(Struct, frozen=True):
+    """No reminder; `stop` is which, where it was a stop."""
+
+    key: Key
+    occasion: str
+    date: dt.date
+    why: Skipped
+    stop: Stop | None = None
+
+    @property
+    def reason(self) -> str:
+        return self.why.value if self.stop is None else f"{self.why.value}:{self.stop.value}"
+
+
+Outcome = Occurrence | Skip
+
+_ONCE: Final = ""  # the step of a stage that is met once
+
+
+def outcomes(cadence: Cadence, case: Case, debt: str, now: dt.datetime, salt: str = "") -> list[Outcome]:
+    """One for each occasion of each instalment, by instalment and date.
+
+    `now` decides what is past, and when what is late but still good goes out.  `salt` and the key say where in its
+    spread a reminder stands, so that it stands there whenever it is planned again.
+    """
+    facts = case.debts.get(debt)
+    if facts is None or facts.instalments is None:
+        return []
+    planner = _Planner(cadence, case.borrower, facts, debt, now, salt)
+    return [planner.outcome(instalment, occasion) for instalment, occasion in planner.pairs()]
+
+
+class _Planner:
+    def __init__(
+        self, cadence: Cadence, borrower: BorrowerFacts, facts: DebtFacts, debt: str, now: dt.datetime, salt: str
+    ) -> None:
+        assert facts.instalments is not None
+        self.cadence = cadence
+        self.borrower = borrower
+        self.facts = facts
+        self.debt = debt
+        self.now = now
+        self.salt = salt
+        self.instalments: Sequence[Instalment] = facts.instalments.what
+        self.stop = borrower.stopped() or facts.stopped()
+        self.out = borrower.opted_out(Program.REMINDERS)
+        self.channels = _channels(borrower)
+
+    def pairs(self) -> Iterator[tuple[Instalment, Occasion]]:
+        occasions = sorted(self.cadence.occasions, key=lambda each: each.days)
+        for instalment in sorted(self.instalments, key=lambda each: (each.due_date, each.number)):
+            for occasion in occasions:
+                yield instalment, occasion
+
+    def outcome(self, instalment: Instalment, occasion: Occasion) -> Outcome:
+        date = instalment.due_date + occasion.days * calendar.DAY
+        failed = self._failed(instalment)
+        if occasion.pulled_by is not None and failed is None:
+            date += self.cadence.grace_days * calendar.DAY
+        key = Key(self.debt, instalment.number, occasion.stage, date.isoformat() if occasion.stage.repeats else _ONCE)
+
+        def skip(why: Skipped, stop: Stop | None = None) -> Skip:
+            return Skip(key, occasion.name, date, why, stop)
+
+        owed = self.facts.owed(instalment)
+        if owed <= 0:
+            return skip(Skipped.PAID)
+        if self.stop is not None:
+            return skip(Skipped.STOPPED, self.stop)
+        if self.out:
+            return skip(Skipped.OPTED_OUT)
+        if self.borrower.timezone is None:
+            return skip(Skipped.NO_BORROWER)
+        if failed is None and 0 < occasion.days <= self.cadence.grace_days:
+            return skip(Skipped.IN_GRACE)
+        if occasion.requires and not any(self._stands(each) for each in occasion.requires):
+            return skip(Skipped.FACT_MISSING)
+        ladder = tuple(rung for rung in occasion.ladder if rung.channel in self.channels)
+        if not ladder:
+            return skip(Skipped.NO_CONTACT)
+        zone = self.borrower.timezone.what
+        hours = self._hours(occasion)
+        if not hours:
+            return skip(Skipped.NO_WINDOW)
+        pulled = occasion.pulled_by is not None and failed is not None
+        first = calendar.local_date(failed, zone) if pulled and failed is not None else date
+        found = self._place(key, occasion, hours, zone, first, failed if pulled else None)
+        if found is None:
+            return skip(Skipped.PAST)
+        return Occurrence(key, occasion.name, first, found.start, found.end, ladder, owed, instalment.due_date, pulled)
+
+    def _failed(self, instalment: Instalment) -> dt.datetime | None:
+        """The first debit that failed; one before the day it was due was of another plan."""
+        said = self.borrower.timezone
+        if said is None:
+            return None
+        failed = self.facts.failed.get(instalment.number, ())
+        return next((each for each in failed if calendar.local_date(each, said.what) >= instalment.due_date), None)
+
+    def _stands(self, evidence: Evidence) -> bool:
+        said = {
+            Evidence.CREDIT_REPORTED: self.facts.credit_reported,
+            Evidence.LEGAL_FILED: self.facts.legal_filed,
+        }[evidence]
+        return said is not None and said.what
+
+    def _hours(self, occasion: Occasion) -> list[Hours]:
+        preference = self.borrower.preference
+        return calendar.within(occasion.window.hours, preference.what.times if preference is not None else None)
+
+    def _place(
+        self, key: Key, occasion: Occasion, hours: list[Hours], zone: str, first: dt.date, at_once: dt.datetime | None
+    ) -> Span | None:
+        """When it goes out, and until when it may; None when that is behind us.
+
+        On its first date it stands somewhere in the spread, unless it is late or answers something just told: then it
+        goes out as soon as the hours allow.
+        """
+        last = first + (occasion.good_for_days - 1) * calendar.DAY
+        if at_once is not None and _is_over(first, hours, zone, at_once):
+            last += calendar.DAY  # told after the hours of its day: it is good for the day after, too
+        days = [calendar.spans(date, hours, zone) for date in calendar.dates(first, last)]
+        all_spans = [span for day in days for span in day]
+        if not all_spans:
+            return None
+        until = all_spans[-1].end
+        start = all_spans[0]
+        planned = start.start + _fraction(self.salt, key) * min(duration(occasion.window.spread), start.length)
+        wanted = at_once if at_once is not None else planned
+        at = _next_in(all_spans, max(wanted, self.now))
+        return None if at is None else Span(at, until)
+
+
+def _channels(borrower: BorrowerFacts) -> frozenset[Channel]:
+    """By which he can be reached, wants to be, and has not refused to be."""
+    if borrower.contacts is None:
+        return frozenset()
+    preferred = None if borrower.preference is None else borrower.preference.what.channels
+    return frozenset(
+        each.channel
+        for each in borrower.contacts.what
+        if (preferred is None or each.channel in preferred) and not borrower.opted_out(Program.REMINDERS, each.channel)
+    )
+
+
+def _is_over(date: dt.date, hours: list[Hours], zone: str, moment: dt.datetime) -> bool:
+    spans = calendar.spans(date, hours, zone)
+    return not spans or moment >= spans[-1].end
+
+
+def _next_in(spans: Sequence[Span], moment: dt.datetime) -> dt.datetime | None:
+    """The first moment from `moment` on that is within one of them."""
+    return next((max(each.start, moment) for each in spans if moment < each.end), None)
+
+
+def _fraction(salt: str, key: Key) -> float:
+    """0 ≤ x < 1, the same whenever it is asked."""
+    text = "\n".join((salt, key.debt, str(key.instalment), key.stage, key.step))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
