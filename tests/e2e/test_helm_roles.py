@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -157,12 +158,13 @@ WAYS = {
     53: "dns",
     443: "providers",
     3128: "proxy",
-    4317: "extra",
+    4318: "collector",
     5432: "postgres",
     6432: "postgres",
     8081: "internal",
     9092: "kafka",
     9093: "kafka",
+    15012: "extra",
 }
 OUT = {
     Role.INTAKE: {"kafka"},
@@ -195,7 +197,7 @@ def test_the_network_is_closed_but_for_what_roles_need(values: Path) -> None:
         [mine] = [policy for policy in by_name.values() if selects(policy["spec"]["podSelector"], template)]
         needed = {"dns", "postgres", "internal"}.union(*(OUT[role] for role in roles(each)))
         if values == APART:
-            needed = {"proxy" if way == "providers" else way for way in needed} | {"extra"}
+            needed = {"proxy" if way == "providers" else way for way in needed} | {"collector", "extra"}
         assert ways_out(mine) == needed
         listens = {port["name"] for port in template["spec"]["containers"][0]["ports"]}
         assert {port["port"] for rule in mine["spec"]["ingress"] for port in rule["ports"]} == listens
@@ -239,6 +241,18 @@ def test_the_pods_of_a_release_reach_each_others_metrics(values: Path) -> None:
 def peers(rules: list[Object], port: int | str, side: str) -> list[Object]:
     wanted = [{"protocol": "TCP", "port": port}]
     return [peer for rule in rules if rule["ports"] == wanted for peer in rule[side]]
+
+
+def test_spans_are_let_out_where_they_go() -> None:
+    objects = rendered(APART)
+    port = urlsplit(config(objects)["tracing"]["endpoint"]).port
+    assert port is not None
+    for component in deployments(objects):
+        [policy] = [
+            each for each in kind(objects, "NetworkPolicy") if each["metadata"]["name"] == f"{NAME}-{component}"
+        ]
+        [to] = peers(policy["spec"]["egress"], port, "to")
+        assert to["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "tracing"}
 
 
 def test_by_default_providers_are_outside_and_nothing_private_is() -> None:

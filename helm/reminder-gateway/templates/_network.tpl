@@ -40,6 +40,7 @@
     - {protocol: TCP, port: 8081}
   to:
     {{- include "gateway.ownPods" .root | nindent 4 }}
+{{ include "gateway.egress" (dict "rule" $egress.collector "protocols" (list "TCP")) }}
 {{- with $egress.extra }}
 {{ toYaml . }}
 {{- end }}
