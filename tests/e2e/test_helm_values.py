@@ -24,6 +24,17 @@ REFUSED = {
     "roles by a variable": ("env.GATEWAY__ROLES=x", "env.GATEWAY__ROLES would contradict"),
     "a port by a variable": ("env.gateway__http__internal_port=x", "env.gateway__http__internal_port would contradict"),
     "a budget by a variable": ("env.GATEWAY__SHUTDOWN__BUDGET_SECONDS=90", "would contradict what the chart relies on"),
+    **{
+        f"Kafka by a variable: {name}": (f"env.GATEWAY__{name}=x", f"env.GATEWAY__{name} would contradict")
+        for name in (
+            "KAFKA",
+            "KAFKA__BOOTSTRAP",
+            "KAFKA__GROUP",
+            "KAFKA__REQUESTS_TOPIC",
+            "KAFKA__SECURITY",
+            "KAFKA__SECURITY__PROTOCOL",
+        )
+    },
     "hpa and keda": (
         "requestPartitions=6,together.hpa.enabled=true,together.keda.enabled=true",
         "together.hpa and together.keda are both enabled",

@@ -58,8 +58,8 @@ with a sentence: what is wrong, and what to do instead.
 
 {{- define "gateway.checkEnv" -}}
 {{- range $name, $value := .Values.env -}}
-{{- if regexMatch "(?i)^GATEWAY__(MODE|ROLES|HTTP|HTTP__(PUBLIC|INTERNAL)_(HOST|PORT)|SHUTDOWN|SHUTDOWN__.*)$" $name -}}
-{{- fail (printf "env.%s would contradict what the chart relies on: the mode and config.shutdown belong into config, roles, hosts and ports are the chart's business" $name) -}}
+{{- if regexMatch "(?i)^GATEWAY__(MODE|ROLES|HTTP|HTTP__(PUBLIC|INTERNAL)_(HOST|PORT)|SHUTDOWN|SHUTDOWN__.*|KAFKA|KAFKA__(BOOTSTRAP|GROUP|REQUESTS_TOPIC|SECURITY|SECURITY__.*))$" $name -}}
+{{- fail (printf "env.%s would contradict what the chart relies on: the mode, the shutdown, and how Kafka is reached and read (KEDA asks for the lag of the same) belong into config; roles, hosts and ports are the chart's business" $name) -}}
 {{- end -}}
 {{- if and (regexMatch "(?i)^GATEWAY__.*(DSN|PASSWORD|SECRET|TOKENS?|KEYS?|HEADERS|CREDENTIALS)(__[^_]+)?$" $name) (not (regexMatch "^(env:[A-Za-z_]|file:/.)" (toString $value))) -}}
 {{- fail (printf "env.%s is a secret and must not stand in the values: put it into the Secret that existingSecret names, and set secretAsEnv or write `file:/path` into config" $name) -}}
