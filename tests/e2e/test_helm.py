@@ -20,6 +20,7 @@ from tests.e2e.chart import (
     helm,
     kind,
     needs_helm,
+    notes,
     pods,
     render,
     rendered,
@@ -57,6 +58,14 @@ def test_the_mode_that_was_chosen_is_the_gateways(mode: Mode) -> None:
     objects = render("--set", f"config.mode={mode}")
     for name in (NAME, f"{NAME}-migrate"):
         assert yaml.safe_load(objects[f"ConfigMap/{name}"]["data"]["gateway.yaml"])["mode"] == mode
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_whoever_installs_is_told_what_the_mode_does_and_that_there_is_no_way_back(mode: Mode, tmp_path: Path) -> None:
+    told = notes(tmp_path, "--set", f"config.mode={mode}")
+    assert f"mode {mode}" in told.lower()
+    assert ("It sends nothing either" in told) == (mode is Mode.SIMULATE)
+    assert "no way back by `helm rollback`" in told
 
 
 @each_value_set
