@@ -73,6 +73,7 @@ def test_kubernetes_waits_longer_than_the_gateway_needs(objects: dict[str, Objec
     """From SIGTERM to SIGKILL there is the whole budget, as the gateway itself reads it, and some more."""
     shutdown = Shutdown.model_validate(config(objects)["shutdown"])
     assert shutdown.not_ready_seconds + shutdown.drain_seconds < shutdown.budget_seconds
+    assert shutdown.not_ready_seconds >= 5  # whoever routes callbacks hears of it by the API server, not at once
     for each in deployments(objects).values():
         grace = each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
         assert isinstance(grace, int)
