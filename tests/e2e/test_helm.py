@@ -179,6 +179,25 @@ def test_the_migration_brings_all_that_it_needs() -> None:
     assert not selects(deployment(objects)["spec"]["selector"], job["spec"]["template"])
 
 
+def test_the_migration_ends_before_helm_gives_up() -> None:
+    """By itself Helm waits five minutes for a hook."""
+    [job] = kind(render(), "Job")
+    assert job["spec"]["activeDeadlineSeconds"] < 5 * 60
+
+
+def test_the_migrations_pod_is_told_apart_from_a_meshs() -> None:
+    """Beside the labels by which its policy finds it; the pods of the service are told nothing of it."""
+    objects = rendered(CHART / "ci" / "apart-values.yaml")
+    [job] = kind(objects, "Job")
+    metadata = job["spec"]["template"]["metadata"]
+    assert metadata["annotations"] == {"linkerd.io/inject": "disabled"}
+    assert metadata["labels"]["sidecar.istio.io/inject"] == "false"
+    policy = objects[f"NetworkPolicy/{NAME}-migrate"]
+    assert selects(policy["spec"]["podSelector"], job["spec"]["template"])
+    for each in deployments(objects).values():
+        assert "sidecar.istio.io/inject" not in each["spec"]["template"]["metadata"]["labels"]
+
+
 def test_a_new_configuration_rolls_the_pods() -> None:
     before, after = (
         deployment(render("--set", f"config.shutdown.budget_seconds={seconds}"))["spec"]["template"]["metadata"][

@@ -79,6 +79,10 @@ REFUSED = {
     ),
     "spans that are kept in": (TRACING, "networkPolicy.egress.collector.ports, or write a rule"),
     "a monitor without a name for the ledger": ("serviceMonitor.enabled=true", "serviceMonitor.environment is needed"),
+    "a label the migration is found by": (
+        r"migration.podLabels.app\.kubernetes\.io/name=x",
+        'Property name of "app.kubernetes.io/name" does not match',
+    ),
     "an unknown value": ("replicas=3", "replicas is not allowed"),
     "a margin too small": ("graceMarginSeconds=1", "graceMarginSeconds"),
 }
