@@ -1,6 +1,7 @@
 """The chart as Helm renders it: once for each set of values and version of Kubernetes, shared by all tests."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -49,6 +50,20 @@ def render(*arguments: str | Path, kubernetes: str = "1.31.0") -> dict[str, Obje
 def rendered(values: Path, kubernetes: str = "1.31.0") -> dict[str, Object]:
     """The same for a set of values as it is."""
     return of(manifest("--values", values, kubernetes=kubernetes))
+
+
+def notes(home: Path, *arguments: str | Path) -> str:
+    """What Helm tells whoever installs.  It shows that with a cluster only: a copy of the chart makes it an object."""
+    shutil.copytree(CHART, home / "chart")
+    templates = home / "chart" / "templates"
+    text = (templates / "NOTES.txt").read_text(encoding="utf-8")
+    (templates / "_notes.tpl").write_text(f'{{{{ define "notes" }}}}{text}{{{{ end }}}}', encoding="utf-8")
+    (templates / "notes.yaml").write_text('told: {{ include "notes" . | toJson }}\n', encoding="utf-8")
+    given = ("--kube-version", "1.31.0", "--show-only", "templates/notes.yaml", *arguments)
+    result = helm("template", "test", home / "chart", *given)
+    assert result.returncode == 0, result.stderr
+    told: str = yaml.safe_load(result.stdout)["told"]
+    return " ".join(told.split())
 
 
 def of(text: str) -> dict[str, Object]:

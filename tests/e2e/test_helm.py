@@ -20,6 +20,7 @@ from tests.e2e.chart import (
     helm,
     kind,
     needs_helm,
+    notes,
     pods,
     render,
     rendered,
@@ -59,11 +60,20 @@ def test_the_mode_that_was_chosen_is_the_gateways(mode: Mode) -> None:
         assert yaml.safe_load(objects[f"ConfigMap/{name}"]["data"]["gateway.yaml"])["mode"] == mode
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_whoever_installs_is_told_what_the_mode_does_and_that_there_is_no_way_back(mode: Mode, tmp_path: Path) -> None:
+    told = notes(tmp_path, "--set", f"config.mode={mode}")
+    assert f"mode {mode}" in told.lower()
+    assert ("It sends nothing either" in told) == (mode is Mode.SIMULATE)
+    assert "no way back by `helm rollback`" in told
+
+
 @each_value_set
 def test_kubernetes_waits_longer_than_the_gateway_needs(objects: dict[str, Object]) -> None:
     """From SIGTERM to SIGKILL there is the whole budget, as the gateway itself reads it, and some more."""
     shutdown = Shutdown.model_validate(config(objects)["shutdown"])
     assert shutdown.not_ready_seconds + shutdown.drain_seconds < shutdown.budget_seconds
+    assert shutdown.not_ready_seconds >= 5  # whoever routes callbacks hears of it by the API server, not at once
     for each in deployments(objects).values():
         grace = each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
         assert isinstance(grace, int)
@@ -167,6 +177,25 @@ def test_the_migration_brings_all_that_it_needs() -> None:
     [policy] = kind(hooks, "NetworkPolicy")
     assert selects(policy["spec"]["podSelector"], job["spec"]["template"])
     assert not selects(deployment(objects)["spec"]["selector"], job["spec"]["template"])
+
+
+def test_the_migration_ends_before_helm_gives_up() -> None:
+    """By itself Helm waits five minutes for a hook."""
+    [job] = kind(render(), "Job")
+    assert job["spec"]["activeDeadlineSeconds"] < 5 * 60
+
+
+def test_the_migrations_pod_is_told_apart_from_a_meshs() -> None:
+    """Beside the labels by which its policy finds it; the pods of the service are told nothing of it."""
+    objects = rendered(CHART / "ci" / "apart-values.yaml")
+    [job] = kind(objects, "Job")
+    metadata = job["spec"]["template"]["metadata"]
+    assert metadata["annotations"] == {"linkerd.io/inject": "disabled"}
+    assert metadata["labels"]["sidecar.istio.io/inject"] == "false"
+    policy = objects[f"NetworkPolicy/{NAME}-migrate"]
+    assert selects(policy["spec"]["podSelector"], job["spec"]["template"])
+    for each in deployments(objects).values():
+        assert "sidecar.istio.io/inject" not in each["spec"]["template"]["metadata"]["labels"]
 
 
 def test_a_new_configuration_rolls_the_pods() -> None:

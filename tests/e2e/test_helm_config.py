@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, Role, load
-from tests.e2e.chart import NAME, VALUE_SETS, Object, deployments, kind, needs_helm, rendered
+from tests.e2e.chart import CHART, NAME, VALUE_SETS, Object, deployments, kind, needs_helm, rendered
 from tests.e2e.secrets_of import provide
+from tests.stack.certificates import Authority
 
 pytestmark = needs_helm
 
@@ -39,7 +40,7 @@ class Started:
 
 
 def start(objects: dict[str, Object], template: Object, home: Path) -> Started:
-    """Lays out the volumes that the pod mounts, and nothing else."""
+    """Lays out the volumes that the pod mounts, and nothing else; in each of `extraVolumes` an authority."""
     [container] = template["spec"]["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
@@ -51,6 +52,8 @@ def start(objects: dict[str, Object], template: Object, home: Path) -> Started:
     here, environ = provide(text, mounts.get("secrets", "/nowhere"), secrets, plain)
     if "envFrom" not in container:
         assert environ == plain
+    for more in mounts.keys() - {"config", "tmp", "secrets"}:
+        here = here.replace(f"{mounts[more]}/", f"{Authority(home, more).home}/")
     (home / name).write_text(here)
     found = f"{mounts['config']}/{name}"
     assert plain["REMINDER_GATEWAY_CONFIG"] == found
@@ -109,6 +112,16 @@ def test_a_broken_configuration_would_be_found(tmp_path: Path) -> None:
     done = start(objects, first["spec"]["template"], tmp_path).run("check-config")
     assert done.returncode == 2
     assert "kafka.bootstrap" in done.stderr
+
+
+def test_what_extra_volumes_hold_is_read(tmp_path: Path) -> None:
+    objects = rendered(CHART / "ci" / "full-values.yaml")
+    [deployment] = deployments(objects).values()
+    started = start(objects, deployment["spec"]["template"], tmp_path)
+    (tmp_path / "ca" / "ca.pem").write_text("no certificate")
+    done = started.run("check-config")
+    assert done.returncode == 2
+    assert "kafka.security.ca_file: holds no certificates" in done.stderr
 
 
 @pytest.mark.parametrize("values", VALUE_SETS, ids=lambda path: path.stem.removesuffix("-values"))

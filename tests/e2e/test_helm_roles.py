@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -153,7 +154,18 @@ def test_the_age_is_taken_once_however_many_show_it() -> None:
 
 # --- who reaches whom -------------------------------------------------------------------------------------------------
 
-WAYS = {53: "dns", 5432: "postgres", 9092: "kafka", 9093: "kafka", 443: "providers", 3128: "proxy", 4317: "extra"}
+WAYS = {
+    53: "dns",
+    443: "providers",
+    3128: "proxy",
+    4318: "collector",
+    5432: "postgres",
+    6432: "postgres",
+    8081: "internal",
+    9092: "kafka",
+    9093: "kafka",
+    15012: "extra",
+}
 OUT = {
     Role.INTAKE: {"kafka"},
     Role.DISPATCH: {"providers"},
@@ -163,7 +175,9 @@ OUT = {
 
 
 def ways_out(policy: Object) -> set[str]:
-    return {WAYS[port["port"]] for rule in policy["spec"]["egress"] for port in rule["ports"] if port["port"] in WAYS}
+    """By name; a port without one is open to nobody knows whom, and a rule without ports is all of them."""
+    assert all(rule["ports"] for rule in policy["spec"]["egress"])
+    return {WAYS[port["port"]] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
 
 @each_value_set
@@ -181,9 +195,9 @@ def test_the_network_is_closed_but_for_what_roles_need(values: Path) -> None:
         template = each["spec"]["template"]
         assert selects(deny["podSelector"], template)
         [mine] = [policy for policy in by_name.values() if selects(policy["spec"]["podSelector"], template)]
-        needed = {"dns", "postgres"}.union(*(OUT[role] for role in roles(each)))
+        needed = {"dns", "postgres", "internal"}.union(*(OUT[role] for role in roles(each)))
         if values == APART:
-            needed = {"proxy" if way == "providers" else way for way in needed} | {"extra"}
+            needed = {"proxy" if way == "providers" else way for way in needed} | {"collector", "extra"}
         assert ways_out(mine) == needed
         listens = {port["name"] for port in template["spec"]["containers"][0]["ports"]}
         assert {port["port"] for rule in mine["spec"]["ingress"] for port in rule["ports"]} == listens
@@ -199,10 +213,46 @@ def test_whoever_is_named_gets_in_and_nobody_else() -> None:
     [policy] = [
         each for each in kind(rendered(APART), "NetworkPolicy") if each["metadata"]["name"] == f"{NAME}-callbacks"
     ]
-    public, internal = policy["spec"]["ingress"]
+    public, internal, own = policy["spec"]["ingress"]
     names = [each["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for each in public["from"]]
     assert names == ["ingress-nginx"]
     assert [set(each) for each in internal["from"]] == [{"namespaceSelector"}, {"ipBlock"}]
+    assert [set(each) for each in own["from"]] == [{"podSelector"}]
+
+
+@pytest.mark.parametrize("values", [APART, KEDA, TOGETHER_KEDA], ids=["named", "apart", "together"])
+def test_the_pods_of_a_release_reach_each_others_metrics(values: Path) -> None:
+    """Also where nobody but a Prometheus may scrape; the migration is none of them."""
+    objects = rendered(values)
+    policies = {each["metadata"]["name"]: each["spec"] for each in kind(objects, "NetworkPolicy")}
+    found = deployments(objects).values()
+    templates = [each["spec"]["template"] for each in found]
+    [job] = kind(objects, "Job")
+    for each in found:
+        policy = policies[each["metadata"]["name"]]
+        [to] = peers(policy["egress"], 8081, "to")
+        [own] = [by for by in peers(policy["ingress"], "internal", "from") if by.keys() == {"podSelector"}]
+        for peer in (to, own):
+            assert peer.keys() == {"podSelector"}
+            assert all(selects(peer["podSelector"], template) for template in templates)
+            assert not selects(peer["podSelector"], job["spec"]["template"])
+
+
+def peers(rules: list[Object], port: int | str, side: str) -> list[Object]:
+    wanted = [{"protocol": "TCP", "port": port}]
+    return [peer for rule in rules if rule["ports"] == wanted for peer in rule[side]]
+
+
+def test_spans_are_let_out_where_they_go() -> None:
+    objects = rendered(APART)
+    port = urlsplit(config(objects)["tracing"]["endpoint"]).port
+    assert port is not None
+    for component in deployments(objects):
+        [policy] = [
+            each for each in kind(objects, "NetworkPolicy") if each["metadata"]["name"] == f"{NAME}-{component}"
+        ]
+        [to] = peers(policy["spec"]["egress"], port, "to")
+        assert to["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "tracing"}
 
 
 def test_by_default_providers_are_outside_and_nothing_private_is() -> None:
@@ -216,8 +266,9 @@ def test_by_default_providers_are_outside_and_nothing_private_is() -> None:
 def test_an_empty_list_of_peers_is_anywhere_and_no_ports_are_no_rule() -> None:
     objects = render("--set-json", 'networkPolicy.egress.providers={"to": [], "ports": []}')
     [policy] = [each for each in kind(objects, "NetworkPolicy") if each["metadata"]["name"] == NAME]
-    assert ways_out(policy) == {"dns", "postgres", "kafka"}
-    assert all("to" not in rule for rule in policy["spec"]["egress"])
+    assert ways_out(policy) == {"dns", "postgres", "kafka", "internal"}
+    [named] = [rule for rule in policy["spec"]["egress"] if "to" in rule]
+    assert named["ports"] == [{"protocol": "TCP", "port": 8081}]
 
 
 # --- who watches ------------------------------------------------------------------------------------------------------

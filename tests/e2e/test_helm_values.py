@@ -16,6 +16,7 @@ from tests.e2e.chart import CHART, Object, needs_helm, render, template
 pytestmark = needs_helm
 
 BOOTSTRAP = "config.kafka.bootstrap=kafka:9092"
+TRACING = "config.tracing.endpoint=https://collector.example.com:4318/v1/traces"
 REFUSED = {
     "another mode": ("config.mode=Live", "config.mode must be one of"),
     "an address in the list": ("config.allowlist.indexes={+8613912345678}", "config.allowlist.indexes"),
@@ -23,6 +24,17 @@ REFUSED = {
     "roles by a variable": ("env.GATEWAY__ROLES=x", "env.GATEWAY__ROLES would contradict"),
     "a port by a variable": ("env.gateway__http__internal_port=x", "env.gateway__http__internal_port would contradict"),
     "a budget by a variable": ("env.GATEWAY__SHUTDOWN__BUDGET_SECONDS=90", "would contradict what the chart relies on"),
+    **{
+        f"Kafka by a variable: {name}": (f"env.GATEWAY__{name}=x", f"env.GATEWAY__{name} would contradict")
+        for name in (
+            "KAFKA",
+            "KAFKA__BOOTSTRAP",
+            "KAFKA__GROUP",
+            "KAFKA__REQUESTS_TOPIC",
+            "KAFKA__SECURITY",
+            "KAFKA__SECURITY__PROTOCOL",
+        )
+    },
     "hpa and keda": (
         "requestPartitions=6,together.hpa.enabled=true,together.keda.enabled=true",
         "together.hpa and together.keda are both enabled",
@@ -65,7 +77,12 @@ REFUSED = {
         "secretAsFiles=false,config.database.dsn=file:/var/run/secrets/reminder-gateway/dsn",
         "secretAsFiles: false puts none",
     ),
+    "spans that are kept in": (TRACING, "networkPolicy.egress.collector.ports, or write a rule"),
     "a monitor without a name for the ledger": ("serviceMonitor.enabled=true", "serviceMonitor.environment is needed"),
+    "a label the migration is found by": (
+        r"migration.podLabels.app\.kubernetes\.io/name=x",
+        'Property name of "app.kubernetes.io/name" does not match',
+    ),
     "an unknown value": ("replicas=3", "replicas is not allowed"),
     "a margin too small": ("graceMarginSeconds=1", "graceMarginSeconds"),
 }
@@ -76,6 +93,22 @@ def test_what_makes_no_sense_is_refused_with_a_sentence(setting: str, sentence: 
     result = template("--set", "config.mode=allowlist", "--set", setting)
     assert result.returncode != 0
     assert sentence in result.stderr
+
+
+EXTRA = '[{"to": [], "ports": [{"protocol": "TCP", "port": 4318}]}]'
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ("--set", "networkPolicy.egress.collector.ports={4318}"),
+        ("--set-json", f"networkPolicy.egress.extra={EXTRA}"),
+        ("--set", "networkPolicy.enabled=false"),
+    ],
+    ids=["collector", "extra", "no policy"],
+)
+def test_spans_that_are_let_out_are_not_refused(way: tuple[str, str]) -> None:
+    render("--set", TRACING, *way)
 
 
 def test_as_many_processes_as_there_are_numbers() -> None:
@@ -101,7 +134,8 @@ def test_a_secret_in_the_open_is_refused_and_not_shown(setting: str) -> None:
     [where] = re.findall(r"(\S+) is a secret and must not stand in the values", result.stderr)
     assert setting.startswith(where)
     assert "hunter2" not in result.stderr
-    render("--set", "secretAsEnv=true", "--set", setting.replace("hunter2", "env:HUNTER"))
+    allowed = "secretAsEnv=true,networkPolicy.egress.collector.ports={4318}"
+    render("--set", allowed, "--set", setting.replace("hunter2", "env:HUNTER"))
 
 
 def test_the_chart_knows_which_settings_are_secret() -> None:
@@ -144,7 +178,8 @@ def values_of(tree: Object, at: str = "") -> Iterator[str]:
 
 def test_every_value_is_documented_and_every_documented_value_exists() -> None:
     values = set(values_of(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))))
-    extra = {"config.mode", "config.shutdown.budget_seconds"}  # singled out below `config`
+    # Singled out below `config`.
+    extra = {"config.mode", "config.shutdown.not_ready_seconds", "config.shutdown.budget_seconds"}
     assert documented() - extra == values
 
 

@@ -8,6 +8,7 @@ with a sentence: what is wrong, and what to do instead.
 {{- include "gateway.checkSecrets" (dict "at" "config" "value" .Values.config) -}}
 {{- include "gateway.checkEnv" . -}}
 {{- include "gateway.checkReferences" . -}}
+{{- include "gateway.checkTracing" . -}}
 {{- include "gateway.checkScale" . -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.environment) -}}
 {{- fail "serviceMonitor.environment is needed: the alert rules keep one ledger apart from another by it, and know by `production` that the mode must be live" -}}
@@ -57,8 +58,8 @@ with a sentence: what is wrong, and what to do instead.
 
 {{- define "gateway.checkEnv" -}}
 {{- range $name, $value := .Values.env -}}
-{{- if regexMatch "(?i)^GATEWAY__(MODE|ROLES|HTTP|HTTP__(PUBLIC|INTERNAL)_(HOST|PORT)|SHUTDOWN|SHUTDOWN__.*)$" $name -}}
-{{- fail (printf "env.%s would contradict what the chart relies on: the mode and config.shutdown belong into config, roles, hosts and ports are the chart's business" $name) -}}
+{{- if regexMatch "(?i)^GATEWAY__(MODE|ROLES|HTTP|HTTP__(PUBLIC|INTERNAL)_(HOST|PORT)|SHUTDOWN|SHUTDOWN__.*|KAFKA|KAFKA__(BOOTSTRAP|GROUP|REQUESTS_TOPIC|SECURITY|SECURITY__.*))$" $name -}}
+{{- fail (printf "env.%s would contradict what the chart relies on: the mode, the shutdown, and how Kafka is reached and read (KEDA asks for the lag of the same) belong into config; roles, hosts and ports are the chart's business" $name) -}}
 {{- end -}}
 {{- if and (regexMatch "(?i)^GATEWAY__.*(DSN|PASSWORD|SECRET|TOKENS?|KEYS?|HEADERS|CREDENTIALS)(__[^_]+)?$" $name) (not (regexMatch "^(env:[A-Za-z_]|file:/.)" (toString $value))) -}}
 {{- fail (printf "env.%s is a secret and must not stand in the values: put it into the Secret that existingSecret names, and set secretAsEnv or write `file:/path` into config" $name) -}}
@@ -78,6 +79,13 @@ with a sentence: what is wrong, and what to do instead.
 {{- fail (printf "config reads the variable %s, which nobody sets: with secretAsEnv: true every key of the Secret %q is one; better, write `file:%s/KEY`, which rotates" $name $.Values.existingSecret $.Values.secretDirectory) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gateway.checkTracing" -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- if and .Values.config.tracing $policy.enabled (not $policy.egress.collector.ports) (not $policy.egress.extra) -}}
+{{- fail "config.tracing sends spans to a collector that the network policy keeps every pod from: name its port (OTLP over HTTP, usually 4318) in networkPolicy.egress.collector.ports, or write a rule into networkPolicy.egress.extra" -}}
 {{- end -}}
 {{- end -}}
 

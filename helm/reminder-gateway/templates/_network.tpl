@@ -14,6 +14,13 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* The release's own pods, as a peer; not the migration's. */ -}}
+{{- define "gateway.ownPods" -}}
+- podSelector:
+    matchLabels:
+      {{- include "gateway.selector" . | nindent 6 }}
+{{- end -}}
+
 {{- /* What everybody needs, and what only some roles do. The migration has none: `roles` is empty. */ -}}
 {{- define "gateway.egressOf" -}}
 {{- $egress := .root.Values.networkPolicy.egress -}}
@@ -28,6 +35,12 @@
 {{ include "gateway.egress" (dict "rule" $egress.proxy "protocols" (list "TCP")) }}
 {{- end }}
 {{- if $roles }}
+# Each other's metrics, which the commands of the operator ask for (`--metrics`).
+- ports:
+    - {protocol: TCP, port: 8081}
+  to:
+    {{- include "gateway.ownPods" .root | nindent 4 }}
+{{ include "gateway.egress" (dict "rule" $egress.collector "protocols" (list "TCP")) }}
 {{- with $egress.extra }}
 {{ toYaml . }}
 {{- end }}
