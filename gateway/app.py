@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,10 +32,12 @@ from gateway.ids import to_reference
 from gateway.inforce import InForce
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder
+from gateway.intake.decode_facts import FactDecoder
 from gateway.intake.intake import Intake
 from gateway.intake.keeper import Keeper
+from gateway.intake.planner import Planner
 from gateway.intake.positions import Positions
-from gateway.ledger import schema, timeline, workers
+from gateway.ledger import plans, schema, timeline, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.life import Life
@@ -44,7 +46,7 @@ from gateway.observability.certificates import Certificates
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.logs import get_logger
 from gateway.observability.loop_lag import LoopLag
-from gateway.observability.metrics import Metrics
+from gateway.observability.metrics import Door, Metrics
 from gateway.observability.process import Capacity, show_mode, show_roles
 from gateway.observability.reloads import Reloads
 from gateway.public.http import PublicApi
@@ -152,6 +154,8 @@ class Application:
             self._lifecycle.on_stop("drain", dispatcher.drain, Phase.DRAIN)
         if Role.INTAKE in roles:
             await self._start_intake(ground, catalogue, dispatcher, on_events, gauges)
+            if (topic := self._config.kafka.repayments_topic) is not None:
+                await self._start_plans(ground, catalogue, dispatcher, on_events, topic)
         self._lifecycle.on_stop("claiming", at_once(dispatcher.stop_claiming), Phase.DRAIN)
         if self._reload is not None:  # last: everybody who takes something is there
             self._lifecycle.background("reload", self._reload.run())
@@ -383,14 +387,13 @@ class Application:
         self, ground: _Ground, catalogue: Catalogue, dispatcher: Dispatcher, on_events: Wake, gauges: GaugeRefresher
     ) -> None:
         config, topic = self._config, self._config.kafka.requests_topic
-        positions = Positions(ground.database, topic, self.metrics.offset_reset)
         fast_path = dispatcher if config.dispatch.fast_path and Role.DISPATCH in config.roles else None
-
+        decoder = Decoder(lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=ground.sealer)
         intake = Intake(
             ground.database,
             ground.worker,
             ground.clock,
-            Decoder(lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=ground.sealer),
+            decoder,
             topic,
             ground.rules,
             parameters.freeze_rule(config),
@@ -400,18 +403,75 @@ class Application:
             self.metrics,
             ground.tracer,
         )
+        await self._start_reading(
+            ground,
+            Door.REQUESTS,
+            topic,
+            config.kafka.group,
+            intake,
+            lambda: gauges.due_rows >= config.intake.backlog_limit,
+            _any_number if fast_path is None else fast_path.room,
+            self.metrics.paused,
+        )
+
+    async def _start_plans(
+        self, ground: _Ground, catalogue: Catalogue, dispatcher: Dispatcher, on_events: Wake, topic: str
+    ) -> None:
+        """Facts are read however much is due: among them are stops."""
+        config = self._config
+        cadences = parameters.cadences(config)
+        async with ground.database.connection() as connection:
+            await plans.check(connection, cadences.versions)
+        cadence_of = parameters.cadence_of(config, cadences)
+        decoder = FactDecoder(
+            lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=ground.sealer, cadence_of=cadence_of
+        )
+        reachable = parameters.reachable(config)
+        intake = Intake(
+            ground.database,
+            ground.worker,
+            ground.clock,
+            decoder,
+            topic,
+            ground.rules,
+            parameters.freeze_rule(config),
+            None,
+            dispatcher.wake,
+            on_events,
+            self.metrics,
+            ground.tracer,
+            Planner(ground.sealer, cadences, cadence_of, reachable, lambda: ground.worker.ids),
+        )
+        group = f"{config.kafka.group}-repayments"
+        await self._start_reading(
+            ground, Door.REPAYMENTS, topic, group, intake, lambda: False, _any_number, lambda paused: None
+        )
+
+    async def _start_reading(
+        self,
+        ground: _Ground,
+        door: Door,
+        topic: str,
+        group: str,
+        intake: Intake,
+        overloaded: Callable[[], bool],
+        room: Callable[[], Awaitable[int | None]],
+        on_pause: Callable[[bool], None],
+    ) -> None:
+        config = self._config
+        positions = Positions(ground.database, topic, self.metrics.offset_reset)
 
         def make_consumer() -> Consumer:
             return Consumer(
-                AIOKafkaConsumer(**parameters.consumer_options(self._in_force.config.kafka)),
+                AIOKafkaConsumer(**parameters.consumer_options(self._in_force.config.kafka, group)),
                 topic,
                 positions,
                 intake.write,
-                lambda: gauges.due_rows >= config.intake.backlog_limit,
-                _any_number if fast_path is None else fast_path.room,
-                self.metrics.consumer_lag,
-                self.metrics.paused,
-                self.metrics.assigned,
+                overloaded,
+                room,
+                partial(self.metrics.consumer_lag, door),
+                on_pause,
+                partial(self.metrics.assigned, door),
             )
 
         keeper = Keeper(
@@ -427,8 +487,9 @@ class Application:
         self._in_force.taken_by(partial(_renew_client, keeper.renew))
         await keeper.start()
         # Not all of the phase: what is in hand needs most of it, and to leave the group is only a courtesy.
-        self._lifecycle.on_stop("intake", lambda seconds: keeper.stop(seconds / 4), Phase.DRAIN)
-        self.health.follows("intake", keeper.trouble)
+        name = "intake" if door is Door.REQUESTS else "plans"
+        self._lifecycle.on_stop(name, lambda seconds: keeper.stop(seconds / 4), Phase.DRAIN)
+        self.health.follows(name, keeper.trouble)
 
 
 def _renew_client(renew: Callable[[], None], was: Config | None, now: Config) -> None:

@@ -9,6 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 from gateway.allowlist import Allowlist
+from gateway.cadence.loading import PACKAGED, Cadences
+from gateway.cadence.loading import load as load_cadences
+from gateway.cadence.model import Cadence
 from gateway.config import DEFAULT, Config, Kafka, Lender, Tracing
 from gateway.config import Provider as ProviderConfig
 from gateway.dispatch.dispatcher import Limits
@@ -17,6 +20,7 @@ from gateway.dispatch.provider import TemplateMapping
 from gateway.dispatch.send import Retries
 from gateway.dispatch.transport import Proxy, Timeouts, Transport
 from gateway.intake.decode import LenderFacts
+from gateway.intake.decode_facts import CadenceOf
 from gateway.intake.intake import FreezeRule
 from gateway.ledger.follow import Rules
 from gateway.ledger.quotas import MILLIONTHS, Quota, Quotas
@@ -201,10 +205,29 @@ def freeze_rule(config: Config) -> FreezeRule:
     )
 
 
-def consumer_options(kafka: Kafka) -> dict[str, Any]:
+def cadences(config: Config) -> Cadences:
+    return load_cadences(config.cadences_path or PACKAGED)
+
+
+def cadence_of(config: Config, cadences: Cadences) -> CadenceOf:
+    """The version that a plan of a lender's product is made with at a moment."""
+
+    def found(lender: str, product: str | None, at: dt.datetime) -> Cadence | None:
+        settings = config.lenders.get(lender)
+        return None if settings is None else cadences.in_force(settings.cadence_of(product), at.date())
+
+    return found
+
+
+def reachable(config: Config) -> dict[str, frozenset[Channel]]:
+    """By which channels each lender's borrowers are reached."""
+    return {name: frozenset(each.routes) for name, each in config.lenders.items()}
+
+
+def consumer_options(kafka: Kafka, group: str | None = None) -> dict[str, Any]:
     return {
         **kafka.client_options(),
-        "group_id": kafka.group,
+        "group_id": group or kafka.group,
         "enable_auto_commit": False,
         # Never guess a place to start: an unknown or lost offset raises, and intake decides, loudly.
         "auto_offset_reset": "none",

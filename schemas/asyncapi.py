@@ -7,7 +7,6 @@ from typing import Any, Final
 from schemas.messages import (
     CALLBACK_REQUESTED,
     CANCELLED,
-    DATA_TYPES,
     DEADLETTER,
     DEADLETTERS_TOPIC,
     EVENTS_TOPIC,
@@ -18,7 +17,8 @@ from schemas.messages import (
     STATUS,
     WRONG_PARTY,
 )
-from schemas.shapes import components, envelope, name_of
+from schemas.repayments import FACT_TYPES, REPAYMENTS_TOPIC
+from schemas.shapes import MESSAGES, components, envelope, name_of
 
 STRUCTURED: Final = "application/cloudevents+json"
 BINARY: Final = "application/json"
@@ -67,6 +67,12 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
         "defaultContentType": STRUCTURED,
         "channels": {
             "requests": _channel(REQUESTS_TOPIC, "What upstream services hand over.", *_modes(REQUESTED, CANCELLED)),
+            "repayments": _channel(
+                REPAYMENTS_TOPIC,
+                "What a lender's core knows anyway.  Facts may come in any order and any number of times: of "
+                "each thing that can be known the latest `as_of` counts.",
+                *_modes(*FACT_TYPES),
+            ),
             "events": _channel(
                 EVENTS_TOPIC,
                 "What became of each request, and what borrowers say back.",
@@ -76,6 +82,7 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
         },
         "operations": {
             "takeRequests": _operation("receive", "requests", "The gateway reads requests and cancels."),
+            "takeFacts": _operation("receive", "repayments", "The gateway reads facts, and plans reminders by them."),
             "tellStatus": _operation("send", "events", "The gateway tells every request's way and end."),
             "tellContact": _operation("send", "events", "The gateway tells what a borrower said back."),
             "tellDeadLetter": _operation("send", "deadletters", "The gateway tells why a record was refused."),
@@ -84,6 +91,11 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
             "messages": {
                 **_both_modes(REQUESTED, "A reminder to be made.", examples),
                 **_both_modes(CANCELLED, "A stop; it beats every send that comes after it.", examples),
+                **{
+                    name: message
+                    for each, type_ in FACT_TYPES.items()
+                    for name, message in _both_modes(each, _first_line(type_), examples).items()
+                },
                 _message_name(STATUS): _structured(STATUS, "A reminder's state, or an answer.", _EVENT_KEY, examples),
                 **{
                     _message_name(name): _structured(name, summary, _CONTACT_KEY, examples)
@@ -92,18 +104,22 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
                 _message_name(DEADLETTER): _structured(DEADLETTER, "A refused record.", _ANY_KEY, examples),
             },
             "schemas": {
-                **components(list(DATA_TYPES.values()), REF),
+                **components(list(MESSAGES.values()), REF),
                 **{
                     f"{name_of(type_)}Event": envelope(name, REF.format(name=name_of(type_)))
-                    for name, type_ in DATA_TYPES.items()
+                    for name, type_ in MESSAGES.items()
                 },
             },
         },
     }
 
 
+def _first_line(type_: type) -> str:
+    return (type_.__doc__ or "").strip().split("\n", 1)[0]
+
+
 def _message_name(type_name: str, mode: str = "") -> str:
-    return name_of(DATA_TYPES[type_name]) + mode
+    return name_of(MESSAGES[type_name]) + mode
 
 
 def _modes(*type_names: str) -> list[str]:

@@ -19,8 +19,8 @@ import msgspec
 import yaml
 
 from schemas import asyncapi, openapi
-from schemas.messages import DATA_TYPES, PushEvent
-from schemas.shapes import DIALECT, PUSH_EVENT, components, envelope, name_of
+from schemas.messages import PushEvent
+from schemas.shapes import DIALECT, MESSAGES, PUSH_EVENT, components, envelope, name_of
 
 HERE: Final = Path(__file__).parent
 
@@ -28,7 +28,7 @@ HERE: Final = Path(__file__).parent
 def documents(examples: dict[str, list[Any]]) -> dict[str, str]:
     """Every generated file: path below schemas/ to its text.  `examples` as `read_examples` gives them."""
     files: dict[str, str] = {}
-    for type_name, data_type in DATA_TYPES.items():
+    for type_name, data_type in MESSAGES.items():
         events = examples.get(type_name, [])
         shapes = components([data_type], "#/$defs/{name}")
         own = shapes.pop(name_of(data_type))
@@ -51,7 +51,7 @@ def read_examples(root: Path = HERE) -> dict[str, list[Any]]:
     Raises ValueError when a file is named after no message.
     """
     found: dict[str, list[Any]] = {}
-    names = (*DATA_TYPES, PUSH_EVENT)
+    names = (*MESSAGES, PUSH_EVENT)
     for path in sorted((root / "examples").glob("*.json"), key=lambda path: (len(path.name), path.name)):
         name = next((name for name in names if path.name.startswith(f"{name}.")), None)
         if name is None:

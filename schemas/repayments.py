@@ -16,6 +16,8 @@ from msgspec import Meta, Struct
 from schemas.messages import Borrower, Contact, Moment, Params, Ref
 from schemas.vocabulary import Channel
 
+REPAYMENTS_TOPIC: Final = "repayments.events"
+
 PLANNED: Final = "repayment.planned.v1"
 RESCHEDULED: Final = "repayment.rescheduled.v1"
 DEBIT_FAILED: Final = "repayment.debit_failed.v1"

@@ -7,12 +7,17 @@ from enum import Enum
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
-from schemas import vocabulary
-from schemas.messages import AttemptSummary, CloudEvent, DeadLetter, ReminderStatus
+from schemas import repayments, vocabulary
+from schemas.messages import DATA_TYPES, AttemptSummary, CloudEvent, DeadLetter, ReminderStatus
+from schemas.repayments import FACT_TYPES
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 PUSH_EVENT: Final = "push-event"
+
+# Everything on Kafka, by its type.
+MESSAGES: Final[dict[str, type[Struct]]] = {**DATA_TYPES, **FACT_TYPES}
 
 # What we send never holds a null: a field without a value is left out.
 OUTGOING: Final = {type_.__name__ for type_ in (ReminderStatus, AttemptSummary, DeadLetter)}
@@ -58,7 +63,7 @@ def envelope(type_name: str, data: str) -> dict[str, Any]:
 
 def _tidy(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     tidy: dict[str, Any] = _without_discriminator(schema)
-    words = getattr(vocabulary, name, None)
+    words = getattr(vocabulary, name, None) or getattr(repayments, name, None)
     if isinstance(words, type) and issubclass(words, Enum):
         tidy["type"] = "string"
         tidy["enum"] = [word.value for word in words]  # in the order they were written, which tells more than a-z

@@ -193,6 +193,7 @@ class Rejection(StrEnum):
     UNKNOWN_ZONE = "unknown_zone"
     UNKNOWN_LOCALE = "unknown_locale"
     UNKNOWN_TEMPLATE = "unknown_template"
+    NO_CADENCE = "no_cadence"  # no version of the lender's cadence is in force
     BAD_PARAMS = "bad_params"  # a slot is missing, unknown, or of the wrong type
     BAD_AMOUNT = "bad_amount"
     BAD_DATE = "bad_date"

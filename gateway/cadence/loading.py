@@ -30,6 +30,10 @@ class Cadences:
 
     by_name: Mapping[str, tuple[Cadence, ...]]
 
+    @property
+    def versions(self) -> frozenset[tuple[str, int]]:
+        return frozenset((each.name, each.version) for versions in self.by_name.values() for each in versions)
+
     def in_force(self, name: str, on: dt.date) -> Cadence | None:
         """The latest version that is effective on that date; None before the first, or of a name nobody has."""
         versions = [each for each in self.by_name.get(name, ()) if each.effective <= on]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -84,22 +84,37 @@ Outcome = Occurrence | Skip
 _ONCE: Final = ""  # the step of a stage that is met once
 
 
-def outcomes(cadence: Cadence, case: Case, debt: str, now: dt.datetime, salt: str = "") -> list[Outcome]:
+def outcomes(
+    cadence: Cadence,
+    case: Case,
+    debt: str,
+    now: dt.datetime,
+    salt: str = "",
+    reachable: Collection[Channel] = tuple(Channel),
+) -> list[Outcome]:
     """One for each occasion of each instalment, by instalment and date.
 
     `now` decides what is past, and when what is late but still good goes out.  `salt` and the key say where in its
-    spread a reminder stands, so that it stands there whenever it is planned again.
+    spread a reminder stands, so that it stands there whenever it is planned again.  `reachable` are the channels that
+    his lender has.
     """
     facts = case.debts.get(debt)
     if facts is None or facts.instalments is None:
         return []
-    planner = _Planner(cadence, case.borrower, facts, debt, now, salt)
+    planner = _Planner(cadence, case.borrower, facts, debt, now, salt, reachable)
     return [planner.outcome(instalment, occasion) for instalment, occasion in planner.pairs()]
 
 
 class _Planner:
     def __init__(
-        self, cadence: Cadence, borrower: BorrowerFacts, facts: DebtFacts, debt: str, now: dt.datetime, salt: str
+        self,
+        cadence: Cadence,
+        borrower: BorrowerFacts,
+        facts: DebtFacts,
+        debt: str,
+        now: dt.datetime,
+        salt: str,
+        reachable: Collection[Channel],
     ) -> None:
         assert facts.instalments is not None
         self.cadence = cadence
@@ -111,7 +126,7 @@ class _Planner:
         self.instalments: Sequence[Instalment] = facts.instalments.what
         self.stop = borrower.stopped() or facts.stopped()
         self.out = borrower.opted_out(Program.REMINDERS)
-        self.channels = _channels(borrower)
+        self.channels = _channels(borrower).intersection(reachable)
 
     def pairs(self) -> Iterator[tuple[Instalment, Occasion]]:
         occasions = sorted(self.cadence.occasions, key=lambda each: each.days)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.cadence.loading import Cadences
 from gateway.config.brakes import DEFAULT, Brakes
 from gateway.config.model import Dispatch, Lender
 from gateway.config.outbound import Outbound
@@ -41,6 +42,7 @@ class Draft:
     named: Collection[str]  # every provider in the file, valid or not
     adapters: Mapping[str, Adapter]
     entries: Mapping[str, Entry] | None
+    cadences: Cadences | None = None  # where plans are made
 
 
 def check(draft: Draft) -> Iterator[Problem]:
@@ -54,6 +56,8 @@ def check(draft: Draft) -> Iterator[Problem]:
         yield from _brakes(draft, draft.brakes)
     for ref, lender in draft.lenders.items():
         yield from _lender(draft, ("lenders", ref), lender)
+        if draft.cadences is not None:
+            yield from _cadences(draft, draft.cadences, ("lenders", ref), lender)
     for name, provider in draft.providers.items():
         path = ("providers", name)
         yield from _lease(draft.dispatch, path, provider)
@@ -114,6 +118,24 @@ def _lender(draft: Draft, path: Path, lender: Lender) -> Iterator[Problem]:
     locale = lender.default_locale
     if locale and draft.entries and not any(entry.resolve(locale, None) for entry in draft.entries.values()):
         yield problem((*path, "default_locale"), ProblemReason.UNKNOWN_LOCALE, "is spoken by no template")
+
+
+def _cadences(draft: Draft, cadences: Cadences, path: Path, lender: Lender) -> Iterator[Problem]:
+    """Every cadence that its plans may be made with is there, and there are words for all of it."""
+    named = {("cadence",): lender.cadence} | {("cadences", each): name for each, name in lender.cadences.items()}
+    for at, name in named.items():
+        versions = cadences.by_name.get(name)
+        if versions is None:
+            message = f"names no cadence; there are {', '.join(sorted(cadences.by_name))}"
+            yield problem((*path, *at), ProblemReason.UNKNOWN_CADENCE, message)
+            continue
+        for cadence in versions if draft.entries is not None else ():
+            for occasion in cadence.occasions:
+                entry = None if draft.entries is None else draft.entries.get(occasion.template)
+                spoken = entry is not None and occasion.stage in entry.stages
+                if entry is None or not spoken or not entry.channels >= {rung.channel for rung in occasion.ladder}:
+                    message = f"{cadence}, {occasion.name}: no template has words for it"
+                    yield problem((*path, *at), ProblemReason.UNKNOWN_TEMPLATE, message)
 
 
 def _lease(dispatch: Dispatch | None, path: Path, provider: Provider) -> Iterator[Problem]:

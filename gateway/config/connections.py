@@ -117,11 +117,15 @@ def _text(secret: SecretStr | None) -> str | None:
 
 
 class Kafka(Section):
-    """`bootstrap` is host:port, several with commas.  Where reading starts is the ledger's business, not a setting."""
+    """`bootstrap` is host:port, several with commas.  Where reading starts is the ledger's business, not a setting.
+
+    Plans are made of what stands on `repayments_topic`; without one there are only the requests that others send.
+    """
 
     bootstrap: Annotated[str, Field(pattern=r"^[^\s,:]+:[0-9]+(,[^\s,:]+:[0-9]+)*$")]
     group: Annotated[str, Field(min_length=1, max_length=249)] = "reminder-gateway"
     requests_topic: Topic = REQUESTS_TOPIC
+    repayments_topic: Topic | None = None
     events_topic: Topic = EVENTS_TOPIC
     deadletters_topic: Topic = DEADLETTERS_TOPIC
     client_id: Annotated[str, Field(min_length=1, max_length=249)] = "reminder-gateway"
@@ -131,9 +135,11 @@ class Kafka(Section):
     max_poll_interval_seconds: Seconds = 300.0
     security: Security = Security()
 
-    @field_validator("events_topic", "deadletters_topic")
+    @field_validator("repayments_topic", "events_topic", "deadletters_topic")
     @classmethod
-    def _own_topic(cls, topic: str, info: ValidationInfo) -> str:
+    def _own_topic(cls, topic: str | None, info: ValidationInfo) -> str | None:
+        if topic is None:
+            return None
         topics = {name: value for name, value in info.data.items() if name.endswith("_topic")}
         differs(topic, topics, ProblemReason.SAME_TOPIC)
         return topic

@@ -13,6 +13,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from gateway.cadence.loading import PACKAGED, CadenceError, Cadences
+from gateway.cadence.loading import load as load_cadences
 from gateway.config.allowlist import read_indexes
 from gateway.config.brakes import Brakes
 from gateway.config.checks import Draft, check
@@ -94,7 +96,7 @@ class _Loading:
         written = copy.deepcopy(tree)
         self._take_references(tree, kinds)
         self._take_settings(tree, kinds)
-        self.problems += check(self._draft(tree, self._templates(tree.get("templates_path"))))
+        self.problems += check(self._draft(tree, self._templates(tree.get("templates_path")), self._cadences(tree)))
         filed = self._filed(tree)
         config = self._valid(Config, tree, ())
         return None if config is None else config.with_origins(self._origins).with_filed(filed).with_written(written)
@@ -260,7 +262,7 @@ class _Loading:
                 self.problems.append(problem((*path, "adapter"), ProblemReason.UNKNOWN_ADAPTER, message))
             provider["settings"] = settings or ProviderSettings.model_construct()
 
-    def _draft(self, tree: Tree, entries: Mapping[str, Entry] | None) -> Draft:
+    def _draft(self, tree: Tree, entries: Mapping[str, Entry] | None, cadences: Cadences | None = None) -> Draft:
         providers = _mapping(tree.get("providers"))
         return Draft(
             mode=_part(Mode, tree.get("mode")),
@@ -274,6 +276,7 @@ class _Loading:
             named=frozenset(providers),
             adapters=self._adapters,
             entries=entries,
+            cadences=cadences,
         )
 
     def _templates(self, path: Any) -> Mapping[str, Entry] | None:
@@ -289,6 +292,22 @@ class _Loading:
         except OSError as error:
             message = f"cannot be read: {error.strerror}"
             self.problems.append(problem(("templates_path",), ProblemReason.BAD_TEMPLATES, message))
+        return None
+
+    def _cadences(self, tree: Tree) -> Cadences | None:
+        """None where no plans are made."""
+        if _mapping(tree.get("kafka")).get("repayments_topic") is None:
+            return None
+        path = tree.get("cadences_path")
+        root = PACKAGED if path is None else pathlib.Path(str(path))
+        if not root.is_dir():
+            return None  # the model says so
+        try:
+            return load_cadences(root)
+        except CadenceError as error:
+            self.problems += [
+                problem(("cadences_path",), ProblemReason.BAD_CADENCES, fault) for fault in error.problems
+            ]
         return None
 
     def _filed(self, tree: Tree) -> Collection[str]:

@@ -47,11 +47,20 @@ LenderRef = Annotated[str, AfterValidator(_reference)]
 
 
 class Lender(Section):
-    """A legal entity or brand.  `name` is what the borrower reads; `routes` say which provider serves a channel."""
+    """A legal entity or brand.  `name` is what the borrower reads; `routes` say which provider serves a channel.
+
+    Its plans are made with `cadence`, those of a product with its own in `cadences`.
+    """
 
     name: str
     default_locale: Annotated[str, Field(min_length=1, max_length=35)] | None = None
     routes: Annotated[dict[Channel, str], Field(min_length=1)]
+    cadence: str = "default"
+    cadences: dict[str, str] = Field(default_factory=dict)
+
+    def cadence_of(self, product: str | None) -> str:
+        """By name."""
+        return self.cadence if product is None else self.cadences.get(product, self.cadence)
 
     @field_validator("name")
     @classmethod
@@ -163,6 +172,7 @@ class Config(Section):
     tracing: Tracing | None = None  # None: no spans are made
     roles: Annotated[frozenset[Role], Field(min_length=1)] = frozenset(Role)
     templates_path: DirectoryPath | None = None  # None: the packaged ones
+    cadences_path: DirectoryPath | None = None  # None: the packaged ones
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Where each secret came from, by its path.

@@ -49,6 +49,8 @@ class ProblemReason(StrEnum):
     CANNOT_LOOK_UP = "cannot_look_up"
     NO_CALLBACK_TOKEN = "no_callback_token"  # noqa: S105
     BAD_TEMPLATES = "bad_templates"  # the text templates themselves do not load
+    BAD_CADENCES = "bad_cadences"  # the cadences themselves do not load
+    UNKNOWN_CADENCE = "unknown_cadence"
     UNKNOWN_TEMPLATE = "unknown_template"
     UNKNOWN_SLOT = "unknown_slot"
     UNMAPPED_TEMPLATE = "unmapped_template"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.clock import Clock
+from gateway.ids import IdSource
 from gateway.intake import traces
-from gateway.intake.decode import Decoded, Decoder, Record
+from gateway.intake.decode import Decoded, Record
 from gateway.ledger import deadletters, freezes, intake
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
@@ -18,6 +19,7 @@ from gateway.ledger.commands import Command, Request
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
+from gateway.ledger.plans import Planner
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed
 from gateway.tracing import Tracer
@@ -29,6 +31,13 @@ log = get_logger(__name__)
 # How much is decoded before the loop gets its turn: some milliseconds' worth.
 _BYTES_AT_ONCE: Final = 128 * 1024
 _RECORD_COST: Final = 1024
+
+
+class Decodes(Protocol):
+    """From records to commands, and from a record to what is kept of it."""
+
+    def decode(self, record: Record, ids: IdSource, now: dt.datetime) -> Decoded: ...
+    def seal(self, record: Record, identifier: int) -> tuple[bytes, bytes]: ...
 
 
 class IntakeObserver(Protocol):
@@ -62,7 +71,7 @@ class Intake:
         database: Database,
         worker: Worker,
         clock: Clock,
-        decoder: Decoder,
+        decoder: Decodes,
         topic: str,
         rules: Rules,
         freeze_rule: FreezeRule,
@@ -71,7 +80,9 @@ class Intake:
         on_events: Callable[[], None],
         metrics: IntakeObserver,
         tracer: Tracer | None = None,
+        planner: Planner | None = None,
     ) -> None:
+        """Facts need the `planner`."""
         self._database = database
         self._worker = worker
         self._clock = clock
@@ -84,6 +95,7 @@ class Intake:
         self._on_events = on_events
         self._metrics = metrics
         self._tracer = tracer
+        self._planner = planner
 
     async def write(self, records: Sequence[Record], following: Mapping[int, int], known: Mapping[int, int]) -> None:
         """Decodes and writes one batch; afterwards it may be forgotten.
@@ -102,7 +114,7 @@ class Intake:
         result, suspects = await self._commit(decoded, dict(following), known, now, slots, seal)
         if slots is not None and result.claimed:
             self._hand_over(decoded, result, slots)
-        if len(result.accepted) > len(result.claimed):
+        if result.planned or len(result.accepted) > len(result.claimed):
             self._on_due()
         self._on_events()
         self._observe(result)
@@ -140,7 +152,7 @@ class Intake:
         async def work(connection: object, careful: bool = False) -> tuple[Result, list[str]]:
             result = await intake.write(
                 connection, self._topic, commands, following, now, self._rules, slots, careful=careful, seal=seal,
-                known=known,
+                known=known, planner=self._planner,
             )  # fmt: skip
             read = {source: (n, result.refused[source]) for source, n in result.heard.items()}
             health = await deadletters.health(connection, read, now, rule.window) if read else {}
@@ -174,7 +186,7 @@ class Intake:
         if unreadable := result.letters[Rejection.UNREADABLE_STOP]:
             log.error("stop_unreadable", n=unreadable)  # somebody has to read it
         self._metrics.moved(result.moves)
-        for each in result.accepted:
+        for each in (*result.accepted, *result.planned):
             self._metrics.born(each.state, each.reason)
 
     async def _freeze(self, source: str, now: dt.datetime) -> None:

@@ -7,7 +7,7 @@ is held.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import Final
 
@@ -19,11 +19,12 @@ from gateway.cadence.loading import Cadences
 from gateway.cadence.model import Cadence, Occasion
 from gateway.cadence.planning import Occurrence, Outcome, Skip, Skipped, outcomes
 from gateway.ids import IdSource, stage_key, subject_bucket
+from gateway.intake.decode_facts import CadenceOf
 from gateway.ledger.commands import Request, Told
 from gateway.ledger.follow import LADDER_LETTER
-from gateway.ledger.plans import Key, Planned, SealedBorrower, SealedDebt, Wanted
-from gateway.sealing import Sealer
-from schemas.vocabulary import Reason
+from gateway.ledger.plans import FactsBroken, Key, Planned, SealedBorrower, SealedDebt, Wanted
+from gateway.sealing import KeyUnknown, SealBroken, Sealer
+from schemas.vocabulary import Channel, Reason
 
 BORROWER_FIELD: Final = "borrower_fact"
 DEBT_FIELD: Final = "debt_fact"
@@ -40,9 +41,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _borrower = msgspec.msgpack.Decoder(BorrowerFacts).decode
 _debt = msgspec.msgpack.Decoder(DebtFacts).decode
 
-# The cadence of a lender's product, by name.
-Choose = Callable[[str, str | None], str]
-
 
 class CadenceGone(Exception):
     """A plan was made with a version that this process does not have; it must not start with such a ledger."""
@@ -51,10 +49,22 @@ class CadenceGone(Exception):
 class Planner:
     """Pure but for ids and seals."""
 
-    def __init__(self, sealer: Sealer, cadences: Cadences, choose: Choose, ids: Callable[[], IdSource]) -> None:
+    def __init__(
+        self,
+        sealer: Sealer,
+        cadences: Cadences,
+        cadence_of: CadenceOf,
+        reachable: Mapping[str, Collection[Channel]],
+        ids: Callable[[], IdSource],
+    ) -> None:
+        """`cadence_of` is asked for the version of a new plan, `cadences` for that of one that is made already.
+
+        `reachable` are each lender's channels.
+        """
         self._sealer = sealer
         self._cadences = cadences
-        self._choose = choose
+        self._cadence_of = cadence_of
+        self._reachable = reachable
         self._ids = ids
 
     def plan(
@@ -65,8 +75,13 @@ class Planner:
         debts: Sequence[SealedDebt],
         now: dt.datetime,
     ) -> Wanted:
-        """Raises SealBroken where what is known does not open, KeyUnknown where only the key is missing."""
-        was = self._open(borrower, debts)
+        """Raises FactsBroken where what is known does not open, KeyUnknown where only the key is missing."""
+        try:
+            was = self._open(borrower, debts)
+        except KeyUnknown:
+            raise  # keys come with a reload
+        except SealBroken as broken:
+            raise FactsBroken(str(broken)) from None
         case = reduce(told, (each.fact for each in facts), was)
         rows = {each.debt: each for each in debts}
         lead = facts[-1]
@@ -76,7 +91,8 @@ class Planner:
         for debt, known in case.debts.items():
             row = rows.get(debt) or SealedDebt(subject, debt, self._id(subject), None, None, None)
             cadence = self._cadence(row, known, lead.lender, now)
-            for outcome in () if cadence is None else outcomes(cadence, case, debt, now, subject.hex()):
+            channels = self._reachable[lead.lender]
+            for outcome in () if cadence is None else outcomes(cadence, case, debt, now, subject.hex(), channels):
                 self._sort(subject, lead, case, known, cadence, outcome, reminders, gone)
             if known != was.debts.get(debt) or (cadence is not None and row.cadence is None):
                 kept.append(self._sealed_debt(row, known, cadence))
@@ -102,7 +118,7 @@ class Planner:
             return found
         if known.instalments is None or known.terms is None:
             return None
-        return self._cadences.in_force(self._choose(lender, known.terms.what.product), now.date())
+        return self._cadence_of(lender, known.terms.what.product, now)
 
     def _sort(
         self,

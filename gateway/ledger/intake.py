@@ -32,8 +32,8 @@ Seal = Callable[[Command], tuple[bytes, bytes]]
 class Result:
     """What a batch came to.  `claimed` are requests handed to this process already claimed.
 
-    `heard` and `refused` count records and new dead letters by source.  `duplicates`, `commands` (ids) and `buried` are
-    what became of the rest.
+    `planned` are reminders that facts have made.  `heard` and `refused` count records and new dead letters by source.
+    `duplicates`, `commands` (ids) and `buried` are what became of the rest.
     """
 
     outcomes: Counter[tuple[int, str]] = field(default_factory=Counter)
@@ -42,6 +42,7 @@ class Result:
     refused: Counter[str] = field(default_factory=Counter)
     frozen: frozenset[str] = frozenset()
     accepted: list[Accepted] = field(default_factory=list)
+    planned: list[Accepted] = field(default_factory=list)
     claimed: list[Request] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     duplicates: set[int] = field(default_factory=set)
@@ -54,6 +55,7 @@ class Result:
         self.heard.update(other.heard)
         self.refused.update(other.refused)
         self.accepted.extend(other.accepted)
+        self.planned.extend(other.planned)
         self.claimed.extend(other.claimed)
         self.moves.extend(other.moves)
         self.duplicates |= other.duplicates
@@ -119,7 +121,7 @@ _OUR_KEYS: Final = re.compile(r".*_(?:pkey|key|idx|once)")
 
 def blames_record(error: BaseException) -> bool:
     """Whether the error is about one record's data, so that bisection will find it."""
-    if is_misfit(error):
+    if is_misfit(error) or isinstance(error, plans.FactsBroken):
         return True
     state: str = getattr(error, "sqlstate", None) or ""
     if state.startswith(_CLASS_INTEGRITY):
@@ -133,7 +135,7 @@ async def lock_subjects(connection: Connection, commands: Sequence[Command]) -> 
     named: set[tuple[bytes, str, str]] = set()
     requests: set[bytes] = set()
     for each in commands:
-        if isinstance(each, Request) or isinstance(each, Told):
+        if isinstance(each, Request | Told):
             named.add((each.subject, each.lender, each.borrower))
         elif isinstance(each, Stop):
             named.add((each.subject, each.lender, each.borrower))
@@ -172,7 +174,7 @@ class Body:
         try:
             async with self.connection.transaction():
                 return await self.write(commands)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, plans.FactsBroken) as error:
             if not blames_record(error):
                 raise
             if len(commands) == 1:
@@ -231,7 +233,7 @@ class Body:
         if self.planner is None:
             raise AssertionError("nobody plans here")
         done = await plans.write(self.connection, told, self.now, self.in_force, self.rules, self.planner)
-        result.accepted.extend(done.accepted)
+        result.planned.extend(done.accepted)
         result.moves += done.moves
         result.outcomes.update((each.origin.partition, "command") for each in told)
         result.commands.update(each.id for each in told)

@@ -11,6 +11,7 @@ from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move
 
 BORN: Final = "born"
+PLANNED: Final = "planned"
 
 _ADD: Final = """
 insert into manual_count (term, n) select * from unnest($1::text[], $2::bigint[])
@@ -18,14 +19,17 @@ on conflict (term) do update set n = manual_count.n + excluded.n
 """
 
 
-async def count(connection: Connection, accepted: Iterable[Accepted], moves: Iterable[Move]) -> None:
+async def count(
+    connection: Connection, accepted: Iterable[Accepted], moves: Iterable[Move], planned: Iterable[Accepted] = ()
+) -> None:
     """Counts what the command line has made and moved, in the transaction that did it; last, since all who do it meet
-    in these few rows."""
+    in these few rows.  `planned` are those of `accepted`'s kind that facts have made."""
     n: Counter[str] = Counter()
-    for each in accepted:
-        n[BORN] += 1
-        if each.state.final:
-            n[each.state] += 1
+    for term, made in ((BORN, accepted), (PLANNED, planned)):
+        for each in made:
+            n[term] += 1
+            if each.state.final:
+                n[each.state] += 1
     for move in moves:
         if move.correction:
             n[move.was.state] -= 1

@@ -7,6 +7,7 @@ touched: the same facts again write nothing.
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -51,6 +52,10 @@ _IN_USE: Final = """
 insert into cadence_in_use (cadence, version) select * from unnest($1::text[], $2::int[]) on conflict do nothing
 """
 _USED: Final = "select cadence, version from cadence_in_use"
+_COUNT: Final = """
+insert into planned_count (topic, partition, n) select * from unnest($1::text[], $2::int[], $3::bigint[])
+on conflict (topic, partition) do update set n = planned_count.n + excluded.n
+"""
 _OWNED: Final = "select key from stage_key where key = any($1::bytea[])"
 
 # What a later fact may take back.
@@ -102,8 +107,12 @@ class Wanted(Struct, frozen=True):
     gone: Mapping[Key, Reason | None]
 
 
+class FactsBroken(Exception):
+    """What is known of a borrower does not open any more: his fact becomes a dead letter, and he is held."""
+
+
 class Planner(Protocol):
-    """Opens what is sealed, tells it the facts, plans; pure but for ids."""
+    """Opens what is sealed, tells it the facts, plans; pure but for ids.  Raises FactsBroken."""
 
     def plan(
         self,
@@ -175,9 +184,15 @@ async def write(
     return written
 
 
-async def in_use(connection: Connection) -> frozenset[tuple[str, int]]:
-    """Every version of a cadence that a plan was made with."""
-    return frozenset((row[0], row[1]) for row in await connection.fetch(_USED))
+class CadenceMissing(Exception):
+    """Plans were made with versions of cadences that are not here: they could not be gone on with."""
+
+
+async def check(connection: Connection, versions: frozenset[tuple[str, int]]) -> None:
+    """Raises CadenceMissing unless every version that a plan was made with is among these."""
+    used = {(row[0], row[1]) for row in await connection.fetch(_USED)}
+    if missing := sorted(used - versions):
+        raise CadenceMissing(", ".join(f"{name}/{version}" for name, version in missing))
 
 
 async def _known(
@@ -287,6 +302,9 @@ async def _bear(
     if not free:
         return
     written.accepted = await accept.bear(connection, [request for _, _, request in free], now, in_force, rules)
+    by = Counter((request.origin.topic, request.origin.partition) for _, _, request in free)
+    rows = sorted((topic, partition, n) for (topic, partition), n in by.items())
+    await connection.execute(_COUNT, *(list(column) for column in zip(*rows, strict=True)))
     await connection.execute(
         _KEEP_OCCURRENCES, [(*key, request.id, planned.print, planned.said) for key, planned, request in free]
     )

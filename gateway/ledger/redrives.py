@@ -19,9 +19,9 @@ import asyncpg
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.ledger import accept, freezes, intake, manual, subjects
+from gateway.ledger import accept, freezes, intake, manual, plans, subjects
 from gateway.ledger.accept import Accepted
-from gateway.ledger.commands import Command, Letter, Request, Stop
+from gateway.ledger.commands import Command, Letter, Request, Stop, Told
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
@@ -115,6 +115,7 @@ class Redrive:
 
     letters: list[Redriven] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
+    planned: list[Accepted] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
 
 
@@ -126,6 +127,7 @@ async def redrive(
     rules: Rules,
     may_hold: Collection[int] = (),
     names: Names = lambda letter, reason, sealed: None,
+    planner: plans.Planner | None = None,
 ) -> Redrive:
     """Redrives letters, by what their records are decoded to now; in the order of their ids, which is that of reading.
 
@@ -143,7 +145,7 @@ async def redrive(
     owners = await intake.lock_subjects(connection, [each for each in todo.values() if not isinstance(each, Letter)])
     made = Redrive()
     for letter, command in todo.items():
-        made.letters.append(await _one(connection, letter, command, now, rules, in_force, owners, made))
+        made.letters.append(await _one(connection, letter, command, now, rules, in_force, owners, made, planner))
     await _find_owners(connection, todo, made)
     await _lift(connection, todo, made, frozenset(may_hold), names)
     if noted := [each for each in made.letters if each.became in NOTED]:
@@ -158,7 +160,7 @@ async def redrive(
         )
     made.letters += [_before(row, author, now) for row in done.values()]
     made.letters.sort(key=lambda each: each.letter)
-    await manual.count(connection, made.accepted, made.moves)
+    await manual.count(connection, made.accepted, made.moves, made.planned)
     return made
 
 
@@ -191,12 +193,13 @@ async def _one(
     in_force: freezes.Freezes,
     owners: dict[bytes, bytes],
     made: Redrive,
+    planner: plans.Planner | None,
 ) -> Redriven:
-    body = _Again(connection, now, rules, in_force, None, lambda command: (b"", b""), owners)
+    body = _Again(connection, now, rules, in_force, None, lambda command: (b"", b""), owners, planner)
     try:
         async with connection.transaction():
             result = await body.write([command])
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, plans.FactsBroken) as error:
         if not intake.blames_record(error):
             raise
         return _refused(letter, body.blamed(command))
@@ -204,6 +207,7 @@ async def _one(
         return _refused(letter, body.refused)
     [(_, outcome)] = result.outcomes
     made.accepted += result.accepted
+    made.planned += result.planned
     made.moves += result.moves
     born = result.accepted[0] if result.accepted else None
     return Redriven(
@@ -245,7 +249,7 @@ async def _lift(
 ) -> None:
     """Lifts the holds whose cause is gone.  The caller has locked the borrowers, so no letter comes between."""
     gone = {each.letter for each in made.letters if each.became in NOTED}
-    whom = {letter: each for letter in gone & may_hold if isinstance(each := todo[letter], Request | Stop)}
+    whom = {letter: each for letter in gone & may_hold if isinstance(each := todo[letter], Request | Stop | Told)}
     if not whom:
         return
     keys = sorted({each.subject for each in whom.values()})

@@ -26,6 +26,7 @@ select (select count(*) from reminder), (select count(*) from live),
        (select count(*) from due) + (select count(*) from claim) + (select count(*) from timer),
        (select count(*) from deadletter)
 """
+_PLANNED: Final = "select coalesce(sum(n), 0)::bigint from planned_count"
 _ENDINGS: Final = "select state, count(*) from ending group by state"
 _REDRIVEN: Final = "select outcome, count(*) from redrive group by outcome"
 _BY_HAND: Final = "select term, n from manual_count"
@@ -81,7 +82,8 @@ class Conservation:
 
     `redriven` are the dead letters that people have sent through intake again, by what they became: the record stays
     counted as the dead letter it was when it was read, and the letter is kept.  `by_hand` is what the command line has
-    done to reminders, which no process has counted.
+    done to reminders, which no process has counted.  `planned` are reminders that facts have made, `planned_by_hand`
+    those of them that redriven facts have.
     """
 
     passed: Mapping[Partition, int]
@@ -96,6 +98,8 @@ class Conservation:
     counted: Counted | None = None
     redriven: Mapping[ReadOutcome, int] = field(default_factory=dict)
     by_hand: Counted = Counted({}, 0, {})
+    planned: int = 0
+    planned_by_hand: int = 0
 
     @property
     def read(self) -> int:
@@ -123,6 +127,7 @@ class Conservation:
         terms = {"records read, by stored offsets": self.read, "records not read yet, by the broker": self.unread}
         terms |= {f"records {each}, by intake's counts": self.outcome(each) for each in ReadOutcome}
         terms |= {
+            "reminders planned, by intake's counts": self.planned,
             "reminders": self.reminders,
             "reminders live": self.live,
             "reminders ended": self.ended,
@@ -168,7 +173,7 @@ class Conservation:
 
     def _gaps_of_rows(self) -> list[str]:
         return [
-            *_unless_equal("accepted", self.accepted, "reminders", self.reminders),
+            *_unless_equal("accepted and planned", self.accepted + self.planned, "reminders", self.reminders),
             *_unless_equal(
                 "redriven and accepted",
                 self.redriven.get(ReadOutcome.ACCEPTED, 0),
@@ -189,7 +194,8 @@ class Conservation:
                 f"{outcome} by the counters", self.counted.read.get(outcome, 0), "by the ledger", self.outcome(outcome)
             )
         by_hand = self.by_hand
-        gaps += _unless_equal("born by the counters", self.counted.born + by_hand.born, "reminders", self.reminders)
+        born = self.counted.born + by_hand.born + self.planned_by_hand
+        gaps += _unless_equal("born by the counters", born, "reminders", self.reminders)
         for state in _FINAL:
             gaps += _unless_equal(
                 f"{state} by the counters",
@@ -223,6 +229,7 @@ async def conservation(
         endings = await connection.fetch(_ENDINGS, timeout=within)
         redriven = await connection.fetch(_REDRIVEN, timeout=within)
         by_hand = {row[0]: row[1] for row in await connection.fetch(_BY_HAND)}
+        planned = await connection.fetchval(_PLANNED)
     outcomes: dict[Partition, dict[ReadOutcome, int]] = {}
     for topic, partition, outcome, n in counts:
         outcomes.setdefault((topic, partition), {})[ReadOutcome(outcome)] = n
@@ -240,4 +247,6 @@ async def conservation(
         counted=counted,
         redriven={ReadOutcome(outcome): n for outcome, n in redriven},
         by_hand=Counted({}, by_hand.get(manual.BORN, 0), {state: by_hand.get(state, 0) for state in _FINAL}),
+        planned=planned,
+        planned_by_hand=by_hand.get(manual.PLANNED, 0),
     )

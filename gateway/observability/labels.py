@@ -12,6 +12,13 @@ NONE: Final = "none"  # no reason, no failure
 OTHER: Final = "other"  # a provider not configured (any more) or not known, as of an app's event refused; another topic
 
 
+class Door(StrEnum):
+    """What intake reads: the requests of others, and what a lender's core tells."""
+
+    REQUESTS = "requests"
+    REPAYMENTS = "repayments"
+
+
 class CallbackResult(StrEnum):
     """How a provider's call was answered."""
 
@@ -83,6 +90,7 @@ REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
         Reason.DEFERRED,
         Reason.RESCUED,
         Reason.RELEASED,
+        Reason.REVISED,
     ),
     ReminderState.HELD: (Reason.FROZEN, Reason.POISON, Reason.BUG, Reason.STOP_UNREADABLE),
     ReminderState.SENDING: (None,),
@@ -91,7 +99,14 @@ REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
     ReminderState.UNDELIVERED: (Reason.CONTACTS_EXHAUSTED, Reason.LADDER_CLOSED),
     ReminderState.UNCONFIRMED: (Reason.OUTCOME_UNKNOWN, Reason.NO_RECEIPT),
     ReminderState.SUPPRESSED: (Reason.DUPLICATE_STAGE, Reason.OPTED_OUT, Reason.NOT_ALLOWLISTED),
-    ReminderState.CANCELLED: (Reason.CANCELLED_REQUEST, Reason.CANCELLED_DEBT, Reason.CANCELLED_BORROWER),
+    ReminderState.CANCELLED: (
+        Reason.CANCELLED_REQUEST,
+        Reason.CANCELLED_DEBT,
+        Reason.CANCELLED_BORROWER,
+        Reason.PAID,
+        Reason.STOPPED,
+        Reason.REPLANNED,
+    ),
     ReminderState.EXPIRED: (Reason.NOT_AFTER, Reason.OUT_OF_DATE),
 }
 

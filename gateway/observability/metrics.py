@@ -27,6 +27,7 @@ from gateway.observability.labels import (
     REASONS,
     RIPENED,
     CallbackResult,
+    Door,
     Matured,
     Rescue,
     TokenResult,
@@ -46,7 +47,7 @@ from schemas.vocabulary import (
     ReminderState,
 )
 
-__all__ = ["CIRCUIT_VALUE", "NAMESPACE", "CallbackResult", "CircuitState", "Metrics", "Rescue"]
+__all__ = ["CIRCUIT_VALUE", "NAMESPACE", "CallbackResult", "CircuitState", "Door", "Metrics", "Rescue"]
 
 NAMESPACE: Final = "reminder_gateway"
 
@@ -149,9 +150,12 @@ class Metrics:
         self._commits_lost = counts(
             "commits_lost", "Times the ledger had forgotten what it had committed: a failover has lost commits."
         )
+        self._assigned: dict[Door, frozenset[int]] = {}
         self._paused = gauge("intake_paused", "1 while intake pauses for back-pressure.")
-        self._lag_records = gauge("consumer_lag_records", "Records not read yet.", "partition")
-        self._lag_seconds = gauge("consumer_lag_seconds", "Age of the newest record read while more wait.", "partition")
+        self._lag_records = gauge("consumer_lag_records", "Records not read yet.", "door", "partition")
+        self._lag_seconds = gauge(
+            "consumer_lag_seconds", "Age of the newest record read while more wait.", "door", "partition"
+        )
 
     # --- reminders and attempts -----------------------------------------------------------------------------------
 
@@ -246,17 +250,18 @@ class Metrics:
     def paused(self, paused: bool) -> None:
         self._paused.set(paused)
 
-    def assigned(self, partitions: Iterable[int]) -> None:
+    def assigned(self, door: Door, partitions: Iterable[int]) -> None:
         """The partitions this process reads from now on; the lag of any other is its new owner's to tell."""
-        mine = list(partitions)
+        was, self._assigned[door] = self._assigned.get(door, frozenset()), frozenset(partitions)
         for lag in (self._lag_records, self._lag_seconds):
-            lag.clear()
-            for partition in mine:
-                lag.labels(partition)
+            for partition in was:
+                lag.remove(door, partition)
+            for partition in self._assigned[door]:
+                lag.labels(door, partition)
 
-    def consumer_lag(self, partition: int, records: int, seconds: float) -> None:
-        self._lag_records.labels(partition).set(records)
-        self._lag_seconds.labels(partition).set(seconds)
+    def consumer_lag(self, door: Door, partition: int, records: int, seconds: float) -> None:
+        self._lag_records.labels(door, partition).set(records)
+        self._lag_seconds.labels(door, partition).set(seconds)
 
     def rebuilt(self) -> None:
         self._rebuilt[()] += 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cadence.loading import PACKAGED
 from gateway.config import LEASE_MARGIN_SECONDS, ConfigError, Problem, ProblemReason, load
 from gateway.content import DEFAULT_TEMPLATES
 from gateway.dispatch import send
@@ -43,6 +44,8 @@ def each_of(*edits: Edit) -> Edit:
 
 
 SASL = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me", "sasl_password": "env:DSN"}
+
+PLANS = put("kafka/repayments_topic", "repayments.events")
 
 # What is changed, and the one problem that must come of it.
 ONE = [
@@ -82,6 +85,14 @@ ONE = [
     (put("kafka/bootstrap", "localhost"), "kafka.bootstrap", "wrong_value"),
     (put("kafka/group", ""), "kafka.group", "wrong_value"),
     (put("kafka/requests_topic", "a topic"), "kafka.requests_topic", "wrong_value"),
+    (put("kafka/repayments_topic", "reminders.requests"), "kafka.repayments_topic", "same_topic"),
+    (each_of(PLANS, put("lenders/harbour/cadence", "gentle")), "lenders.harbour.cadence", "unknown_cadence"),
+    (
+        each_of(PLANS, put("lenders/harbour/cadences", {"cash-loan": "gentle"})),
+        "lenders.harbour.cadences.cash-loan",
+        "unknown_cadence",
+    ),
+    (put("cadences_path", "/nowhere"), "cadences_path", "wrong_value"),
     (put("kafka/session_timeout_seconds", float("inf")), "kafka.session_timeout_seconds", "wrong_value"),
     (put("kafka/security", {"protocol": "SSL", "ca_file": "/nowhere"}), "kafka.security.ca_file", "unreadable_file"),
     (put("tracing", {"endpoint": "https://c.example", "ca_file": "/nowhere"}), "tracing.ca_file", "unreadable_file"),
@@ -235,6 +246,7 @@ ELSEWHERE = {
     ProblemReason.UNREADABLE_FILE,
     ProblemReason.DUPLICATE_KEY,
     ProblemReason.BAD_TEMPLATES,
+    ProblemReason.BAD_CADENCES,
     ProblemReason.EXTRA_MISSING,
 }
 
@@ -345,6 +357,32 @@ def test_every_fault_of_the_templates_is_told(case: Case, tmp_path: Path) -> Non
         "notice/d3/en/sms.j2: is missing",
         "notice/d3/en/voice.j2: is missing",
     ]
+
+
+def test_every_fault_of_the_cadences_is_told_where_plans_are_made(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "default"
+    folder.mkdir()
+    text = (PACKAGED / "default" / "1.yaml").read_text(encoding="utf-8")
+    (folder / "1.yaml").write_text(text.replace("days: -7", "days: 7").replace("days: -3", "days: 3"), encoding="utf-8")
+    case.put("cadences_path", str(tmp_path))
+    assert case.load()  # where none are made nobody looks
+    PLANS(case)
+    assert case.found() == {("cadences_path", "bad_cadences")}
+    assert [each.message for each in case.problems()] == [
+        "default/1.yaml: d3: days: stage d3 is before the due date",
+        "default/1.yaml: d7: days: stage d7 is before the due date",
+    ]
+
+
+def test_a_cadence_that_no_template_speaks_for(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "default"
+    folder.mkdir()
+    text = (PACKAGED / "default" / "1.yaml").read_text(encoding="utf-8")
+    (folder / "1.yaml").write_text(text.replace("template: repayment", "template: dunning", 1), encoding="utf-8")
+    case.put("cadences_path", str(tmp_path))
+    PLANS(case)
+    assert case.found() == {("lenders.harbour.cadence", "unknown_template")}
+    assert [each.message for each in case.problems()] == ["default/1, d7: no template has words for it"]
 
 
 def test_a_mapping_for_a_channel_the_template_lacks(case: Case, tmp_path: Path) -> None:

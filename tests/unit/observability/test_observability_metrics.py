@@ -19,7 +19,7 @@ from gateway.ledger.quotas import QuotaRule, VolumeKind
 from gateway.ledger.states import attempt_moves
 from gateway.ledger.sums import Counted
 from gateway.observability.labels import Matured, TokenResult
-from gateway.observability.metrics import CallbackResult, Metrics, Rescue
+from gateway.observability.metrics import CallbackResult, Door, Metrics, Rescue
 from gateway.observability.process import Capacity, show_mode, show_roles
 from providers.contract import Refused, Token
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC
@@ -194,14 +194,17 @@ def test_unknown_providers_and_topics_count_as_other(metrics: Metrics, registry:
 
 def test_gauges_of_the_consumer(metrics: Metrics, registry: CollectorRegistry) -> None:
     metrics.paused(True)
-    metrics.assigned(iter([0, 1]))
-    assert value(registry, "consumer_lag_records", partition="1") == 0
-    metrics.consumer_lag(1, 42, 1.5)
+    metrics.assigned(Door.REPAYMENTS, [1])
+    metrics.assigned(Door.REQUESTS, iter([0, 1]))
+    assert value(registry, "consumer_lag_records", door="requests", partition="1") == 0
+    metrics.consumer_lag(Door.REQUESTS, 1, 42, 1.5)
     assert value(registry, "intake_paused") == 1
-    assert value(registry, "consumer_lag_records", partition="1") == 42
-    assert value(registry, "consumer_lag_seconds", partition="1") == 1.5
-    metrics.assigned([0])
-    assert registry.get_sample_value(P + "consumer_lag_records", {"partition": "1"}) is None
+    assert value(registry, "consumer_lag_records", door="requests", partition="1") == 42
+    assert value(registry, "consumer_lag_seconds", door="requests", partition="1") == 1.5
+    metrics.assigned(Door.REQUESTS, [0])
+    gone = {"door": "requests", "partition": "1"}
+    assert registry.get_sample_value(P + "consumer_lag_records", gone) is None
+    assert value(registry, "consumer_lag_records", door="repayments", partition="1") == 0
     metrics.paused(False)
     assert value(registry, "intake_paused") == 0
 

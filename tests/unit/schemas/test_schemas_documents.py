@@ -20,8 +20,9 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from openapi_spec_validator import validate as validate_openapi
 
 from schemas import generate, messages
-from schemas.messages import DATA_TYPES, CloudEvent, PushEvent
-from schemas.shapes import PUSH_EVENT
+from schemas.messages import CloudEvent, PushEvent
+from schemas.repayments import REPAYMENTS_TOPIC
+from schemas.shapes import MESSAGES, PUSH_EVENT
 
 SCHEMAS = Path(generate.__file__).parent
 ASYNCAPI_SCHEMA = Path(__file__).parents[2] / "vectors" / "asyncapi-3.0.0.json"
@@ -40,7 +41,7 @@ def test_the_files_are_in_step_with_the_types() -> None:
 
 
 def test_every_message_has_an_example() -> None:
-    assert set(generate.read_examples()) == {*DATA_TYPES, PUSH_EVENT}
+    assert set(generate.read_examples()) == {*MESSAGES, PUSH_EVENT}
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=IDS)
@@ -58,11 +59,11 @@ def test_msgspec_reads_the_example_and_writes_it_back(name: str, example: Any) -
         assert msgspec.json.decode(json.dumps(example), type=PushEvent).attempt == example["attempt"]
         return
     event = msgspec.json.decode(json.dumps(example), type=CloudEvent)
-    data = msgspec.convert(event.data, DATA_TYPES[name])
+    data = msgspec.convert(event.data, MESSAGES[name])
     validator(name).validate(json.loads(messages.encode(data)))
 
 
-@pytest.mark.parametrize("name", DATA_TYPES)
+@pytest.mark.parametrize("name", MESSAGES)
 def test_the_envelope_is_strict_about_what_it_carries(name: str) -> None:
     event = generate.read_examples()[name][0]
     judge = validator(f"{name}.cloudevent")
@@ -126,6 +127,7 @@ def test_the_asyncapi_document_is_valid() -> None:
     assert [error.message for error in judge.iter_errors(document)] == []
     assert {channel["address"] for channel in document["channels"].values()} == {
         messages.REQUESTS_TOPIC,
+        REPAYMENTS_TOPIC,
         messages.EVENTS_TOPIC,
         messages.DEADLETTERS_TOPIC,
     }

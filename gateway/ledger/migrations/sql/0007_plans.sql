@@ -46,6 +46,14 @@ create table cadence_in_use (
     primary key (cadence, version)
 );
 
+-- Reminders that plans have made, by where the fact stood that made them: the SQL side of the conservation sums.
+create table planned_count (
+    topic text not null,
+    partition int not null,
+    n bigint not null,
+    primary key (topic, partition)
+) with (fillfactor = 50);
+
 create type occurrence_row as (
     subject bytea, debt text, instalment int, stage text, step text, reminder bigint, print bytea, said bytea
 );
