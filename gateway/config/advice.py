@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from gateway.config import dsn
 from gateway.config.model import Config
 from gateway.config.outbound import Outbound
+from gateway.config.tls import expiry
 from gateway.loopback import is_loopback
 from schemas.vocabulary import Mode
 
@@ -25,8 +27,8 @@ def advice(config: Config, now: dt.datetime) -> Iterator[tuple[str, str]]:
         if security.tls is None and not all(map(is_loopback, brokers)):
             what = "the password and every message travel" if security.sasl_password else "every message travels"
             yield "kafka.security.protocol", f"{what} in the clear; use SASL_SSL or SSL"
-    for path, what, at in _ends(config):
-        if at - now < _SOON:
+    for path, what, file in _files(config):
+        if (at := expiry(file, now)) is not None and at - now < _SOON:
             yield path, f"{what} {'expired' if at <= now else 'expires'} at {at:%Y-%m-%d %H:%M} UTC".lstrip()
     for prefix, outbound in _ways(config):
         if config.mode is Mode.SIMULATE and outbound.proxy is not None:
@@ -39,14 +41,17 @@ def _ways(config: Config) -> Iterator[tuple[str, Outbound]]:
         yield f"providers.{name}.", provider.outbound
 
 
-def _ends(config: Config) -> Iterator[tuple[str, str, dt.datetime]]:
-    """The path of a key, what of it ends ("" for all of it), and when."""
-    for what, at in dsn.ends(config.database.dsn.get_secret_value()):
-        yield "database.dsn", what, at
-    tls = config.kafka.security.tls
-    if tls is not None and tls.expires_at is not None:
-        yield "kafka.security.cert_file", "", tls.expires_at
-    files = [("kafka.security.", tls), *((f"{prefix}outbound.", each.tls) for prefix, each in _ways(config))]
-    for prefix, each in files:
-        if each is not None and each.authority_ends_at is not None:
-            yield f"{prefix}ca_file", "an authority in it", each.authority_ends_at
+def _files(config: Config) -> Iterator[tuple[str, str, Path]]:
+    """The path of a key, what of it ends ("" for all of it), and the file that holds it."""
+    for what, file in dsn.files(config.database.dsn.get_secret_value()):
+        yield "database.dsn", what, file
+    security = config.kafka.security
+    if security.cert_file is not None:
+        yield "kafka.security.cert_file", "", security.cert_file
+    files = [
+        ("kafka.security.", security.ca_file),
+        *((f"{prefix}outbound.", way.ca_file) for prefix, way in _ways(config)),
+    ]
+    for prefix, ca_file in files:
+        if ca_file is not None:
+            yield f"{prefix}ca_file", "an authority in it", ca_file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic_core import PydanticCustomError
 
 from gateway.config.problems import ProblemReason, misfit
-from gateway.config.tls import authority_ends_at, certificate, check_authorities, check_key
+from gateway.config.tls import certificate, check_authorities, check_key
 from gateway.loopback import is_loopback
 
 # From the weakest to the strongest, as libpq has them.
@@ -82,16 +81,14 @@ def advice(dsn: str) -> str | None:
     return f"sslmode={mode} does not make sure who answers; use sslmode=verify-full with sslrootcert"
 
 
-def ends(dsn: str) -> Iterator[tuple[str, dt.datetime]]:
-    """What the address names and when it ends: our own certificate, the first of the authorities."""
+def files(dsn: str) -> Iterator[tuple[str, Path]]:
+    """What the address names that ends some day, and its file: our own certificate, the authorities."""
     options = _options(dsn)
     if options.get("sslmode") == "disable":
         return
-    root, cert = _path(options, "sslrootcert"), _path(options, "sslcert")
-    if cert is not None:
-        yield "its sslcert", certificate(cert).not_valid_after_utc
-    if root is not None and (until := authority_ends_at(root)) is not None:
-        yield "an authority in its sslrootcert", until
+    for what, name in (("its sslcert", "sslcert"), ("an authority in its sslrootcert", "sslrootcert")):
+        if (path := _path(options, name)) is not None:
+            yield what, path
 
 
 def _options(dsn: str) -> dict[str, str]:

@@ -16,10 +16,13 @@ from typing import Annotated, Final
 
 from cryptography import x509
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from gateway.config.problems import ProblemReason, misfit
 
 _MOST: Final = 1024 * 1024
+_MARK: Final = b"-----BEGIN CERTIFICATE-----"
+_FEW: Final = 5  # as many certificates are a chain, or authorities that somebody has chosen; more are a bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,6 @@ class Tls:
 
     made_of: bytes
     context: ssl.SSLContext = field(compare=False, repr=False)
-    expires_at: dt.datetime | None = None  # of our own certificate
-    authority_ends_at: dt.datetime | None = None  # the first of those that `ca` holds
 
 
 def client_tls(ca: Path | None, cert: Path | None = None, key: Path | None = None, password: str | None = None) -> Tls:
@@ -43,12 +44,9 @@ def client_tls(ca: Path | None, cert: Path | None = None, key: Path | None = Non
         made_of.update(b"%d:%b" % (len(content), content))
     made_of.update((password or "").encode())
     context = ssl.create_default_context(cadata=None if ca is None else check_authorities(ca))
-    authority_ends_at = None if ca is None else _first_to_end(context)
-    expires_at = None
     if cert is not None and key is not None:
         _load_pair(context, cert, key, password)
-        expires_at = certificate(cert).not_valid_after_utc
-    return Tls(made_of.digest(), context, expires_at, authority_ends_at)
+    return Tls(made_of.digest(), context)
 
 
 def check_authorities(path: Path) -> str:
@@ -66,16 +64,41 @@ def _vouching(path: Path) -> Path:
     return path
 
 
-def authority_ends_at(path: Path) -> dt.datetime | None:
-    """When the first authority of the file ends; None where all it holds are certificates of servers themselves."""
+def expiry(path: Path, now: dt.datetime) -> dt.datetime | None:
+    """When what is in the file no longer counts; None where there is no certificate that can be read.
+
+    Ours (the first is no authority) and what vouches for it: the first to end.  Up to five authorities: the first to
+    end of those that are good; one that has ended beside another is left over from a change.  More are a bundle, such
+    as the system's, in which some stranger's authority always ends soon: when the last of it ends.
+    """
+    try:
+        content = _content(path)
+        if _MARK not in content:
+            return None
+        first = x509.load_pem_x509_certificate(content)
+        if content.count(_MARK) > _FEW:
+            return _last_of_a_bundle(content) if _is_authority(first) else first.not_valid_after_utc
+        ends = [each.not_valid_after_utc for each in x509.load_pem_x509_certificates(content)]
+    except (PydanticCustomError, ssl.SSLError, ValueError):
+        return None
+    if not _is_authority(first):
+        return min(ends)
+    return min((end for end in ends if end > now), default=max(ends))
+
+
+def _last_of_a_bundle(content: bytes) -> dt.datetime:
+    """By OpenSSL: public bundles hold what `cryptography` will not read for ever, such as serial numbers of zero."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=check_authorities(path))
-    return _first_to_end(context)
+    context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
+    last = max(ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs())
+    return dt.datetime.fromtimestamp(last, dt.UTC)
 
 
-def _first_to_end(context: ssl.SSLContext) -> dt.datetime | None:
-    ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs()]
-    return dt.datetime.fromtimestamp(min(ends), dt.UTC) if ends else None
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def certificate(path: Path) -> x509.Certificate:

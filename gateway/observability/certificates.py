@@ -1,28 +1,26 @@
 """When the certificates of the configuration expire: every file that a key names and that holds one.
 
 The keys are found by their type, so that a new one is watched without a word here.  What is told is the file as it is
-now: a process may still use what it read when it connected.
+now: a process may still use what it read when it connected.  Which certificate of a file counts, `expiry` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from cryptography import x509
 from prometheus_client import CollectorRegistry, Gauge
 from pydantic import BaseModel
 
 from gateway.config import Config
+from gateway.config.tls import expiry
 from gateway.observability.metrics import NAMESPACE
 
 _EVERY_SECONDS: Final = 60.0
-_LONGEST: Final = 1024 * 1024
-_MARK: Final = b"-----BEGIN CERTIFICATE-----"
 _OF_POSTGRES: Final = ("sslrootcert", "sslcert")
 
 
@@ -48,8 +46,9 @@ class Certificates:
 
     def _look(self) -> dict[str, float]:
         """A file that cannot be read now keeps what was told of it."""
-        found = ((key, expiry(path)) for key, path in self._files.items())
-        return {key: at for key, at in found if at is not None}
+        now = dt.datetime.now(dt.UTC)
+        found = ((key, expiry(path, now)) for key, path in self._files.items())
+        return {key: at.timestamp() for key, at in found if at is not None}
 
 
 def files_of(config: Config) -> Iterator[tuple[str, Path]]:
@@ -73,32 +72,3 @@ def _files(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         for index, item in enumerate(value):
             yield from _files(item, (*path, str(index)))
-
-
-def expiry(path: Path) -> float | None:
-    """When what is in the file no longer counts, in Unix time; None where there is no certificate.
-
-    Of a chain (the first is no authority) the first to expire.  Of authorities the first to expire among those that are
-    good: one that has expired beside another is left over from a change.  If none is good, the last that was.
-    """
-    try:
-        if not path.is_file() or path.stat().st_size > _LONGEST:
-            return None
-        content = path.read_bytes()
-        if _MARK not in content:
-            return None
-        certificates = x509.load_pem_x509_certificates(content)
-        ends = [each.not_valid_after_utc.timestamp() for each in certificates]
-    except (OSError, ValueError):
-        return None
-    if not _is_authority(certificates[0]):
-        return min(ends)
-    good = [end for end in ends if end > time.time()]
-    return min(good) if good else max(ends)
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
-        return False

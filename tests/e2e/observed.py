@@ -10,19 +10,15 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import aiohttp
 import yaml
-from prometheus_client import CollectorRegistry, start_http_server
 
 from gateway.cli.kafka import producing
 from gateway.config import load
 from gateway.dev.host import free_port
-from gateway.observability.certificates import Certificates
 from tests.stack.prometheus import FILES, RULES, PrometheusServer, promtool, selectors, singled
-from tests.unit.observability.test_certificates import authority, configured
 
 DEMO = "demo"
 # What stands for Grafana's variables.
@@ -46,35 +42,15 @@ PERHAPS_PENDING = {"LoopLate", "PoolFull", "AccountCircuitOpen", "CircuitOpen"}
 async def prometheus_of_the_demo(home: Path) -> AsyncIterator[PrometheusServer]:
     """Scrapes the demo that is starting under `home`, from before its first record on."""
     target = f"127.0.0.1:{await _port(home)}"
-    async with a_certificate() as another:
-        targets = {
-            "demo-reminder-gateway": [
-                (target, {"environment": DEMO}),
-                (f"127.0.0.1:{free_port()}", {"environment": DEMO}),
-            ],
-            "reminder-gateway": [(target, {"environment": "production"}), (target, {})],
-            "certificate": [(another, {"environment": DEMO})],
-        }
-        async with PrometheusServer(targets) as server:
-            yield server
-
-
-@asynccontextmanager
-async def a_certificate() -> AsyncIterator[str]:
-    """The demo's configuration names no certificate: what a gateway tells of one, at an address of its own."""
-    registry = CollectorRegistry()
-    with NamedTemporaryFile(suffix=".pem") as file:
-        Path(file.name).write_bytes(authority(90))
-        watching = asyncio.create_task(Certificates(registry, configured(ca_file=Path(file.name))).run())
-        server, thread = start_http_server(0, "127.0.0.1", registry)
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+    targets = {
+        "demo-reminder-gateway": [
+            (target, {"environment": DEMO}),
+            (f"127.0.0.1:{free_port()}", {"environment": DEMO}),
+        ],
+        "reminder-gateway": [(target, {"environment": "production"}), (target, {})],
+    }
+    async with PrometheusServer(targets) as server:
+        yield server
 
 
 async def _port(home: Path) -> int:

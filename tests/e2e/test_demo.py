@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tests.e2e import observed
+from tests.stack.certificates import Authority
 from tests.stack.prometheus import MISSING, there_is_none
 
 COMMAND = (sys.executable, "-m", "gateway", "demo")
@@ -32,10 +33,10 @@ def cast() -> list[dict[str, Any]]:
     return found
 
 
-async def start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
+async def start(*arguments: str | Path, command: Sequence[str] = COMMAND, **environ: str) -> asyncio.subprocess.Process:
     pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stdout=pipe, stderr=both, env={**os.environ, **environ}, process_group=0
+        *command, *arguments, stdout=pipe, stderr=both, env={**os.environ, **environ}, process_group=0
     )
     STARTED.append(process)
     return process
@@ -189,9 +190,20 @@ async def test_an_interrupt_while_it_starts_leaves_nothing(public: Path) -> None
     await interrupted(process, public)
 
 
-async def test_while_it_stays_up_the_readme_is_right_and_prometheus_sees_it(public: Path) -> None:
+# The demo as it is, and its gateway has a certificate to tell of: nobody's own overrides reach it from outside.
+WITH_AN_AUTHORITY = """
+import sys
+from gateway.dev.demo import run, stage
+
+stage._IMPATIENT["outbound"] = {"ca_file": sys.argv[1]}
+sys.exit(run(once=False))
+"""
+
+
+async def test_while_it_stays_up_the_readme_is_right_and_prometheus_sees_it(public: Path, tmp_path: Path) -> None:
     """One run for both.  Without a Prometheus the README is tried all the same, before that is told."""
-    process = await start(TMPDIR=str(public))
+    authority = Authority(tmp_path).file
+    process = await start(authority, command=(sys.executable, "-c", WITH_AN_AUTHORITY), TMPDIR=str(public))
     if there_is_none():
         await the_commands_of_the_readme_work(await printed(process))
         await interrupted(process, public)

@@ -112,7 +112,7 @@ async def test_postgres_restarts_under_load(here: World, gateway: GatewayProcess
 
 
 async def test_sigterm_under_load(here: World, gateway: GatewayProcess) -> None:
-    """Not ready at once, out within the budget, nothing left in its hands; the next one goes on."""
+    """Not ready within a second, out within the budget, nothing left in its hands; the next one goes on."""
     scene = Scene(here, gateway)
     scene.perform({"latency": [0.5, 0.9]})
     load = Load(here)
@@ -124,7 +124,7 @@ async def test_sigterm_under_load(here: World, gateway: GatewayProcess) -> None:
     await until(sending, "request that is out")
     started = time.monotonic()
     os.kill(gateway.child.pid, signal.SIGTERM)
-    reasons = await until(lambda: unready(gateway), "readiness lost", within=5, every=0.01)
+    reasons = await until(lambda: unready(gateway), "readiness lost", within=1, every=0.01)
     stopping = asyncio.create_task(gateway.child.stop(within=25))  # once more, as whoever loses patience does
     assert reasons.get("process") == "stopping" or reasons.get("connection") == "refused"
     assert await stopping == 0
@@ -153,7 +153,7 @@ async def test_killed_while_it_drains(here: World, gateway: GatewayProcess) -> N
 
     await until(sending, "request that is out")
     os.kill(gateway.child.pid, signal.SIGTERM)
-    await until(lambda: unready(gateway), "readiness lost", within=5, every=0.01)
+    await until(lambda: unready(gateway), "readiness lost", within=1, every=0.01)
     os.kill(gateway.child.pid, signal.SIGKILL)
     assert await gateway.child.wait(within=10) == -signal.SIGKILL
     assert await scene.sql("select 1 from attempt where state = 'intended'"), "nothing was out when it was killed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +132,38 @@ def _selectors(node: Any) -> list[str]:
         case promql_parser.NumberLiteral() | promql_parser.StringLiteral():
             return []
     return _selectors(node.expr)  # an aggregation, a subquery, parentheses, a sign
+
+
+def labels(expression: str, metrics: Mapping[str, Set[str]]) -> Set[str]:
+    """The labels that a result of the expression can have.  `metrics` are those of each name that may be selected."""
+    return _labels(promql_parser.parse(expression), metrics)
+
+
+def _labels(node: Any, metrics: Mapping[str, Set[str]]) -> Set[str]:
+    match node:
+        case promql_parser.VectorSelector():
+            return metrics[node.name]
+        case promql_parser.MatrixSelector():
+            return _labels(node.vector_selector, metrics)
+        case promql_parser.AggregateExpr():
+            return _kept(_labels(node.expr, metrics), node.modifier) if node.modifier else set()
+        case promql_parser.BinaryExpr():
+            left, right = (_labels(each, metrics) for each in (node.lhs, node.rhs))
+            if str(node.op) in ("and", "unless"):
+                return left
+            matching = node.modifier and node.modifier.matching
+            assert not matching or node.modifier.card == promql_parser.VectorMatchCardinality.OneToOne
+            return _kept(left | right, matching) if matching else left | right
+        case promql_parser.Call():
+            found = {label for each in node.args for label in _labels(each, metrics)}
+            assert node.func.name not in ("label_replace", "label_join")
+            return {"absent": set(), "histogram_quantile": found - {"le"}}.get(node.func.name, found)
+        case promql_parser.NumberLiteral() | promql_parser.StringLiteral():
+            return set()
+    return _labels(node.expr, metrics)  # a subquery, parentheses, a sign
+
+
+def _kept(labels: Set[str], modifier: Any) -> Set[str]:
+    """By `by (…)` and `on (…)` these alone, by `without (…)` and `ignoring (…)` all others."""
+    named = set(modifier.labels)
+    return labels & named if str(modifier).startswith(("by", "on")) else labels - named

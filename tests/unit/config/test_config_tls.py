@@ -17,6 +17,7 @@ from gateway.config import Config, advice, describe
 from gateway.config.tls import check_authorities, check_key
 from tests.stack.certificates import Authority, swap
 from tests.unit.config.case import Case
+from tests.unit.observability.test_certificates import bundle
 
 _DAY = dt.timedelta(days=1)
 NOW = dt.datetime.now(dt.UTC)
@@ -234,7 +235,7 @@ def test_what_asyncpg_finds_by_itself_need_not_be_named(
 
 
 def test_an_authority_that_ends_is_advised_wherever_it_counts(case: Case, authority: Authority, tmp_path: Path) -> None:
-    """The first of a file to end."""
+    """The first of a few to end; once it has ended beside a good one, the next."""
     pair, ends = authority.pair("ours", until=40 * _DAY), NOW + 30 * _DAY
     both = tmp_path / "both.pem"
     both.write_bytes(Authority(tmp_path, "younger", until=90 * _DAY).file.read_bytes() + authority.file.read_bytes())
@@ -244,19 +245,40 @@ def test_an_authority_that_ends_is_advised_wherever_it_counts(case: Case, author
     case.put("outbound", {"ca_file": str(both)})
     case.put("providers/texts/outbound", {"ca_file": str(authority.file)})
     config = case.load()
-    assert list(advice(config, ends - 15 * _DAY)) == []
-    when = f"{ends:%Y-%m-%d}"
-    authorities = ("kafka.security.ca_file", "outbound.ca_file", "providers.texts.outbound.ca_file")
-    for now, word in ((ends - 13 * _DAY, "expires"), (ends + _DAY, "expired")):
-        found = [(path, what.rpartition(" at ")[0]) for path, what in advice(config, now) if when in what]
-        assert found == [
-            ("database.dsn", f"an authority in its sslrootcert {word}"),
-            *((path, f"an authority in it {word}") for path in authorities),
-        ]
-    texts = dict(advice(config, NOW + 41 * _DAY))
-    assert texts["kafka.security.ca_file"].startswith("an authority in it expired at ")
-    assert [what.partition(" at ")[0] for path, what in advice(config, NOW + 41 * _DAY) if path == "database.dsn"] == [
-        "its sslcert expired", "an authority in its sslrootcert expired",
+
+    def said(now: dt.datetime) -> list[tuple[str, str]]:
+        return [(path, what.rpartition(" at ")[0]) for path, what in advice(config, now)]
+
+    assert said(ends - 15 * _DAY) == []
+    assert said(ends - 13 * _DAY) == [
+        ("database.dsn", "an authority in its sslrootcert expires"),
+        ("kafka.security.ca_file", "an authority in it expires"),
+        ("outbound.ca_file", "an authority in it expires"),
+        ("providers.texts.outbound.ca_file", "an authority in it expires"),
+    ]
+    assert said(NOW + 41 * _DAY) == [
+        ("database.dsn", "its sslcert expired"),
+        ("kafka.security.ca_file", "an authority in it expired"),
+        ("providers.texts.outbound.ca_file", "an authority in it expired"),
+    ]
+    assert said(NOW + 91 * _DAY)[:2] == [
+        ("database.dsn", "its sslcert expired"),
+        ("database.dsn", "an authority in its sslrootcert expired"),
+    ]
+    assert f"expires at {ends:%Y-%m-%d %H:%M} UTC" in dict(advice(config, ends - _DAY))["outbound.ca_file"]
+
+
+def test_a_bundle_is_advised_of_when_nothing_in_it_is_left(case: Case, authority: Authority, tmp_path: Path) -> None:
+    """In the system's some stranger's authority always ends soon."""
+    both = tmp_path / "both.pem"
+    both.write_bytes(bundle(1) + authority.file.read_bytes())
+    case.environ["DSN"] = f"postgresql://me:it@db/reminders?sslmode=verify-full&sslrootcert={both}"
+    case.put("kafka/security", {"protocol": "SSL", "ca_file": str(both)})
+    case.put("outbound", {"ca_file": str(both)})
+    config = case.load()
+    assert list(advice(config, NOW)) == []
+    assert [path for path, _ in advice(config, NOW + 4090 * _DAY)] == [
+        "database.dsn", "kafka.security.ca_file", "outbound.ca_file",
     ]  # fmt: skip
 
 

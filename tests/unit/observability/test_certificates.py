@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from pydantic import SecretStr
 
 from gateway.config import Config
 from gateway.config.connections import Database, Kafka, Security
+from gateway.config.tls import expiry
 from gateway.observability import certificates
-from gateway.observability.certificates import Certificates, expiry, files_of
+from gateway.observability.certificates import Certificates, files_of
 from schemas.vocabulary import Mode
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -50,6 +52,19 @@ def authority(days: float) -> bytes:
     return certificate(days, authority=True)
 
 
+def bundle(first_ends_in: float) -> bytes:
+    """As many authorities as a system has, each of some stranger; the last of them ends in 4099 days."""
+    return b"".join(map(authority, (first_ends_in, *range(4000, 4100)))) + numbered_zero(authority(4050))
+
+
+def numbered_zero(pem: bytes) -> bytes:
+    """With a serial number that `cryptography` warns of; public bundles have such."""
+    one, zero = (b"\xa0\x03\x02\x01\x02\x02\x01" + number for number in (b"\x01", b"\x00"))
+    der = ssl.PEM_cert_to_DER_cert(pem.decode())
+    assert one in der
+    return ssl.DER_cert_to_PEM_cert(der.replace(one, zero)).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "days"),
     [
@@ -62,6 +77,9 @@ def authority(days: float) -> bytes:
         (authority(-3) + authority(300), 300),
         (authority(30) + authority(300), 30),
         (authority(-3) + authority(-30), -3),
+        (authority(2) + 4 * authority(300), 2),
+        (authority(2) + 5 * authority(300), 300),
+        (6 * authority(-3) + authority(-2), -2),
         (key(), None),
         (b"", None),
         (b"-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n", None),
@@ -70,13 +88,30 @@ def authority(days: float) -> bytes:
 def test_which_certificate_of_a_file_counts(tmp_path: Path, content: bytes, days: float | None) -> None:
     path = tmp_path / "some.pem"
     path.write_bytes(content)
-    found = expiry(path)
-    assert found == (None if days is None else (NOW + dt.timedelta(days=days)).timestamp())
+    assert expiry(path, NOW) == (None if days is None else NOW + dt.timedelta(days=days))
+
+
+@pytest.mark.parametrize(
+    ("before", "first_ends_in", "after", "days"),
+    [
+        (b"", 1, b"", 4099),
+        (b"", -1000, b"", 4099),
+        (b"", 1, authority(30), 4099),
+        (authority(30), 1, b"", 4099),
+        (certificate(10), 1, b"", 10),
+    ],
+)
+def test_of_a_bundle_the_last_counts_and_ours_before_it(
+    tmp_path: Path, before: bytes, first_ends_in: float, after: bytes, days: float
+) -> None:
+    path = tmp_path / "bundle.pem"
+    path.write_bytes(before + bundle(first_ends_in) + after)
+    assert expiry(path, NOW) == NOW + dt.timedelta(days=days)
 
 
 def test_what_is_no_small_file_is_no_certificate(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(certificate(1) + b" " * 2_000_000)
-    assert [expiry(tmp_path / name) for name in ("large", "missing", "")] == [None] * 3
+    assert [expiry(tmp_path / name, NOW) for name in ("large", "missing", "")] == [None] * 3
 
 
 def configured(dsn: str = "postgresql://a:b@c/d", **security: Any) -> Config:
@@ -123,6 +158,8 @@ async def test_a_new_certificate_is_seen_and_a_broken_one_changes_nothing(
         assert told() == (NOW + dt.timedelta(days=20)).timestamp()
         ca.write_bytes(authority(90))
         await until(lambda at: at == (NOW + dt.timedelta(days=90)).timestamp())
+        ca.write_bytes(bundle(1))
+        await until(lambda at: at == (NOW + dt.timedelta(days=4099)).timestamp())
         assert not running.done()
     finally:
         running.cancel()
