@@ -32,10 +32,8 @@ from gateway.ids import to_reference
 from gateway.inforce import InForce
 from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder
-from gateway.intake.decode_facts import FactDecoder
 from gateway.intake.intake import Intake
 from gateway.intake.keeper import Keeper
-from gateway.intake.planner import Planner
 from gateway.intake.positions import Positions
 from gateway.ledger import plans, schema, timeline, workers
 from gateway.ledger.database import Database
@@ -422,16 +420,11 @@ class Application:
         cadences = parameters.cadences(config)
         async with ground.database.connection() as connection:
             await plans.check(connection, cadences.versions)
-        cadence_of = parameters.cadence_of(config, cadences)
-        decoder = FactDecoder(
-            lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=ground.sealer, cadence_of=cadence_of
-        )
-        reachable = parameters.reachable(config)
         intake = Intake(
             ground.database,
             ground.worker,
             ground.clock,
-            decoder,
+            parameters.fact_decoder(config, cadences, catalogue, ground.sealer),
             topic,
             ground.rules,
             parameters.freeze_rule(config),
@@ -440,7 +433,7 @@ class Application:
             on_events,
             self.metrics,
             ground.tracer,
-            Planner(ground.sealer, cadences, cadence_of, reachable, lambda: ground.worker.ids),
+            parameters.planner(config, cadences, ground.sealer, lambda: ground.worker.ids),
         )
         group = f"{config.kafka.group}-repayments"
         await self._start_reading(

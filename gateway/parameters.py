@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
+from collections.abc import Callable
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -14,14 +15,17 @@ from gateway.cadence.loading import load as load_cadences
 from gateway.cadence.model import Cadence
 from gateway.config import DEFAULT, Config, Kafka, Lender, Tracing
 from gateway.config import Provider as ProviderConfig
+from gateway.content import Catalogue
 from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
 from gateway.dispatch.provider import TemplateMapping
 from gateway.dispatch.send import Retries
 from gateway.dispatch.transport import Proxy, Timeouts, Transport
+from gateway.ids import IdSource
 from gateway.intake.decode import LenderFacts
-from gateway.intake.decode_facts import CadenceOf
+from gateway.intake.decode_facts import CadenceOf, FactDecoder
 from gateway.intake.intake import FreezeRule
+from gateway.intake.planner import Planner
 from gateway.ledger.follow import Rules
 from gateway.ledger.quotas import MILLIONTHS, Quota, Quotas
 from gateway.lifecycle import Phase
@@ -222,6 +226,16 @@ def cadence_of(config: Config, cadences: Cadences) -> CadenceOf:
 def reachable(config: Config) -> dict[str, frozenset[Channel]]:
     """By which channels each lender's borrowers are reached."""
     return {name: frozenset(each.routes) for name, each in config.lenders.items()}
+
+
+def fact_decoder(config: Config, cadences: Cadences, catalogue: Catalogue, sealer: Sealer) -> FactDecoder:
+    return FactDecoder(
+        lenders=lender_facts(config), catalogue=catalogue, sealer=sealer, cadence_of=cadence_of(config, cadences)
+    )
+
+
+def planner(config: Config, cadences: Cadences, sealer: Sealer, ids: Callable[[], IdSource]) -> Planner:
+    return Planner(sealer, cadences, cadence_of(config, cadences), reachable(config), ids)
 
 
 def consumer_options(kafka: Kafka, group: str | None = None) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from gateway.clock import Clock
 from gateway.ids import IdSource
 from gateway.intake import letters
-from gateway.intake.decode import Decoder, Record
+from gateway.intake.decode import Record
+from gateway.intake.intake import Decodes
+from gateway.intake.planner import Planner
 from gateway.ledger import deadletters, redrives, workers
 from gateway.ledger.commands import Command
 from gateway.ledger.database import Connection, Database
@@ -24,6 +27,15 @@ from schemas.vocabulary import Rejection
 _LEASE = dt.timedelta(seconds=60)
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How the records of the topic of facts are read, and who plans by them, with ids of the one who asks."""
+
+    topic: str
+    decoder: Decodes
+    planner: Callable[[Callable[[], IdSource]], Planner]
+
+
 class Redriver:
     """Redrives batches of letters with this configuration's lenders and templates.
 
@@ -31,10 +43,20 @@ class Redriver:
     sends nothing: what it accepts waits in the queue as anything that intake has read.
     """
 
-    def __init__(self, database: Database, clock: Clock, decoder: Decoder, sealer: Sealer, rules: Rules) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        decoder: Decodes,
+        sealer: Sealer,
+        rules: Rules,
+        facts: Facts | None = None,
+    ) -> None:
+        """`facts` read what stands on the topic of facts, where there is one; everything else is the `decoder`'s."""
         self._database = database
         self._clock = clock
         self._decoder = decoder
+        self._facts = facts
         self._sealer = sealer
         self._rules = rules
         self._worker: Worker | None = None
@@ -68,11 +90,13 @@ class Redriver:
             if record is None:
                 broken.append(each.id)
             else:
-                decoded[each.id] = self._decoder.decode(record, source, now).command
+                decoded[each.id] = self._decoder_of(record.topic).decode(record, source, now).command
         may_hold = [each.id for each in found if each.source is None or each.reason == Rejection.UNREADABLE_STOP]
 
         async def work(connection: Connection) -> redrives.Redrive:
-            return await redrives.redrive(connection, decoded, author, now, self._rules, may_hold, self._names)
+            return await redrives.redrive(
+                connection, decoded, author, now, self._rules, may_hold, self._names, self._planner
+            )
 
         made = await (self._database.transaction(work) if keep else self._database.rehearse(work))
         missing = set(ids) - {each.id for each in found}
@@ -83,6 +107,17 @@ class Redriver:
         if not keep:  # the ids of reminders that will not be
             told = [replace(each, reminder=None) if each.became is Became.ACCEPTED else each for each in told]
         return sorted(told, key=lambda each: each.letter)
+
+    def _decoder_of(self, topic: str) -> Decodes:
+        return self._facts.decoder if self._facts is not None and topic == self._facts.topic else self._decoder
+
+    @property
+    def _planner(self) -> Planner | None:
+        return None if self._facts is None else self._facts.planner(self._made)
+
+    def _made(self) -> IdSource:
+        assert self._ids is not None
+        return self._ids
 
     async def _lease(self) -> IdSource:
         """The ids of a number that nobody else has: it is lost when a batch has taken too long, and leased anew."""

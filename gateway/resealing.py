@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.intake.letters import LETTER_FIELD
+from gateway.intake.planner import BORROWER_FIELD, DEBT_FIELD
 from gateway.ledger import reseal
 from gateway.ledger.database import Connection, Database
 from gateway.ledger.reseal import TABLES, Position, Replacement, Seen, Table
@@ -27,6 +28,9 @@ FIELDS: Final[Mapping[str, str]] = {
     "receipt": RECEIPT_FIELD,
     "reply": REPLY_FIELD,
     "deadletter": LETTER_FIELD,
+    "borrower_fact": BORROWER_FIELD,
+    "debt_fact": DEBT_FIELD,
+    "revision": SEALED_FIELD,
 }
 
 _LOOK_ROWS: Final = 1000

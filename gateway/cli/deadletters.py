@@ -301,14 +301,22 @@ async def _redriver(config: Config, ledger: Database) -> Redriver:
     from gateway.content import DEFAULT_TEMPLATES, Catalogue
     from gateway.intake.decode import Decoder
     from gateway.ledger import workers
-    from gateway.redrive import Redriver
+    from gateway.redrive import Facts, Redriver
 
     catalogue = Catalogue.load(config.templates_path or DEFAULT_TEMPLATES)
     sealer = config.sealing.sealer()
     decoder = Decoder(lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=sealer)
     async with ledger.connection() as connection:
         clock = AnchoredClock(await workers.clock(connection))
-    return Redriver(ledger, clock, decoder, sealer, parameters.rules(config))
+    facts = None
+    if (topic := config.kafka.repayments_topic) is not None:
+        cadences = parameters.cadences(config)
+        facts = Facts(
+            topic,
+            parameters.fact_decoder(config, cadences, catalogue, sealer),
+            lambda ids: parameters.planner(config, cadences, sealer, ids),
+        )
+    return Redriver(ledger, clock, decoder, sealer, parameters.rules(config), facts)
 
 
 def _tell(done: list[Redriven], more: str | None, *, yes: bool, as_json: bool) -> None:
