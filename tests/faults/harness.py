@@ -26,8 +26,8 @@ from tests.faults import checker, witness
 from tests.faults.topics import size
 from tests.stack.gateway import GatewayProcess, World, merge, world
 
-# Leases, windows and timeouts of seconds.  The lease covers a heartbeat, the longest send and the margin, and a second and
-# a half more: without them a heartbeat that is a little late on a busy machine keeps a send back, and another is made.
+# Leases, windows and timeouts of seconds.  The lease covers a heartbeat, the longest send and the margin, and more than
+# a second beside: else a heartbeat that is a little late on a busy machine keeps a send back, and another is made.
 LEASE: Final = 8.0
 WINDOW: Final = 5.0
 _PROVIDER: Final = {
