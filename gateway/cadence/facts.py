@@ -89,11 +89,6 @@ class BorrowerFacts(Struct, frozen=True):
         said = self.out.get((program, channel))
         return said is not None and said.what
 
-    def opted_in(self, program: Program) -> bool:
-        """Whether he has agreed, and not refused since."""
-        said = self.out.get((program, None))
-        return said is not None and not said.what
-
 
 class DebtFacts(Struct, frozen=True):
     terms: Said[Terms] | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli.common import WRONG, console, fail
+from gateway.cli.common import WRONG, console, fail, refuse
 from gateway.cli.plan import CadencesPath, last_moment, read_cadences, read_facts
 
 if TYPE_CHECKING:
@@ -41,10 +41,8 @@ def check(
     """Say what is wrong with cadences; exits with 2 when something is."""
     found = _all_of(path)
     problems = [problem for each in found for problem in _unspoken(each, templates)]
-    for problem in problems:
-        typer.echo(problem, err=True)
     if problems:
-        raise fail(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}", WRONG)
+        raise refuse(problems)
     for each in found:
         typer.echo(f"{each}: {len(each.occasions)} occasions, effective {each.effective}")
 
@@ -147,9 +145,7 @@ def _file(path: Path) -> Cadence:
     try:
         return read(path)
     except CadenceError as error:
-        for each in error.problems:
-            typer.echo(each, err=True)
-        raise fail(f"{len(error.problems)} problem{'' if len(error.problems) == 1 else 's'}", WRONG) from None
+        raise refuse(error.problems) from None
 
 
 def _unspoken(cadence: Cadence, templates: Path | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -46,6 +46,13 @@ def fail(message: str, code: int = FAILED) -> typer.Exit:
     """Says why on standard error; raise what it returns."""
     typer.echo(message, err=True)
     return typer.Exit(code)
+
+
+def refuse(problems: Sequence[str]) -> typer.Exit:
+    """Says every problem, and how many; raise what it returns."""
+    for each in problems:
+        typer.echo(each, err=True)
+    return fail(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}", WRONG)
 
 
 @asynccontextmanager

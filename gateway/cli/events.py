@@ -61,10 +61,10 @@ def event(row: Mapping[str, Any], source: str, now: dt.datetime, *, validate_onl
     relative, data = resolved != data, _typed(resolved)
     if validate_only:
         data["validate_only"] = True
-    text = _json(data)  # first: what is no text could not be named either
+    text = as_json(data)  # first: what is no text could not be named either
     checked = fields.convert(data, ReminderRequested)
     if isinstance(checked, Fault):
-        raise _bad(checked)
+        raise BadRow(str(checked))
     if identifier is None:
         identifier = "file-" + hashlib.sha256(text).hexdigest()[:24]
     return replace(_readable(made(REQUESTED, source, identifier, data, now)), relative=relative)
@@ -81,7 +81,7 @@ def made(kind: str, source: str, identifier: str, data: dict[str, Any], now: dt.
         "datacontenttype": "application/json",
         "data": data,
     }
-    value = _json(envelope)
+    value = as_json(envelope)
     return Event(source, identifier, _key(data), value)
 
 
@@ -91,7 +91,7 @@ def _as_it_is(envelope: dict[str, Any], validate_only: bool) -> Event:
         if envelope.get("type") != REQUESTED or not isinstance(data, dict):
             raise BadRow(f"only a {REQUESTED} can be validated")
         envelope["data"] = data = {**data, "validate_only": True}
-    value = _json(envelope)
+    value = as_json(envelope)
     return _readable(Event(str(envelope.get("source")), str(envelope.get("id")), _key(data), value))
 
 
@@ -99,12 +99,8 @@ def _readable(event: Event) -> Event:
     """The event, if it is one to the gateway too.  Raises BadRow with the gateway's reason where it is none."""
     read = read_event(Record("", 0, 0, event.key, event.value))
     if isinstance(read, Unread):
-        raise _bad(read.fault)
+        raise BadRow(str(read.fault))
     return event
-
-
-def _bad(fault: Fault) -> BadRow:
-    return BadRow(f"{fault.reason} ({fault.field})" if fault.field else str(fault.reason))
 
 
 def _key(data: Any) -> bytes | None:
@@ -157,7 +153,7 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _json(value: Any) -> bytes:
+def as_json(value: Any) -> bytes:
     """JSON text that any reader takes.  Raises BadRow for what Python can hold and JSON cannot."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

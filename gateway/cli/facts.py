@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,17 +23,15 @@ def read(files: list[Path], now: dt.datetime) -> Iterator[tuple[str, Fact | str]
 
 
 def _fact(row: Mapping[str, Any], now: dt.datetime) -> Fact | str:
+    from gateway.cli.events import BadRow, as_json
     from gateway.intake import facts
     from gateway.intake.cloudevents import Record, Unread, read_event
     from gateway.intake.faults import Fault
 
-    envelope = {"specversion": "1.0", "id": "row", "source": SOURCE, **row}
     try:
-        value = json.dumps(envelope, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        return "is not JSON"
+        value = as_json({"specversion": "1.0", "id": "row", "source": SOURCE, **row})
+    except BadRow as error:
+        return str(error)
     event = read_event(Record("", 0, 0, None, value))
     found = event.fault if isinstance(event, Unread) else facts.read(event, now)
-    if isinstance(found, Fault):
-        return f"{found.reason} ({found.field})" if found.field else str(found.reason)
-    return found
+    return str(found) if isinstance(found, Fault) else found

@@ -87,10 +87,7 @@ def _mark(line: Line, first: dt.date, y: int) -> str:
     shape = f'<circle cx="{x}" cy="{y}" r="7" fill="{_FILL[line.fate]}" stroke="{stroke}"/>'
     sign = _SHAPE.get(line.channels[0], "") if line.channels else "×"
     ink = "#57606a" if line.fate in (Fate.SKIPPED, Fate.AHEAD) else "#ffffff"
-    label = f'<text x="{x}" y="{y + 3}" font-size="8" fill="{ink}" text-anchor="middle">{sign}</text>'
-    name = (
-        f'<text x="{x}" y="{y - 11}" font-size="9" fill="#57606a" text-anchor="middle">{escape(line.occasion)}</text>'
-    )
+    label, name = _text(x, y + 3, 8, ink, sign), _text(x, y - 11, 9, "#57606a", line.occasion)
     return f"<g><title>{title}</title>{shape}{label}{name}</g>"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli.common import WRONG, console, fail
+from gateway.cli.common import WRONG, console, fail, refuse
 
 if TYPE_CHECKING:
     from gateway.cadence.loading import Cadences
@@ -99,9 +99,7 @@ def read_cadences(path: Path | None) -> Cadences:
     try:
         return load(path or PACKAGED)
     except CadenceError as error:
-        for each in error.problems:
-            typer.echo(each, err=True)
-        raise fail(f"{len(error.problems)} problem{'' if len(error.problems) == 1 else 's'}", WRONG) from None
+        raise refuse(error.problems) from None
 
 
 def _choose(cadences: Cadences, name: str) -> Choose:

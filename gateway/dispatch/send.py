@@ -104,9 +104,9 @@ class Sender:
             return _without_token(token)
         reached(CrashPoint.BEFORE_FIRST_BYTE)
         answer = await provider.post(message, token, partial(self._may_start, job, provider))
-        reached(CrashPoint.AFTER_ANSWER)
         if isinstance(answer, NotSent | MaybeSent):
             return answer
+        reached(CrashPoint.AFTER_ANSWER)
         if answer.status == _UNAUTHORIZED and token is not None:
             return await self._with_fresh_token(job, provider, token)
         return provider.classify(message, answer)

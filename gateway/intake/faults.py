@@ -18,3 +18,6 @@ class Fault:
 
     reason: Rejection
     field: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.field})" if self.field else str(self.reason)

@@ -92,11 +92,11 @@ class OneByOne:
         if name not in ("execute", "fetch", "fetchrow", "fetchval"):
             return method
 
-        async def alone(*args: Any) -> Any:
+        async def alone(*args: Any, **options: Any) -> Any:
             if self._connection.is_in_transaction():
-                return await method(*args)
+                return await method(*args, **options)
             async with self._connection.transaction(isolation=ISOLATION):
-                return await method(*args)
+                return await method(*args, **options)
 
         return alone
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from gateway.cli import common
-from gateway.ledger import freezes, schema, workers
+from gateway.ledger import freezes, schema, sums, workers
 from gateway.ledger.database import Database, UnsafeDatabase
 from tests.stack.pgbouncer import MISSING, PgBouncer, must_be_there
 
@@ -91,6 +91,13 @@ async def test_what_people_ask_for_by_commands_is_done(
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
         for n in range(5, 10):
             await freeze(f"l{n}", cache=100)
+
+
+async def test_the_books_are_counted_through_it(database: str, pooler: PgBouncer) -> None:
+    """In one snapshot, each statement with its own limit."""
+    settings = SimpleNamespace(dsn=SecretStr(pooler.dsn(database)), statement_cache=0)
+    async with common.ledger(SimpleNamespace(database=settings)) as connection:  # type: ignore[arg-type]
+        assert (await sums.conservation(connection, within=30)).gaps == []
 
 
 async def test_a_pooler_that_drops_our_limits_is_refused(postgres: Any, database: str) -> None:

@@ -27,7 +27,7 @@ from schemas.vocabulary import Channel
 SHANGHAI = "Asia/Shanghai"
 DUE = dt.date(2026, 12, 10)
 EARLY = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)  # ten in the morning there
-ADDRESS = {Channel.SMS: "+8613800138001", Channel.VOICE: "+8613800138001", Channel.PUSH: "token-1"}
+ADDRESS = {Channel.SMS: "+8613900001234", Channel.VOICE: "+8613900001234", Channel.PUSH: "token-1"}
 ALL = (Channel.PUSH, Channel.SMS, Channel.VOICE)
 WHO: Any = {"lender": "harbour", "borrower_ref": "b-1"}
 

@@ -107,15 +107,14 @@ def test_a_stop_ends_by_its_own_reason_only() -> None:
     assert (everything.borrower.stopped(), everything.debts["loan-1"].stopped()) == (Stop.DISPUTED, None)
 
 
-def test_education_needs_a_yes_and_reminders_a_no() -> None:
-    silent = known([planned()]).borrower
-    assert (silent.opted_in(Program.EDUCATION), silent.opted_out(Program.REMINDERS)) == (False, False)
+def test_who_opts_out_of_one_thing_opts_out_of_nothing_else() -> None:
     asked = known([planned(), back_in(EARLY, Program.EDUCATION), out(EARLY, channel=Channel.SMS)]).borrower
-    assert (asked.opted_in(Program.EDUCATION), asked.opted_out(Program.REMINDERS)) == (True, False)
     assert asked.opted_out(Program.REMINDERS, Channel.SMS)
-    assert not known([back_in(EARLY, Program.EDUCATION), out(EARLY, Program.EDUCATION)]).borrower.opted_in(
-        Program.EDUCATION
-    )
+    assert not asked.opted_out(Program.REMINDERS)
+    assert not asked.opted_out(Program.REMINDERS, Channel.PUSH)
+    assert not asked.opted_out(Program.EDUCATION)
+    both = known([back_in(EARLY, Program.EDUCATION), out(EARLY, Program.EDUCATION)]).borrower
+    assert both.opted_out(Program.EDUCATION)  # of one moment, the one with less contact
 
 
 def test_what_was_told_for_nothing_else_says_nothing_else() -> None:

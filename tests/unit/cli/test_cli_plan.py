@@ -81,7 +81,7 @@ def test_the_picture_has_a_mark_with_words_for_every_line(tmp_path: Path, suffix
     [
         ('{"type": "repayment.paid.v1"}', "missing_field (data)"),
         ('{"type": "repayment.forgiven.v1", "data": {}}', "unknown_type (type)"),
-        ('{"type": "repayment.paid.v1", "data": {"lender": "a", "borrower_ref": "13800138001"}}', "missing_field"),
+        ('{"type": "repayment.paid.v1", "data": {"lender": "a", "borrower_ref": "13900001234"}}', "missing_field"),
         ("[1]", "is not a JSON object"),
         ("{", "is not JSON"),
     ],
@@ -93,7 +93,7 @@ def test_a_bad_row_is_told_by_its_place_and_nothing_is_planned(tmp_path: Path, r
     assert out == ""
     assert f"{path}:9: " in err
     assert problem in err
-    assert "13800138001" not in err
+    assert "13900001234" not in err
     assert err.endswith("1 bad row\n")
 
 
