@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway.cadence.calendar import Hours
 from gateway.content import Dialogue
 from providers.contract import ProviderTemplate
 from schemas.messages import ReminderRequested
@@ -21,7 +22,10 @@ RECEIPT_FIELD: Final = "receipt"
 
 
 class Sealed(Struct, frozen=True, omit_defaults=True, gc=False):
-    """Everything of a request that is not stored in clear; `contacts` are (channel, address) in the ladder's order."""
+    """Everything of a request that is not stored in clear; `contacts` are (channel, address) in the ladder's order.
+
+    `hours` are those of his day in which what is planned may go out; None for what upstream asked for.
+    """
 
     locale: str
     timezone: str
@@ -35,6 +39,7 @@ class Sealed(Struct, frozen=True, omit_defaults=True, gc=False):
     role: Role = Role.DEBTOR
     name: str | None = None
     params: dict[str, str] = {}
+    hours: tuple[Hours, ...] | None = None
 
     def __repr__(self) -> str:
         return "Sealed(...)"

@@ -49,8 +49,9 @@ class Key(Struct, frozen=True, order=True):
 class Occurrence(Struct, frozen=True):
     """A reminder to be made from `at` on and before `until`; `date` is the local date it was planned for.
 
-    `planned` is when it was to go out, which `at` is unless it is late: then it goes as soon as it may.  `pulled` when
-    something told has brought it forward.  `ladder` holds the rungs he can be reached by.
+    `planned` is when it was to go out, which `at` is unless it is late: then it goes as soon as it may.  `hours` are
+    those of his day in which it may.  `pulled` when something told has brought it forward.  `ladder` holds the rungs he
+    can be reached by.
     """
 
     key: Key
@@ -62,6 +63,7 @@ class Occurrence(Struct, frozen=True):
     amount: Decimal
     due: dt.date
     planned: dt.datetime
+    hours: tuple[Hours, ...]
     pulled: bool = False
 
 
@@ -170,7 +172,9 @@ class _Planner:
         if found is None:
             return skip(Skipped.PAST)
         at, until, planned = found
-        return Occurrence(key, occasion.name, first, at, until, ladder, owed, instalment.due_date, planned, pulled)
+        return Occurrence(
+            key, occasion.name, first, at, until, ladder, owed, instalment.due_date, planned, tuple(hours), pulled
+        )
 
     def _failed(self, instalment: Instalment) -> dt.datetime | None:
         """The first debit that failed; one before the day it was due was of another plan."""

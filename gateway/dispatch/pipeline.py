@@ -15,7 +15,7 @@ Every step before `intend` may end in a verdict instead; the verdict is stored.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,8 @@ import msgspec
 
 from gateway import policy
 from gateway.allowlist import Allowlist
+from gateway.cadence import calendar
+from gateway.cadence.calendar import Span
 from gateway.calls import prompt_of
 from gateway.content import Catalogue, Problem, Rendered
 from gateway.content import Facts as TextFacts
@@ -115,11 +117,23 @@ class Steps:
         frozen = bool(freezes.slices) and freezes.covers(claimed.facts(None))
         # What does not open is not called unlisted: if it may be sent for all else, `open` holds it.
         listed = self.allowlist is None or self.open(job, now) is not None or self.allowlist.lists(job.address)
-        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed))
+        spans = self._spans(job, now)
+        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed, spans))
         if isinstance(verdict, policy.Send):
             job.send_by = verdict.send_by
             return None
         return verdict
+
+    def _spans(self, job: Job, now: dt.datetime) -> Sequence[Span] | None:
+        """When what is planned may go out, by the zone data of today; None is any time, and what does not open."""
+        if job.claimed.occasion is None or self.open(job, now) is not None:
+            return None
+        assert job.personal is not None
+        hours, zone = job.personal.hours, job.personal.timezone
+        if hours is None:
+            return None
+        today = calendar.local_date(now, zone)
+        return [span for date in (today, today + calendar.DAY) for span in calendar.spans(date, hours, zone)]
 
     def open(self, job: Job, now: dt.datetime) -> policy.Verdict | None:
         if job.personal is None:
@@ -192,7 +206,7 @@ class Steps:
             locale=rendered.locale,
             title=rendered.title,
             template=mapped,
-            ttl_seconds=_ttl(provider, claimed.not_after, now),
+            ttl_seconds=_ttl(provider, job.send_by or claimed.not_after, now),
             collapse_key=to_reference(claimed.id),
             prompt=prompt,
         )
@@ -209,9 +223,9 @@ class Steps:
         return None
 
 
-def _ttl(provider: Provider, not_after: dt.datetime, now: dt.datetime) -> int:
-    """How long the provider may try, in seconds: never past `not_after`."""
-    left = max(int((not_after - now).total_seconds()), 1)
+def _ttl(provider: Provider, send_by: dt.datetime, now: dt.datetime) -> int:
+    """How long the provider may try, in seconds: never past the time by which it may be sent."""
+    left = max(int((send_by - now).total_seconds()), 1)
     return left if provider.ttl_seconds is None else min(left, provider.ttl_seconds)
 
 
@@ -227,6 +241,7 @@ class _Inputs(msgspec.Struct, gc=False, omit_defaults=True):
     template: str | None = None
     locale: str | None = None
     segments: int = 0
+    occasion: str | None = None  # of a cadence
     mode: Mode = Mode.LIVE  # what was delivered in another mode reached no borrower, and must not look as if it had
 
 
@@ -238,7 +253,7 @@ def inputs_of(job: Job) -> str:
     claimed, rendered = job.claimed, job.rendered
     provider = None if job.provider is None else job.provider.name
     found = _Inputs(claimed.not_after, claimed.due_at, claimed.rung, claimed.channel, claimed.tries, provider)
-    found.mode = job.mode
+    found.mode, found.occasion = job.mode, claimed.occasion
     if rendered is not None:
         found.template, found.locale, found.segments = rendered.template_version, rendered.locale, rendered.segments
     return _encode(found).decode()

@@ -137,10 +137,17 @@ class Planner:
             gone[key] = _REASONS.get(outcome.why, Reason.REPLANNED)
         else:
             occasion = next(each for each in cadence.occasions if each.name == outcome.occasion)
-            reminders[key] = self._planned(subject, lead, case, known, occasion, outcome)
+            reminders[key] = self._planned(subject, lead, case, known, cadence, occasion, outcome)
 
     def _planned(
-        self, subject: bytes, lead: Told, case: Case, known: DebtFacts, occasion: Occasion, outcome: Occurrence
+        self,
+        subject: bytes,
+        lead: Told,
+        case: Case,
+        known: DebtFacts,
+        cadence: Cadence,
+        occasion: Occasion,
+        outcome: Occurrence,
     ) -> Planned:
         assert known.terms is not None
         assert known.instalments is not None
@@ -181,6 +188,7 @@ class Planner:
                 state_as_of=part.state_as_of,
                 sealed=sealed(identifier),
                 traceparent=lead.traceparent,
+                occasion=f"{cadence}/{occasion.name}",
             )
 
         how = (outcome.planned.isoformat(), outcome.until.isoformat(), ladder, occasion.template, occasion.lane.value)
@@ -215,6 +223,7 @@ class Planner:
             role=terms.role,
             name=person.name,
             params=dict(terms.params),
+            hours=outcome.hours,
         )
 
     def _sealed_debt(self, row: SealedDebt, known: DebtFacts, cadence: Cadence | None) -> SealedDebt:

@@ -44,20 +44,20 @@ where exists (select 1 from due d where d.lane = i.lane and d.due_at <= $2)
 
 _BIRTHS: Final = """
 with i as (
-    select * from unnest($1::born_row[])
+    select * from unnest($1::planned_row[])
 ), facts as (
     insert into reminder (id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
                           stage_key, template, lane, ladder, send_at, not_after, state_as_of, received_at, topic,
-                          partition, "offset", sealed, traceparent)
+                          partition, "offset", sealed, traceparent, occasion)
     select id, subject, source, request_id, lender, borrower, debt, instalment, product, stage, step,
            stage_key, template, lane, ladder, send_at, not_after, state_as_of, $5, topic, partition, "offset", sealed,
-           traceparent
+           traceparent, occasion
     from i
 ), living as (
     insert into live (id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at,
-                      resume_at, traceparent)
+                      resume_at, traceparent, occasion)
     select id, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, 1, at, resume_at,
-           traceparent
+           traceparent, occasion
     from i where queue <> 'none'
 ), ended as (
     insert into ending (reminder, state, reason, seq, at) select id, state, reason, 1, at from i where queue = 'none'
@@ -360,4 +360,5 @@ def _row(birth: _Birth, now: dt.datetime) -> tuple[Any, ...]:
         each.product, each.stage, each.step, each.stage_key, each.template, each.lane, each.ladder, each.send_at,
         each.not_after, each.state_as_of, each.origin.topic, each.origin.partition, each.origin.offset, each.sealed,
         birth.state, birth.reason, birth.at, birth.resume_at, birth.queue, event, each.traceparent,
+        each.occasion,
     )  # fmt: skip

@@ -33,7 +33,7 @@ with alive as (
 )
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
        l.attempts, l.tries, r.not_after, coalesce(v.sealed, r.sealed), p.due_at, l.closed,
-       r.traceparent
+       r.traceparent, l.occasion
 from picked p join live l on l.id = p.id join reminder r on r.id = p.id left join revision v on v.reminder = p.id
 order by p.lane, p.due_at, p.id
 """
@@ -66,6 +66,7 @@ class Claimed(Struct, frozen=True, gc=False):
     token: int
     closed: Reason | None = None
     traceparent: str | None = None
+    occasion: str | None = None
 
     def __repr__(self) -> str:
         return f"Claimed({self.id}, {self.stage}, {self.ladder}, {self.rung})"
@@ -102,7 +103,7 @@ async def claim(
 
 
 def _fields(row: Any, token: int) -> tuple[Any, ...]:
-    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]], row[17])
+    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]], row[17], row[18])
 
 
 async def held_by(connection: Connection, worker: int) -> dict[int, int]:

@@ -22,7 +22,10 @@ class Origin(Struct, frozen=True, gc=False):
 
 
 class Request(Struct, frozen=True, gc=False):
-    """A valid reminder request; keys and ids are made, personal data is sealed."""
+    """A valid reminder request; keys and ids are made, personal data is sealed.
+
+    `occasion` is which of a cadence's it stands for, `cadence/version/name`; None for what upstream asked for.
+    """
 
     origin: Origin
     id: int
@@ -47,6 +50,7 @@ class Request(Struct, frozen=True, gc=False):
     state_as_of: dt.datetime
     sealed: bytes
     traceparent: str | None = None
+    occasion: str | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.id}, {self.stage}, {self.ladder})"

@@ -64,7 +64,8 @@ class Situation(Struct, gc=False):
     """One reminder with everything a move depends on.  `queue` is None once it has ended.
 
     Read for one transaction and owned by it.  `resume_at` is when a held one was to go; `unsettled` whether the outcome
-    of one of its attempts was unknown; `traceparent` the trace its request came in.
+    of one of its attempts was unknown; `traceparent` the trace its request came in; `occasion` which of a
+    cadence's it stands for.
     """
 
     id: int
@@ -92,6 +93,7 @@ class Situation(Struct, gc=False):
     resume_at: dt.datetime | None = None
     unsettled: bool = False
     traceparent: str | None = None
+    occasion: str | None = None
 
     def find(self, attempt: int) -> Attempt | None:
         return next((each for each in self.attempts if each.id == attempt), None)

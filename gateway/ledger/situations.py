@@ -13,7 +13,7 @@ _LIVING: Final = """
 select l.id, l.subject, l.lender, l.source, l.request_id, l.stage, l.lane, l.ladder, l.not_after,
        l.state, l.reason, l.seq, l.at, l.rung, l.tries, l.rescues, l.attempt, l.closed, c.worker, c.token, l.attempts,
        l.resume_at, a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at,
-       l.traceparent
+       l.traceparent, l.occasion
 from unnest($1::bigint[]) as i(id)
 join live l on l.id = i.id
 left join claim c on c.id = i.id
@@ -22,7 +22,7 @@ left join attempt a on a.id = l.attempt
 
 _ENDED: Final = """
 select r.id, r.subject, r.lender, r.source, r.request_id, r.stage, r.lane, r.ladder, r.not_after,
-       e.state, e.reason, e.seq, e.at, r.traceparent
+       e.state, e.reason, e.seq, e.at, r.traceparent, r.occasion
 from unnest($1::bigint[]) as i(id)
 join ending e on e.reminder = i.id
 join reminder r on r.id = i.id
@@ -65,7 +65,7 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
         (
             id_, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at, rung,
             tries, rescues, attempt, closed, worker, token, made, resume_at, a_rung, channel, provider, a_state,
-            intended_at, failure, final_at, traceparent,
+            intended_at, failure, final_at, traceparent, occasion,
         ) = row  # fmt: skip
         if made > 1:
             histories.append(id_)
@@ -84,6 +84,7 @@ async def read(connection: Connection, reminders: Iterable[int]) -> dict[int, Si
             resume_at,
             a_state == _UNKNOWN,
             traceparent,
+            occasion,
         )  # fmt: skip
     if ended := wanted - situations.keys():
         situations |= await _ended(connection, ended)
@@ -100,11 +101,12 @@ async def _ended(connection: Connection, reminders: Iterable[int]) -> dict[int, 
     for row in await connection.fetch(_ENDED, list(reminders)):
         (
             id_, subject, lender, source, request_id, stage, lane, ladder, not_after, state, reason, seq, at,
-            traceparent,
+            traceparent, occasion,
         ) = row  # fmt: skip
         found[id_] = Situation(
             id_, subject, lender, source, request_id, stage, LANE[lane], ladder, not_after,
             REMINDER_STATE[state], REASON[reason], seq, at, None, traceparent=traceparent,
+            occasion=occasion,
         )  # fmt: skip
     return found
 

@@ -1,16 +1,19 @@
 """The one place that says whether a contact may be made now.
 
-Today's rules are stops, time and the allowlist: cancelled, frozen, expired, not listed.  Stops come before time; the
-allowlist comes last, so that what it ends is what would have been tried without it.  Windows, caps and wording packs
-come behind the same call.  Intend looks at the stops again under the borrower's lock.
+Today's rules are stops, time, the allowlist and the hours of a cadence: cancelled, frozen, expired, not listed, not
+now.  Stops come before time; the allowlist comes after, so that what it ends is what would have been tried without it.
+Packs of windows, caps and wording come behind the same call.  Intend looks at the stops again under the borrower's
+lock.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from msgspec import Struct
 
+from gateway.cadence.calendar import Span
 from schemas.vocabulary import Reason
 
 
@@ -59,13 +62,15 @@ Verdict = Send | Defer | Hold | Suppress | Cancel | Skip | Expire
 class Facts(Struct, frozen=True):
     """What is known about the contact when it is decided.  `cancelled` is the stop that closed its ladder.
 
-    `listed` is False for an address that the mode does not let us reach.
+    `listed` is False for an address that the mode does not let us reach.  `spans` are when it may be made, from start
+    until before end, in their order; None is any time.
     """
 
     not_after: dt.datetime
     frozen: bool = False
     cancelled: Reason | None = None
     listed: bool = True
+    spans: Sequence[Span] | None = None
 
 
 def decide(now: dt.datetime, facts: Facts) -> Verdict:
@@ -78,4 +83,11 @@ def decide(now: dt.datetime, facts: Facts) -> Verdict:
         return Expire()
     if not facts.listed:
         return Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
-    return Send(send_by=facts.not_after)
+    if facts.spans is None:
+        return Send(send_by=facts.not_after)
+    open_next = next((each for each in facts.spans if now < each.end), None)
+    if open_next is None or open_next.start >= facts.not_after:
+        return Expire("outside_hours")
+    if now < open_next.start:
+        return Defer(open_next.start, "outside_hours")
+    return Send(min(facts.not_after, open_next.end))

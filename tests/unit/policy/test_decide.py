@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy import Cancel, Expire, Facts, Hold, Send, Suppress, decide
+from gateway.cadence.calendar import Span
+from gateway.policy import Cancel, Defer, Expire, Facts, Hold, Send, Suppress, decide
 from schemas.vocabulary import Reason
 
 NOW = dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC)
@@ -58,3 +59,35 @@ def test_a_send_is_never_stopped_frozen_late_or_unlisted(
     assert isinstance(verdict, Send) == free
     if isinstance(verdict, Send):
         assert NOW < verdict.send_by <= not_after
+
+
+def _span(start: float, end: float) -> Span:
+    """In hours from now."""
+    return Span(NOW + dt.timedelta(hours=start), NOW + dt.timedelta(hours=end))
+
+
+DAYS = NOW + dt.timedelta(days=3)
+
+
+@pytest.mark.parametrize(
+    ("not_after", "spans", "verdict"),
+    [
+        (DAYS, [_span(-1, 2)], Send(_span(0, 2).end)),
+        (LATER, [_span(-1, 2)], Send(LATER)),
+        (DAYS, [_span(0, 2)], Send(_span(0, 2).end)),
+        (DAYS, [_span(1, 2)], Defer(LATER, "outside_hours")),
+        (DAYS, [_span(-2, 0), _span(1, 2)], Defer(LATER, "outside_hours")),
+        (LATER, [_span(-2, 0), _span(1, 2)], Expire("outside_hours")),
+        (DAYS, [_span(-2, 0)], Expire("outside_hours")),
+        (DAYS, [], Expire("outside_hours")),
+    ],
+)
+def test_outside_its_hours_it_waits_for_the_next_ones(
+    not_after: dt.datetime, spans: list[Span], verdict: object
+) -> None:
+    assert decide(NOW, Facts(not_after, spans=spans)) == verdict
+
+
+def test_hours_come_after_everything_that_ends_it() -> None:
+    assert decide(NOW, Facts(LATER, listed=False, spans=[])) == Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
+    assert decide(NOW, Facts(LATER, cancelled=STOPS[0], spans=[])) == Cancel(STOPS[0])

@@ -1,6 +1,18 @@
 -- Plans: what is known of borrowers and debts, and which reminder stands for which occasion of an instalment.
 --
--- Only new tables and types: processes of the version before go on as they were.
+-- Processes of the version before may still run beside this schema: what they write fits, so the row types they use stay
+-- as they are and new ones stand beside them.
+
+-- Which occasion of which version of a cadence a reminder stands for, `default/1/d7`; null for what upstream asked for.
+alter table reminder add column occasion text;
+alter table live add column occasion text;
+create type planned_row as (
+    id bigint, subject bytea, source text, request_id text, lender text, borrower text, debt text, instalment int,
+    product text, stage text, step text, stage_key bytea, template text, lane lane, ladder text, send_at timestamptz,
+    not_after timestamptz, state_as_of timestamptz, topic text, partition int, "offset" bigint, sealed bytea,
+    state reminder_state, reason text, at timestamptz, resume_at timestamptz, queue text, event bytea, traceparent text,
+    occasion text
+);
 
 -- What facts have told, sealed under the row's own id.  One row per borrower of a lender, one per debt.
 create table borrower_fact (
