@@ -121,7 +121,10 @@ def _lender(draft: Draft, path: Path, lender: Lender) -> Iterator[Problem]:
 
 
 def _cadences(draft: Draft, cadences: Cadences, path: Path, lender: Lender) -> Iterator[Problem]:
-    """Every cadence that its plans may be made with is there, and there are words for all of it."""
+    """Every cadence that its plans may be made with is there, and there are words for all of it.
+
+    Of what is due on one day one message tells, so its words must have a place for the rest.
+    """
     named = {("cadence",): lender.cadence} | {("cadences", each): name for each, name in lender.cadences.items()}
     for at, name in named.items():
         versions = cadences.by_name.get(name)
@@ -135,6 +138,9 @@ def _cadences(draft: Draft, cadences: Cadences, path: Path, lender: Lender) -> I
                 spoken = entry is not None and occasion.stage in entry.stages
                 if entry is None or not spoken or not entry.channels >= {rung.channel for rung in occasion.ladder}:
                     message = f"{cadence}, {occasion.name}: no template has words for it"
+                    yield problem((*path, *at), ProblemReason.UNKNOWN_TEMPLATE, message)
+                elif not entry.lists_others(occasion.stage):
+                    message = f"{cadence}, {occasion.name}: an SMS of {occasion.template} has no slot also"
                     yield problem((*path, *at), ProblemReason.UNKNOWN_TEMPLATE, message)
 
 

@@ -1,6 +1,6 @@
 """Which words a borrower gets: templates from files, typed slots, SMS segments.  Pure once loaded."""
 
-from gateway.content.catalogue import DEFAULT_TEMPLATES, Catalogue, Facts, Problem, Rendered
+from gateway.content.catalogue import DEFAULT_TEMPLATES, Catalogue, Facts, Payment, Problem, Rendered
 from gateway.content.dialogue import Dialogue
 from gateway.content.loading import TemplateError
 from gateway.content.segments import Encoding
@@ -14,6 +14,7 @@ __all__ = [
     "Dialogue",
     "Encoding",
     "Facts",
+    "Payment",
     "Problem",
     "Rendered",
     "TemplateError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from gateway.content.entry import Entry
 from gateway.content.formats import Locale
 from gateway.content.loading import load_entries
 from gateway.content.segments import Encoding
-from gateway.content.slots import DISCREET_CHANNELS, NAME_LENGTH
+from gateway.content.slots import ALSO_LENGTH, DISCREET_CHANNELS, NAME_LENGTH
 from schemas.vocabulary import Channel, Rejection, Stage
 
 DEFAULT_TEMPLATES: Final = Path(__file__).with_name("templates")
@@ -28,8 +28,22 @@ class Problem(Struct, frozen=True):
     field: str
 
 
+class Payment(Struct, frozen=True, gc=False):
+    """What is due, and when; `amount` is a decimal string."""
+
+    amount: str
+    currency: str
+    due_date: dt.date
+
+    def __repr__(self) -> str:
+        return "Payment(...)"
+
+
 class Facts(Struct, frozen=True, gc=False):
-    """What a text may say.  `today` and `as_of` are in the borrower's own zone; `amount` is a decimal string."""
+    """What a text may say.  `today` and `as_of` are in the borrower's own zone; `amount` is a decimal string.
+
+    `also` are the other payments that the same message tells of.
+    """
 
     lender: str
     amount: str
@@ -39,6 +53,7 @@ class Facts(Struct, frozen=True, gc=False):
     today: dt.date
     name: str | None = None
     params: Mapping[str, str] = {}
+    also: tuple[Payment, ...] = ()
 
     def __repr__(self) -> str:
         return f"Facts({self.lender}, ...)"
@@ -212,6 +227,12 @@ def _shown_name(entry: Entry, channel: Channel, facts: Facts) -> str | None:
     return None if name is None or entry.words[channel].find(name) else name
 
 
+def _others(locale: Locale, also: Sequence[Payment]) -> str:
+    shown = [(locale.show_amount(each.amount, each.currency), locale.show_date(each.due_date)) for each in also]
+    assert locale.others is not None or not also  # no plan is taken for a template that could not list them
+    return "" if locale.others is None else locale.others.list([(a or "", d) for a, d in shown], ALSO_LENGTH)
+
+
 def _values(
     entry: Entry, locale: Locale, channel: Channel, facts: Facts, *, discreet: bool
 ) -> dict[str, str | int] | Problem:
@@ -238,6 +259,7 @@ def _values(
     values["amount"] = amount
     values["due_date"] = locale.show_date(facts.due_date)
     values["as_of"] = locale.show_moment(facts.as_of)
+    values["also"] = _others(locale, facts.also)
     days = (facts.due_date - facts.today).days
     if days > 0:
         values["days_left"] = days

@@ -47,6 +47,10 @@ class Entry:
     told: Mapping[tuple[Stage, str], Told]
     words: Mapping[Channel, Words]  # that no text of the channel may hold
 
+    def lists_others(self, stage: Stage) -> bool:
+        """Whether every SMS of a stage can tell of other payments; elsewhere no stranger is told of any."""
+        return all("also" in part.slots for (of, _, by), part in self.parts.items() if (of, by) == (stage, Channel.SMS))
+
     def resolve(self, locale: str, default: str | None) -> str | None:
         """The locale to write in: as asked, else shortened from the right, else the lender's default, else none."""
         found = self._speaks(locale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -56,6 +57,24 @@ class CallLines(Struct, frozen=True, forbid_unknown_fields=True):
         return self.identity.format(lender=lender, name=name)
 
 
+class Others(Struct, frozen=True, forbid_unknown_fields=True):
+    """How other payments are listed: each an `item` with {amount} and {date}, then {count} that are more."""
+
+    item: Phrase
+    between: Phrase
+    more: Phrase
+
+    def list(self, payments: Sequence[tuple[str, str]], length: int) -> str:
+        """As many of (amount, date), as shown, as fit into `length` together with how many more there are."""
+        items = [self.item.format(amount=amount, date=date) for amount, date in payments]
+        for n in range(len(items), -1, -1):
+            left = len(items) - n
+            shown = self.between.join([*items[:n], *([self.more.format(count=left)] if left else [])])
+            if len(shown) <= length:
+                return shown
+        return ""
+
+
 class Locale(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of locales.yaml.  Patterns use {year} {month} {day} {hour} {minute}, {number} {currency}, {name}."""
 
@@ -69,6 +88,7 @@ class Locale(Struct, frozen=True, forbid_unknown_fields=True):
     amounts: dict[str, Phrase] = {}  # by currency, instead of `amount`
     months: Annotated[tuple[str, ...], Meta(min_length=12, max_length=12)] | None = None  # instead of numbers
     call: CallLines | None = None  # for templates with a dialogue
+    others: Others | None = None  # for templates that plans may use
     group: str = ","
     decimal: str = "."
 

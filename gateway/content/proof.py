@@ -18,6 +18,7 @@ from gateway.content.entry import Part
 from gateway.content.formats import CallLines, Locale
 from gateway.content.grammar import Text
 from gateway.content.slots import (
+    ALSO_LENGTH,
     BUILT_IN,
     DISCREET_BUILT_IN,
     DISCREET_CHANNELS,
@@ -49,6 +50,8 @@ def faults_of_locale(locale: Locale, channels: Iterable[Channel], telling: Words
         ("amount", partial(locale.show_amount, "1", "XXX")),
         *((f"amounts.{currency}", partial(locale.show_amount, "1", currency)) for currency in locale.amounts),
     ]
+    if (others := locale.others) is not None:
+        trials.append(("others", partial(others.list, [(_FILLER, _FILLER)] * 2, len(others.item) + len(others.more))))
     call = locale.call
     if telling is not None and call is not None:
         trials.append(("call.identity", partial(call.ask, _FILLER, _FILLER)))
@@ -88,6 +91,8 @@ def faults_of(
     if unknown:
         return [f"no slot is called {name}" for name in unknown]
     faults = [f"must say {name}" for name in ("lender", "opt_out") if name not in part.slots]
+    if "also" in part.slots and locale.others is None:
+        faults.append("also cannot be said: the locale has no words for other payments")
     for name in sorted(part.slots):
         if stage not in COUNTS.get(name, Stage):
             faults.append(f"{name} is never known at {stage}")
@@ -138,7 +143,7 @@ def _is_discreet(name: str, slots: Mapping[str, Slot]) -> bool:
 def _trials(part: Part, channel: Channel, locale: Locale, slots: Mapping[str, Slot]) -> Iterator[dict[str, str | int]]:
     longest = _longest(channel, locale, slots)
     optional = [name for name, slot in slots.items() if slot.optional and name in part.slots]
-    optional += ["name"] if "name" in part.slots else []
+    optional += [name for name in ("name", "also") if name in part.slots]
     nothing = dict.fromkeys(optional, "")
     for days in (1, 2, 9999):
         full = {**longest, "days_left": days, "days_overdue": days}
@@ -162,5 +167,6 @@ def _longest(channel: Channel, locale: Locale, slots: Mapping[str, Slot]) -> dic
         "amount": amount,
         "due_date": date,
         "as_of": max((locale.show_moment(moment) for moment in _MOMENTS), key=len),
+        "also": _FILLER * ALSO_LENGTH,
         **{name: kinds.get(slot.spec.type, _FILLER * slot.spec.max_length) for name, slot in slots.items()},
     }

@@ -32,9 +32,10 @@ class SlotSpec(Struct, frozen=True, forbid_unknown_fields=True):
     hosts: tuple[str, ...] = ()
 
 
-# Filled by the gateway.  `name` is empty when there is none to show; `greeting` always says something polite.
+# Filled by the gateway.  `name` is empty when there is none to show; `greeting` always says something polite; `also` is
+# the other payments that this one message tells of, empty when there are none.
 BUILT_IN: Final = frozenset(
-    {"lender", "name", "greeting", "opt_out", "amount", "due_date", "as_of", "days_left", "days_overdue"}
+    {"lender", "name", "greeting", "opt_out", "amount", "due_date", "as_of", "days_left", "days_overdue", "also"}
 )
 
 # A push may be read on a locked screen, a call may be answered by anyone: what may be told there.
@@ -44,6 +45,7 @@ DISCREET_TYPES: Final = frozenset({SlotType.TEXT, SlotType.PHONE})
 
 LENDER_LENGTH: Final = 40  # UTF-16 units of a lender's display name
 NAME_LENGTH: Final = 40  # of a borrower's; a longer one is not shown
+ALSO_LENGTH: Final = 120  # of the other payments; those beyond are counted, not listed
 
 
 class Slot:

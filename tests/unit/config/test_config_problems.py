@@ -385,6 +385,18 @@ def test_a_cadence_that_no_template_speaks_for(case: Case, tmp_path: Path) -> No
     assert [each.message for each in case.problems()] == ["default/1, d7: no template has words for it"]
 
 
+def test_a_cadence_whose_messages_could_not_tell_of_the_rest(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    shutil.copytree(DEFAULT_TEMPLATES, folder)
+    sms = folder / "repayment" / "d3" / "en" / "sms.j2"
+    sms.write_text(sms.read_text(encoding="utf-8").replace("{{ also }}", "more"), encoding="utf-8")
+    case.put("templates_path", str(folder))
+    assert case.load()
+    PLANS(case)
+    assert case.found() == {("lenders.harbour.cadence", "unknown_template")}
+    assert [each.message for each in case.problems()] == ["default/1, d3: an SMS of repayment has no slot also"]
+
+
 def test_a_mapping_for_a_channel_the_template_lacks(case: Case, tmp_path: Path) -> None:
     folder = tmp_path / "templates"
     shutil.copytree(DEFAULT_TEMPLATES, folder)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import schemas
-from gateway.content import Catalogue, Encoding, Facts, Problem, Rendered, plain
+from gateway.content import Catalogue, Encoding, Facts, Payment, Problem, Rendered, plain
 from schemas.vocabulary import Channel, Rejection, Stage
 
 CATALOGUE = Catalogue.load()
@@ -68,7 +68,7 @@ def test_every_text_names_the_lender_helps_and_lets_go(stage: Stage, locale: str
     assert helps in made.text
     assert made.locale == locale
     assert made.template_version == CATALOGUE.versions["repayment"]
-    assert re.fullmatch(r"1-[0-9a-f]{8}", made.template_version)
+    assert re.fullmatch(r"2-[0-9a-f]{8}", made.template_version)
 
 
 @pytest.mark.parametrize(("stage", "locale"), list(product(Stage, ("zh-CN", "en"))))
@@ -97,6 +97,39 @@ def test_push_and_voice_tell_a_stranger_nothing(stage: Stage, locale: str, chann
     if channel is Channel.VOICE:
         assert made.slots["name"] not in made.text
     assert (made.segments, made.encoding) == (0, None)
+
+
+OTHERS = tuple(Payment(f"{n}00.5", "CNY", dt.date(2026, 12, n)) for n in range(1, 9))
+
+
+@pytest.mark.parametrize(("stage", "locale"), list(product(Stage, ("zh-CN", "en"))))
+def test_what_else_is_due_that_day_stands_in_the_same_message(stage: Stage, locale: str) -> None:
+    shown = (
+        "100.50元（2026年12月1日）、200.50元（2026年12月2日）",
+        "CNY 100.50 (1 December 2026), CNY 200.50 (2 December",
+    )
+    made = rendered(stage, locale, Channel.SMS, also=OTHERS[:2])
+    assert shown[locale == "en"] in made.text
+    for channel in (Channel.PUSH, Channel.VOICE):
+        assert "100.50" not in rendered(stage, locale, channel, also=OTHERS[:2]).text
+    said = CATALOGUE.dialogue("repayment", stage, rendered(stage, locale, Channel.VOICE), _facts(stage, OTHERS[:2]))
+    assert said is not None
+    assert shown[locale == "en"] in said.debt
+    assert "100.50" not in said.identity + said.discreet + said.ways
+
+
+def _facts(stage: Stage, also: tuple[Payment, ...]) -> Facts:
+    return replace(FACTS, today=TODAY[stage], also=also)
+
+
+@pytest.mark.parametrize("locale", ["zh-CN", "en"])
+def test_what_does_not_fit_is_counted(locale: str) -> None:
+    listed = rendered(Stage.D3, locale, Channel.SMS, also=OTHERS).slots["also"]
+    assert isinstance(listed, str)
+    assert len(listed) <= 120
+    n = listed.count(".50")
+    assert 0 < n < len(OTHERS)
+    assert f"其余{len(OTHERS) - n}笔" in listed or f"{len(OTHERS) - n} more" in listed
 
 
 def test_the_english_sms_stays_in_gsm7_and_counts_days() -> None:

@@ -97,6 +97,7 @@ def test_the_version_follows_the_files(root: Path) -> None:
         (SMS, "{{ amount }}", "{% set x = 1 %}", f"{SMS}: line 1: Assign is not allowed"),
         (SMS, "{{ amount }}", "{% include 'x' %}", f"{SMS}: line 1: Include is not allowed"),
         (SMS, "{{ amount }}", "{{ 'x' * 999999999 }}", f"{SMS}: line 1: Mul is not allowed"),
+        (PUSH, "see", "{{ also }} see", f"{PUSH}: also tells of a debt and may not stand in a push"),
         (PUSH, "see", "{{ amount }} see", f"{PUSH}: amount tells of a debt and may not stand in a push"),
         (PUSH, "{{ lender }}\n", "{{ lender }} {{ due_date }}\n", f"{PUSH}: due_date tells of a debt"),
         (PUSH, "see", "{{ pay_url }} see", f"{PUSH}: pay_url tells of a debt"),
@@ -157,11 +158,17 @@ def test_a_lenders_own_words_are_added_to_the_seed(root: Path) -> None:
     assert any(line.startswith("wording.yaml: Object contains unknown field") for line in problems(root))
 
 
+def test_what_else_is_due_needs_words_for_it(root: Path) -> None:
+    edit(root, SMS, lambda text: text.replace("days.", "days. {{ also }}"))
+    edit(root, "locales.yaml", lambda text: "".join(line for line in text.splitlines(True) if "others:" not in line))
+    assert f"{SMS}: also cannot be said: the locale has no words for other payments" in problems(root)
+
+
 def test_the_shipped_limit_is_the_least_that_holds(tmp_path: Path) -> None:
     root = tmp_path / "templates"
     shutil.copytree(DEFAULT_TEMPLATES, root)
-    edit(root, "repayment/template.yaml", lambda text: text.replace("max_segments: 8", "max_segments: 7"))
-    assert all("can take 8 segments, more than max_segments 7" in line for line in problems(root))
+    edit(root, "repayment/template.yaml", lambda text: text.replace("max_segments: 10", "max_segments: 9"))
+    assert all("can take 10 segments, more than max_segments 9" in line for line in problems(root))
 
 
 def test_a_text_that_grows_on_a_branch_no_trial_takes_is_not_sent(root: Path) -> None:
