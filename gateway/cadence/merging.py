@@ -7,25 +7,28 @@ instalment only the most urgent is told at all.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
 from gateway.cadence import calendar
-from gateway.cadence.planning import Occurrence
+from gateway.cadence.planning import Key, Occurrence
 from schemas.vocabulary import Stage
 
 # The later, the more urgent.
 _URGENCY: Final = {stage: place for place, stage in enumerate(Stage)}
 
 
-class Merged(Struct, frozen=True):
+T = TypeVar("T")
+
+
+class Merged(Struct, Generic[T], frozen=True):
     """One message.  `along` are told of in it; `superseded` are of an instalment that is told of already."""
 
-    leader: Occurrence
-    along: tuple[Occurrence, ...] = ()
-    superseded: tuple[Occurrence, ...] = ()
+    leader: T
+    along: tuple[T, ...] = ()
+    superseded: tuple[T, ...] = ()
 
 
 def by_day(planned: Iterable[Occurrence], zone: str) -> dict[dt.date, list[Occurrence]]:
@@ -36,19 +39,23 @@ def by_day(planned: Iterable[Occurrence], zone: str) -> dict[dt.date, list[Occur
     return days
 
 
-def merge(of_one_day: Sequence[Occurrence]) -> Merged:
-    """The message of a day; `of_one_day` is not empty."""
-    ranked = sorted(of_one_day, key=_rank)
+def merge(of_one_day: Sequence[T], what: Callable[[T], tuple[Key, dt.date]]) -> Merged[T]:
+    """The message of a day; `of_one_day` is not empty.  `what` gives the key of each and when it is due."""
+    ranked = sorted(of_one_day, key=lambda each: _rank(*what(each)))
     leader = ranked[0]
-    told = {(leader.key.debt, leader.key.instalment)}
-    along: list[Occurrence] = []
-    superseded: list[Occurrence] = []
+    told = {_instalment(what(leader)[0])}
+    along: list[T] = []
+    superseded: list[T] = []
     for each in ranked[1:]:
-        instalment = (each.key.debt, each.key.instalment)
+        instalment = _instalment(what(each)[0])
         (superseded if instalment in told else along).append(each)
         told.add(instalment)
     return Merged(leader, tuple(along), tuple(superseded))
 
 
-def _rank(each: Occurrence) -> tuple[int, dt.date, str, int, str]:
-    return (-_URGENCY[each.key.stage], each.due, each.key.debt, each.key.instalment, each.key.step)
+def _instalment(key: Key) -> tuple[str, int]:
+    return key.debt, key.instalment
+
+
+def _rank(key: Key, due: dt.date) -> tuple[int, dt.date, str, int, str]:
+    return (-_URGENCY[key.stage], due, key.debt, key.instalment, key.step)

@@ -130,7 +130,7 @@ class _Actor:
         """Everything that goes out before `limit`: what becomes known at a moment counts for what leaves at it."""
         ready = [each for each in self.planned if isinstance(each, Occurrence) and each.key not in self.done]
         for day in by_day(ready, self._zone).values():
-            message = merge(day)
+            message = merge(day, lambda each: (each.key, each.due))
             if message.leader.at < limit:
                 self._sent(message)
 
@@ -139,7 +139,7 @@ class _Actor:
         said = self.case.borrower.timezone
         return "UTC" if said is None else said.what
 
-    def _sent(self, message: Merged) -> None:
+    def _sent(self, message: Merged[Occurrence]) -> None:
         leader = message.leader
         with_ = f"{leader.key.debt}/{leader.key.instalment}/{leader.occasion}"
         self.done[leader.key] = self._line(leader, Fate.CONTACT, leader.at)

@@ -21,6 +21,7 @@ from gateway.clock import Clock
 from gateway.crashpoints import CrashPoint, reached
 from gateway.dispatch.commits import CommitObserver, Commits
 from gateway.dispatch.hands import Hands
+from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.dispatch.send import Retries, Sender
 from gateway.dispatch.trail import trail_of
@@ -91,6 +92,7 @@ class Dispatcher:
         self._claiming = True
         self._more_due = False  # the last claim took all it could: a free slot is worth another
         self._commits = Commits(database, clock, rules, metrics, on_events)
+        self._merger = Merger(database, steps, metrics)
         self._sender = Sender(self._commits.intend_again, clock.now, retries)
         self._intents: Batcher[Job] = Batcher("intend", self._intend)
         self._verdicts: Batcher[tuple[Job, policy.Verdict]] = Batcher("settle", self._settle)
@@ -209,7 +211,8 @@ class Dispatcher:
             rows = await claims.claim(connection, lease.id, self._clock.now(), limit, of_bulk, token)
         if rows:
             reached(CrashPoint.AFTER_CLAIM)
-            self._begin([Job(each, lease) for each in rows])
+            jobs = await self._merger.merge([Job(each, lease) for each in rows], self._clock.now())
+            self._begin(jobs)
         self._more_due = len(rows) >= min(limit, of_bulk)
         return len(rows)
 

@@ -1,6 +1,6 @@
 """The eight steps of a contact, in order.  Reading this list is reading the service.
 
-    claim    rows that are due become this worker's
+    claim    rows that are due become this worker's; of what is planned for one borrower's day, one leads (`merge`)
     decide   may it be made now?
     render   the words, from the sealed facts
     route    the provider for this lender and channel
@@ -26,7 +26,7 @@ from gateway.allowlist import Allowlist
 from gateway.cadence import calendar
 from gateway.cadence.calendar import Span
 from gateway.calls import prompt_of
-from gateway.content import Catalogue, Problem, Rendered
+from gateway.content import Catalogue, Payment, Problem, Rendered
 from gateway.content import Facts as TextFacts
 from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
@@ -35,6 +35,7 @@ from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
 from gateway.ledger.freezes import Freezes
 from gateway.ledger.intend import Intent
+from gateway.ledger.merged import Told
 from gateway.personal import SEALED_FIELD, WORDS_FIELD, Sealed, Words
 from gateway.personal import decode as decode_personal
 from gateway.sealing import KeyUnknown, SealBroken, Sealer
@@ -71,6 +72,7 @@ class Job:
     intent: Intent | None = field(default=None, repr=False)
     mode: Mode = Mode.LIVE  # under which it is decided
     trail: Trail | None = None  # where its trace is recorded
+    told: Sequence[Told] = field(default=(), repr=False)  # what its message tells of besides
 
     @property
     def address(self) -> str:
@@ -137,18 +139,23 @@ class Steps:
 
     def open(self, job: Job, now: dt.datetime) -> policy.Verdict | None:
         if job.personal is None:
-            try:
-                opened = self.sealer.open(job.claimed.sealed, job.claimed.id, SEALED_FIELD)
-                job.personal = decode_personal(opened)
-            except KeyUnknown as unknown:
-                # Keys come with a reload, which other processes may have had before us: nothing is wrong with it yet.
-                self.on_key_unknown(unknown.key_id)
-                spread = 1 + (job.claimed.id >> 8 & 0xFF) / 0xFF
-                return policy.Defer(now + _UNTIL_A_KEY_COMES * spread, "sealing_key_unknown")
-            except SealBroken as broken:
-                # Fail closed: without the facts there is nothing true to say.
-                return policy.Hold(Reason.BUG, f"seal_{broken}")
+            opened = self._unseal(job.claimed.sealed, job.claimed.id, now)
+            if not isinstance(opened, Sealed):
+                return opened
+            job.personal = opened
         return None
+
+    def _unseal(self, sealed: bytes, reminder: int, now: dt.datetime) -> Sealed | policy.Verdict:
+        try:
+            return decode_personal(self.sealer.open(sealed, reminder, SEALED_FIELD))
+        except KeyUnknown as unknown:
+            # Keys come with a reload, which other processes may have had before us: nothing is wrong with it yet.
+            self.on_key_unknown(unknown.key_id)
+            spread = 1 + (reminder >> 8 & 0xFF) / 0xFF
+            return policy.Defer(now + _UNTIL_A_KEY_COMES * spread, "sealing_key_unknown")
+        except SealBroken as broken:
+            # Fail closed: without the facts there is nothing true to say.
+            return policy.Hold(Reason.BUG, f"seal_{broken}")
 
     def route(self, job: Job, now: dt.datetime) -> policy.Verdict | None:
         """The provider; back to the queue where its circuit is open, before anything is unsealed for nothing."""
@@ -167,6 +174,9 @@ class Steps:
         claimed, personal, provider = job.claimed, job.personal, job.provider
         assert personal is not None
         assert provider is not None
+        also = self._also(job, now)
+        if not isinstance(also, tuple):
+            return also
         lender = self.lenders[claimed.lender]
         channel = claimed.channel
         facts = TextFacts(
@@ -178,6 +188,7 @@ class Steps:
             today=in_zone(now, personal.timezone).date(),
             name=personal.name,
             params=personal.params,
+            also=also,
         )
         rendered = self.catalogue.render(
             claimed.template, Stage(claimed.stage), personal.locale, channel, facts, lender.default_locale
@@ -219,8 +230,20 @@ class Steps:
             inputs=inputs_of(job),
             address=self.sealer.address(job.address),
             cost=provider.price * max(rendered.segments, 1),
+            leads=bool(job.told),
         )
         return None
+
+    def _also(self, job: Job, now: dt.datetime) -> tuple[Payment, ...] | policy.Verdict:
+        """The other payments that its message tells of, the earliest first."""
+        found = []
+        for each in job.told:
+            opened = self._unseal(each.sealed, each.reminder, now)
+            if not isinstance(opened, Sealed):
+                return opened
+            if each.along:
+                found.append(Payment(opened.amount, opened.currency, opened.due_date))
+        return tuple(sorted(found, key=lambda each: each.due_date))
 
 
 def _ttl(provider: Provider, send_by: dt.datetime, now: dt.datetime) -> int:

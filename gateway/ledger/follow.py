@@ -377,6 +377,23 @@ def revise(was: Situation, now: dt.datetime) -> Move | None:
     return _schedule(was, now, Reason.REVISED, was.at, was.rung, was.tries)
 
 
+def unmerge(was: Situation, now: dt.datetime) -> Move | None:
+    """Its message is no longer another's, or it is no longer to tell of another: it goes when it was to go."""
+    if was.state is ReminderState.HELD and was.reason is Reason.MERGED_INTO:
+        return release(was, now)
+    return revise(was, now)
+
+
+def merge(was: Situation, now: dt.datetime) -> Move:
+    """Another's message tells of it: held until that is intended, or ends without a contact."""
+    return hold(was, Reason.MERGED_INTO, now, was.not_after)
+
+
+def merged(was: Situation, now: dt.datetime) -> Move:
+    """The message that tells of it is intended."""
+    return _end(was, ReminderState.SUPPRESSED, Reason.MERGED_INTO, now)
+
+
 def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.datetime) -> Move:
     """Held for `reason`, looked at again at `recheck_at`; told once per reason."""
     at = min(recheck_at, was.not_after)

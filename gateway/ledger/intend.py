@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.ledger import freezes, subjects, volume
+from gateway.ledger import freezes, merging, subjects, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
+from gateway.ledger.follow import Move
 from gateway.ledger.quotas import Breach, Quotas
 from gateway.ledger.volume import Bounded, Load
 from schemas.vocabulary import Lane
@@ -83,7 +84,8 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 class Intent(Struct, frozen=True, gc=False):
     """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON).
 
-    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.
+    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.  `leads` when its message is that
+    of other reminders, too.
     """
 
     claimed: Claimed
@@ -93,6 +95,7 @@ class Intent(Struct, frozen=True, gc=False):
     inputs: str
     address: bytes | None = None
     cost: int = 0
+    leads: bool = False
 
     def __repr__(self) -> str:
         return f"Intent({self.claimed!r}, {self.attempt}, {self.provider})"
@@ -104,7 +107,7 @@ class Intended:
 
     `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
     to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.  `dear` cost more
-    than a whole cap by themselves.  The borrowers of `opted_out` want no more.
+    than a whole cap by themselves.  The borrowers of `opted_out` want no more.  `moves` are of those that are told of along.
     """
 
     sendable: frozenset[int]
@@ -114,6 +117,7 @@ class Intended:
     over: Mapping[int, tuple[Breach, ...]] = field(default_factory=dict)
     dear: frozenset[int] = frozenset()
     opted_out: frozenset[int] = frozenset()
+    moves: Sequence[Move] = ()
 
 
 async def intend(
@@ -137,7 +141,9 @@ async def intend(
         rows = await connection.fetch(_INTEND, worker, [_row(each) for each in permitted], now)
         sendable = frozenset(row[0] for row in rows)
     await bounded.store(connection, sendable)
-    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, frozenset(bounded.dear), opted_out)
+    lead = [each.claimed.id for each in permitted if each.leads and each.attempt in sendable]
+    made = await merging.tell(connection, lead, now) if lead else []
+    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, frozenset(bounded.dear), opted_out, made)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:

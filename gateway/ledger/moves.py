@@ -16,11 +16,11 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import frozen
+from gateway.ledger import follow, frozen, merged, situations
 from gateway.ledger.database import Conflict, Connection
 from gateway.ledger.follow import Attempt, Move, Queue, Situation
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
-from schemas.vocabulary import AttemptState, Failure, ReminderState
+from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
 
 class LostGuard(Conflict):
@@ -162,11 +162,11 @@ async def apply(
     attempts: Sequence[AttemptChange] = (),
     refs: Sequence[Ref] = (),
     changed: Iterable[Situation] = (),
-) -> None:
+) -> list[Move]:
     """Writes moves, at most one per reminder, changes of attempts, at most one each, and providers' message ids.
 
-    `changed` are the reminders whose attempts change, also where they do not move themselves.
-    Raises LostGuard when something no longer fits; then nothing is kept.  Message ids are kept in any order of arrival.
+    `changed` are the reminders whose attempts change, also where they do not move themselves.  Returns the moves that
+    followed, of reminders that share a message with these.  Raises LostGuard when something no longer fits; then nothing is kept.  Message ids are kept in any order of arrival.
     """
     advance: list[Move] = []
     end: list[Move] = []
@@ -185,8 +185,37 @@ async def apply(
         await _run(connection, _CORRECT, [_end_row(move) for move in correct], riders)
     if riders.attempts or riders.refs:
         await _run(connection, _RIDERS_ALONE, [], riders)
-    if free := [move.was.id for move in end if move.state not in _KEEPS_STAGE]:
+    if free := [
+        move.was.id for move in end if move.state not in _KEEPS_STAGE and move.reason is not Reason.MERGED_INTO
+    ]:
         await connection.execute(_FREE_STAGE, free)
+    return await _of_one_message(connection, [*advance, *end])
+
+
+async def _of_one_message(connection: Connection, made: Sequence[Move]) -> list[Move]:
+    """What waits on a leader that will tell nobody goes by itself; a leader tells of those that still wait on it."""
+    over = [each.was.id for each in made if each.was.occasion is not None and _leads_no_more(each)]
+    left = [each.was.id for each in made if _is_merged(each.was) and each.reason is not Reason.MERGED_INTO]
+    if not over and not left:
+        return []
+    leaders = await merged.leave(connection, left)
+    followers = await merged.let_go(connection, over)
+    planned = [
+        move
+        for was in (await situations.read(connection, [*leaders, *followers])).values()
+        if (move := follow.unmerge(was, made[0].now)) is not None
+    ]
+    return [*planned, *await apply(connection, planned)]
+
+
+def _leads_no_more(move: Move) -> bool:
+    if move.queue is None:
+        return True
+    return move.state is ReminderState.HELD and move.reason is not Reason.MERGED_INTO
+
+
+def _is_merged(was: Situation) -> bool:
+    return was.state is ReminderState.HELD and was.reason is Reason.MERGED_INTO
 
 
 async def _note_unsettled(connection: Connection, touched: Iterable[Situation], ended: Collection[int]) -> None:

@@ -99,7 +99,7 @@ async def record(
             planned.append(move)
     changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     refs = [(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None]
-    await moves.apply(connection, planned, changes, refs, [found[each] for each in changed])
+    planned += await moves.apply(connection, planned, changes, refs, [found[each] for each in changed])
     return Recorded(frozenset(change[0] for change in changes), planned)
 
 
@@ -139,7 +139,7 @@ async def settle(
             planned.append(follow.hold(was, verdict.hold, now, recheck))
         else:
             planned.append(follow.defer(was, now, verdict.defer_until or now))
-    await moves.apply(connection, planned, changes)
+    planned += await moves.apply(connection, planned, changes)
     if kept:
         await connection.execute(
             _DECISIONS,
@@ -195,5 +195,5 @@ async def _take_back(
             move = follow.after_attempt(was, current, now, rules, jitter=jitter())
             if move is not None:
                 planned.append(move)
-    await moves.apply(connection, planned, changes, changed=found.values())
+    planned += await moves.apply(connection, planned, changes, changed=found.values())
     return planned

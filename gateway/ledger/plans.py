@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from gateway.ledger import accept, follow, moves, outbox, situations, stops
+from gateway.ledger import accept, follow, merging, moves, outbox, situations, stops
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Request, Told
 from gateway.ledger.database import Connection
@@ -163,13 +163,19 @@ async def write(
     leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
     revised: list[tuple[Key, Planned, Situation]] = []
     stopped: list[tuple[Situation, Reason, Told]] = []
+    untold: list[int] = []  # what a message has told of, and its next one is not to
     for key, stands in standing.items():
         was = now_there.get(stands.reminder)
-        if was is None or was.queue is None:
+        if was is None or (was.queue is None and was.reason is not Reason.MERGED_INTO):
             continue
         mine = wanted[key[0]]
         planned = mine.reminders.get(key)
-        if planned is None:
+        if was.queue is None:
+            if planned is None:
+                untold.append(was.id)
+            elif planned.said != stands.said:
+                revised.append((key, planned, was))
+        elif planned is None:
             if (reason := mine.gone.get(key, Reason.REPLANNED)) is not None:
                 stopped.append((was, reason, leads[key[0]]))
         elif planned.print != stands.print:
@@ -179,6 +185,7 @@ async def write(
             revised.append((key, planned, was))
     written.moves += await _stop(connection, stopped, now, rules)
     written.moves += await _revise(connection, revised, now)
+    written.moves += await merging.forget(connection, untold, now)
     ended = {was.id for was, _, _ in stopped if not _under_way(was)}
     await _bear(connection, wanted.values(), standing, now_there, ended, now, in_force, rules, written)
     return written
@@ -246,7 +253,7 @@ async def _stop(
             made.append(move)
         if too_late:
             late.append((was.id, by.id, stops.too_late(was, now), by.traceparent))
-    await moves.apply(connection, made)
+    made += await moves.apply(connection, made)
     await outbox.add(connection, late)
     return made
 
@@ -264,8 +271,8 @@ async def _revise(
         _KEEP_OCCURRENCES, [(*key, was.id, planned.print, planned.said) for key, planned, was in revised]
     )
     taken_back = [move for _, _, was in revised if (move := follow.revise(was, now)) is not None]
-    await moves.apply(connection, taken_back)
-    return taken_back
+    taken_back += await moves.apply(connection, taken_back)
+    return [*taken_back, *await merging.retell(connection, [was.id for _, _, was in revised], now)]
 
 
 def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> bool:

@@ -229,10 +229,11 @@ class _Plan:
 
     async def write(self, connection: Connection, now: dt.datetime, rules: Rules) -> list[Move]:
         """Everything that was planned, and then what borrowers ask for; returns the moves made."""
-        await moves.apply(connection, self.planned.values(), self.changes, self.refs, self.changed)
+        planned = list(self.planned.values())
+        planned += await moves.apply(connection, planned, self.changes, self.refs, self.changed)
         if self.engaged:
             await connection.execute(_ENGAGE, *_columns(self.engaged))
-        return [*self.planned.values(), *await contacts.write(connection, self.heard, now, rules)]
+        return [*planned, *await contacts.write(connection, self.heard, now, rules)]
 
 
 async def _plan(

@@ -123,7 +123,7 @@ async def _move(
             planned.append(follow.release(was, now))
         else:
             planned.append(follow.release(was, now, timetable.take()))
-    await moves.apply(connection, planned, changes)
+    planned += await moves.apply(connection, planned, changes)
     return planned
 
 

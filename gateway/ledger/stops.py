@@ -70,7 +70,7 @@ async def _cancel(
             planned.append(move)
         if has_left:
             late.append(was)
-    await moves.apply(connection, planned)
+    planned += await moves.apply(connection, planned)
     await outbox.add(
         connection,
         [
@@ -110,7 +110,7 @@ async def opt_out(connection: Connection, keys: Collection[bytes], now: dt.datet
     rows = await connection.fetch(_LIVE_OF, wanted)
     found = (await situations.read(connection, [row[0] for row in rows])).values()
     planned = [move for was in found if (move := follow.cancel(was, Reason.OPTED_OUT, now, rules)[0]) is not None]
-    await moves.apply(connection, planned)
+    planned += await moves.apply(connection, planned)
     return planned
 
 
@@ -127,7 +127,7 @@ async def hold_unreadable(
         for was in (await situations.read(connection, [row[0] for row in rows])).values()
         if was.state is ReminderState.SCHEDULED
     ]
-    await moves.apply(connection, planned)
+    planned += await moves.apply(connection, planned)
     return planned
 
 

@@ -43,5 +43,5 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
             planned.append(follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
         else:
             planned.append(follow.release(was, now))
-    await moves.apply(connection, planned, changes)
+    planned += await moves.apply(connection, planned, changes)
     return planned

@@ -135,7 +135,7 @@ async def settle(
     move = _move(was, mine, found, now, rules)
     becomes = stood if move is None else _standing(move.state, move.reason)
     planned = [] if move is None else [move]
-    await moves.apply(connection, planned, [moves.change_of(mine, now)], (), [was])
+    planned += await moves.apply(connection, planned, [moves.change_of(mine, now)], (), [was])
     note: tuple[Any, ...] = (
         attempt, reminder, now, author, reason, AttemptState.UNKNOWN, state, stood, becomes,
     )  # fmt: skip

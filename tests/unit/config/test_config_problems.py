@@ -389,7 +389,10 @@ def test_a_cadence_whose_messages_could_not_tell_of_the_rest(case: Case, tmp_pat
     folder = tmp_path / "templates"
     shutil.copytree(DEFAULT_TEMPLATES, folder)
     sms = folder / "repayment" / "d3" / "en" / "sms.j2"
-    sms.write_text(sms.read_text(encoding="utf-8").replace("{{ also }}", "more"), encoding="utf-8")
+    sms.write_text(
+        sms.read_text(encoding="utf-8").replace("{% if also %} Also to be paid: {{ also }}.{% endif %}", ""),
+        encoding="utf-8",
+    )
     case.put("templates_path", str(folder))
     assert case.load()
     PLANS(case)

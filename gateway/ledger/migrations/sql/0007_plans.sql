@@ -45,6 +45,15 @@ create table occurrence (
     primary key (subject, debt, instalment, stage, step)
 ) with (fillfactor = 80);
 
+-- What is due for a borrower on one day is one message: who is told of in whose.  `along` when its amount stands there,
+-- else its instalment is told of already.
+create table merged (
+    reminder bigint primary key,
+    leader bigint not null,
+    along boolean not null
+) with (fillfactor = 80);
+create index merged_leader on merged (leader);
+
 -- What a planned reminder says since its facts have changed, sealed as its first facts are: `reminder` is insert-only.
 create table revision (
     reminder bigint primary key,
