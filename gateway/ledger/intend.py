@@ -84,8 +84,8 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 class Intent(Struct, frozen=True, gc=False):
     """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON).
 
-    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.  `leads` when its message is that
-    of other reminders, too.
+    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.  `leads` when its message is
+    that of other reminders, too.
     """
 
     claimed: Claimed
@@ -107,7 +107,8 @@ class Intended:
 
     `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
     to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.  `dear` cost more
-    than a whole cap by themselves.  The borrowers of `opted_out` want no more.  `moves` are of those that are told of along.
+    than a whole cap by themselves.  The borrowers of `opted_out` want no more.  `moves` are of those whose
+    message it is, too.
     """
 
     sendable: frozenset[int]

@@ -166,7 +166,9 @@ async def apply(
     """Writes moves, at most one per reminder, changes of attempts, at most one each, and providers' message ids.
 
     `changed` are the reminders whose attempts change, also where they do not move themselves.  Returns the moves that
-    followed, of reminders that share a message with these.  Raises LostGuard when something no longer fits; then nothing is kept.  Message ids are kept in any order of arrival.
+    followed, of reminders that share a message with these.
+
+    Raises LostGuard when something no longer fits; then nothing is kept.  Message ids are kept in any order of arrival.
     """
     advance: list[Move] = []
     end: list[Move] = []

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from gateway import personal
-from gateway.cadence import loading
-from gateway.ids import IdSource, subject_key
-from gateway.intake.planner import Planner
-from gateway.ledger import claims, intake
-from gateway.ledger.commands import Origin, Told
-from gateway.sealing import Sealer
 from schemas.repayments import Fact
 from schemas.vocabulary import Channel
-from tests.integration.by_hand import Hand, hand
+from tests.integration.plans_by_hand import SEALER, plans
 from tests.unit.cadence.facts import (
     DUE,
     EARLY,
@@ -34,90 +25,6 @@ from tests.unit.cadence.facts import (
     resumed,
     stopped,
 )
-
-TOPIC = "repayments.events"
-SEALER = Sealer({1: b"k" * 32}, 1, b"i" * 32)
-
-
-class Plans:
-    """One borrower's facts, told to the ledger."""
-
-    def __init__(self, mine: Hand) -> None:
-        self.hand = mine
-        self.hand.now = EARLY
-        self.ids = IdSource(61, lambda: int(self.hand.now.timestamp() * 1000))
-        cadences = loading.load()
-        self.planner = Planner(
-            SEALER,
-            cadences,
-            lambda lender, product, at: cadences.in_force("default", at.date()),
-            {"harbour": frozenset(Channel)},
-            lambda: self.ids,
-        )
-        self._offset = 0
-
-    async def tell(self, *facts: Fact, now: dt.datetime | None = None) -> intake.Result:
-        """In one batch."""
-        self.hand.now = now or max((self.hand.now, *(each.as_of for each in facts)))
-        subject = subject_key("harbour", "b-1")
-        told = []
-        for fact in facts:
-            self._offset += 1
-            told.append(
-                Told(
-                    Origin(TOPIC, 0, self._offset), self.ids.next(subject[0]), "/core", subject, "harbour", "b-1", fact
-                )
-            )
-        return await self.hand.tx(
-            lambda c: intake.write(
-                c, TOPIC, told, {0: self._offset + 1}, self.hand.now, self.hand.rules, planner=self.planner
-            )
-        )
-
-    async def standing(self) -> dict[str, str]:
-        """By occasion: the state of the newest reminder, with its local date while it waits."""
-        rows = await self.hand.connection.fetch(
-            "select r.stage, r.step, r.send_at, coalesce(l.state::text, e.state::text) as state,"
-            " coalesce(l.reason, e.reason) as reason"
-            " from reminder r left join live l on l.id = r.id left join ending e on e.reminder = r.id order by r.id"
-        )
-        found = {}
-        for row in rows:
-            name = row["stage"] if not row["step"] else f"{row['stage']} {row['step'][5:]}"
-            when = f"{row['send_at'].astimezone(dt.timezone(dt.timedelta(hours=8))):%m-%d}"
-            found[name] = when if row["state"] == "scheduled" else f"{row['state']} {row['reason']}"
-        return found
-
-    async def reminders(self) -> int:
-        return await self.hand.value("select count(*) from reminder")
-
-    async def says(self, stage: str) -> personal.Sealed:
-        """What a claim of it would say."""
-        worker = await self.hand.worker()
-        due = await self.hand.value("select l.at from live l where l.stage = $1", stage)
-        rows = await self.hand.tx(lambda c: claims.claim(c, worker.id, due, 100, 100, self.ids.next(0)))
-        (mine,) = [each for each in rows if each.stage == stage]
-        return personal.decode(SEALER.open(mine.sealed, mine.id, personal.SEALED_FIELD))
-
-    async def everything(self) -> list[tuple[Any, ...]]:
-        """All that facts can change, for two runs to be compared."""
-        rows: list[tuple[Any, ...]] = []
-        for sql in (
-            "select id, state::text, reason, at, seq from live order by 1",
-            "select reminder, state::text, reason from ending order by 1",
-            "select * from occurrence order by 1, 2, 3, 4, 5",
-            "select reminder, sealed from revision order by 1",
-            "select bucket, reminder, seq, id from outbox order by 1, 2, 3, 4",
-        ):
-            rows += [tuple(row) for row in await self.hand.connection.fetch(sql)]
-        return rows
-
-
-@asynccontextmanager
-async def plans(dsn: str) -> AsyncIterator[Plans]:
-    async with hand(dsn) as mine:
-        yield Plans(mine)
-
 
 USUAL = {
     "d7": "12-03", "d3": "12-07", "due": "12-11", "overdue_early 12-13": "12-13", "overdue_mid 12-17": "12-17",

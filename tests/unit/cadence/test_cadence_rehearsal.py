@@ -121,14 +121,18 @@ def occurrence(stage: Stage, debt: str = "loan-1", instalment: int = 1, due: dt.
     return Occurrence(key, stage.value, due, EARLY, EARLY, (), Decimal(1), due, EARLY, ())
 
 
+def what(each: Occurrence) -> tuple[Key, dt.date]:
+    return each.key, each.due
+
+
 def test_the_most_urgent_leads() -> None:
     d7, due, late = occurrence(Stage.D7, "loan-3"), occurrence(Stage.DUE, "loan-2"), occurrence(Stage.OVERDUE_LATE)
-    merged = merge([d7, due, late])
+    merged = merge([d7, due, late], what)
     assert (merged.leader, merged.along, merged.superseded) == (late, (due, d7), ())
     same = occurrence(Stage.DUE)
-    assert merge([same, late]).superseded == (same,)
+    assert merge([same, late], what).superseded == (same,)
     older = occurrence(Stage.DUE, "loan-9", due=DUE - dt.timedelta(days=1))
-    assert merge([due, older]).leader is older
+    assert merge([due, older], what).leader is older
 
 
 def other(**values: object) -> Cadence:

@@ -1,0 +1,82 @@
+"""Of what is planned for a borrower's day, one leads: the part of claim that makes one message of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.cadence import calendar
+from gateway.cadence.merging import merge
+from gateway.cadence.planning import Key
+from gateway.dispatch.pipeline import Job, Steps
+from gateway.ledger import merged, merging
+from gateway.ledger.database import Database
+from gateway.ledger.follow import Move
+from gateway.ledger.merging import Message, Waiting
+from gateway.personal import SEALED_FIELD, decode
+from gateway.sealing import SealBroken
+from schemas.vocabulary import Stage
+
+
+class MergeObserver(Protocol):
+    def moved(self, moves: Sequence[Move]) -> None: ...
+
+
+class Merger:
+    """Owns nothing; safe to share."""
+
+    def __init__(self, database: Database, steps: Steps, metrics: MergeObserver) -> None:
+        self._database = database
+        self._steps = steps
+        self._metrics = metrics
+
+    async def merge(self, jobs: Sequence[Job], now: dt.datetime) -> list[Job]:
+        """Those that are to go on, each with what its message tells of besides; the others wait for one that leads.
+
+        What upstream asked for is left as it is.
+        """
+        planned = {job.claimed.id: job for job in jobs if job.claimed.occasion is not None}
+        if not planned:
+            return list(jobs)
+        days = {id_: day for id_, job in planned.items() if (day := self._day(job, now)) is not None}
+        waits: set[int] = set()
+        async with self._database.connection() as connection:
+            company = await merging.company(connection, days) if days else set()
+        if company:
+            until = {subject: end for subject, end in days.values() if subject in company}
+            mine = {id_: job.claimed.token for id_, job in planned.items()}
+            waits, made = await self._database.transaction(lambda c: merging.gather(c, until, mine, now, self._message))
+            self._metrics.moved(made)
+        async with self._database.connection() as connection:
+            told = await merged.told(connection, [each for each in planned if each not in waits])
+        for id_, job in planned.items():
+            job.told = told.get(id_, ())
+        return [job for job in jobs if job.claimed.id not in waits]
+
+    def _day(self, job: Job, now: dt.datetime) -> tuple[bytes, dt.datetime] | None:
+        """Whose it is, and when his day ends.  None for what does not open and for a later contact: that goes alone."""
+        if job.claimed.attempts or self._steps.open(job, now) is not None:
+            return None
+        assert job.personal is not None
+        zone = job.personal.timezone
+        tomorrow = calendar.local_date(now, zone) + calendar.DAY
+        return job.claimed.subject, calendar.resolve(tomorrow, dt.time.min, zone)
+
+    def _message(self, day: Sequence[Waiting]) -> Message | None:
+        opened: list[tuple[int, Key, dt.date]] = []
+        for each in day:
+            try:
+                personal = decode(self._steps.sealer.open(each.sealed, each.id, SEALED_FIELD))
+            except SealBroken:
+                continue  # it is held when it comes to its turn
+            key = Key(each.debt, each.instalment, Stage(each.stage), each.step)
+            opened.append((each.id, key, personal.due_date))
+        if len(opened) < 2:
+            return None
+        message = merge(opened, lambda each: (each[1], each[2]))
+        return Message(
+            message.leader[0],
+            tuple(each[0] for each in message.along),
+            tuple(each[0] for each in message.superseded),
+        )

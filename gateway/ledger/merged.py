@@ -1,0 +1,76 @@
+"""Who is told of in whose message: one row per reminder that another one's message tells of, too.
+
+A row outlasts the suppression of its reminder: a later contact of the leader tells of it again, and it is the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from gateway.ledger.database import Connection
+
+
+class Told(Struct, frozen=True):
+    """A reminder whose message is another's, with its sealed facts as they are now; `along` when they stand in it."""
+
+    reminder: int
+    sealed: bytes
+    along: bool
+
+
+Row: TypeAlias = tuple[int, int, bool]  # reminder, leader, along
+
+_JOIN: Final = """
+insert into merged (reminder, leader, along) select * from unnest($1::bigint[], $2::bigint[], $3::boolean[])
+on conflict (reminder) do update set leader = excluded.leader, along = excluded.along
+"""
+_LEAVE: Final = "delete from merged where reminder = any($1::bigint[]) returning leader"
+_LET_GO: Final = """
+delete from merged m using live l
+where m.leader = any($1::bigint[]) and l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
+returning m.reminder
+"""
+_WAITING: Final = """
+select m.reminder from merged m join live l on l.id = m.reminder
+where m.leader = any($1::bigint[]) and l.state = 'held' and l.reason = 'merged_into'
+"""
+_LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
+_TOLD: Final = """
+select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along
+from merged m join reminder r on r.id = m.reminder left join revision v on v.reminder = m.reminder
+where m.leader = any($1::bigint[]) order by m.leader, m.reminder
+"""
+
+
+async def join(connection: Connection, rows: Sequence[Row]) -> None:
+    await connection.execute(_JOIN, *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def leave(connection: Connection, reminders: Collection[int]) -> list[int]:
+    """These are told of by nobody else any more; returns who led them."""
+    return [row[0] for row in await connection.fetch(_LEAVE, reminders)] if reminders else []
+
+
+async def let_go(connection: Connection, leaders: Collection[int]) -> list[int]:
+    """Those that still wait on these are told of by nobody any more; returns them."""
+    return [row[0] for row in await connection.fetch(_LET_GO, leaders)] if leaders else []
+
+
+async def waiting(connection: Connection, leaders: Collection[int]) -> list[int]:
+    """Those that wait until one of these is intended."""
+    return [row[0] for row in await connection.fetch(_WAITING, leaders)]
+
+
+async def leaders(connection: Connection, reminders: Collection[int]) -> list[int]:
+    return [row[0] for row in await connection.fetch(_LEADERS, reminders)] if reminders else []
+
+
+async def told(connection: Connection, leaders: Collection[int]) -> dict[int, list[Told]]:
+    """By leader, the reminders whose contact is its own, too."""
+    found: dict[int, list[Told]] = {}
+    for row in await connection.fetch(_TOLD, leaders):
+        found.setdefault(row[0], []).append(Told(*row[1:]))
+    return found

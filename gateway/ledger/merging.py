@@ -1,0 +1,136 @@
+"""What is due for a borrower of a lender on one of his days becomes one message.
+
+A reminder that is claimed looks for the others of its day, under the borrower's lock: one leads, the others are held,
+and suppressed in the commit of the leader's intent.  Whatever changes who is told of takes the leader out of the hands
+it is in, so that no intent is made of words that are no longer so.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.ledger import follow, merged, moves, situations, subjects
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Move, Queue
+from schemas.vocabulary import ReminderState
+
+# What has been contacted for goes on by itself: it is no new message.
+_COMPANY: Final = """
+select distinct i.subject
+from unnest($1::bytea[], $2::timestamptz[], $3::bigint[]) as i(subject, until, id)
+cross join lateral (
+    select 1 from live l where l.subject = i.subject and l.id <> i.id and l.occasion is not null and l.attempts = 0
+        and l.state = 'scheduled' and l.at < i.until limit 1
+) l
+"""
+_OF_THE_DAY: Final = """
+select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed)
+from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
+join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and (
+    (l.state = 'scheduled' and l.at < i.until)
+    or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until)
+)
+join reminder r on r.id = l.id left join revision v on v.reminder = l.id
+order by l.id
+"""
+
+
+class Waiting(Struct, frozen=True):
+    """A planned reminder of a day, with its business key and its sealed facts."""
+
+    id: int
+    subject: bytes
+    debt: str
+    instalment: int
+    stage: str
+    step: str
+    sealed: bytes
+
+
+class Message(Struct, frozen=True):
+    """Which of them leads, which are told of along with it, and which are not told of at all."""
+
+    leader: int
+    along: Collection[int]
+    superseded: Collection[int]
+
+
+# Of what is due for one borrower on one day; None where nothing is to be merged.
+Merge = Callable[[Sequence[Waiting]], Message | None]
+
+
+async def company(connection: Connection, claimed: Mapping[int, tuple[bytes, dt.datetime]]) -> set[bytes]:
+    """The borrowers of these for whom more is due on the same day; each is given with when his day ends.
+
+    Without a lock: what is planned in this moment is told by itself.
+    """
+    subjects_, untils = zip(*claimed.values(), strict=True)
+    return {row[0] for row in await connection.fetch(_COMPANY, subjects_, untils, list(claimed))}
+
+
+async def gather(
+    connection: Connection, until: Mapping[bytes, dt.datetime], mine: Mapping[int, int], now: dt.datetime, merge: Merge
+) -> tuple[set[int], list[Move]]:
+    """Makes one message of what is due for each borrower before his day ends; returns who waits on whom, and the moves.
+
+    `mine` are the claims, with their tokens, of the caller, who has made no words of them yet: they stay with it where
+    they lead.
+    """
+    await subjects.lock(connection, until)
+    rows = await connection.fetch(_OF_THE_DAY, list(until), list(until.values()))
+    by_subject: dict[bytes, list[Waiting]] = {}
+    for row in rows:
+        by_subject.setdefault(row[1], []).append(Waiting(*row))
+    messages = [message for day in by_subject.values() if len(day) > 1 and (message := merge(day)) is not None]
+    found = await situations.read(connection, [each.id for day in by_subject.values() for each in day])
+    planned: list[Move] = []
+    joined: list[merged.Row] = []
+    for message in messages:
+        changed = False
+        for follower, along in _followers(message):
+            was = found[follower]
+            joined.append((follower, message.leader, along))
+            if was.state is ReminderState.SCHEDULED:
+                planned.append(follow.merge(was, now))
+                changed = True
+        leader = found[message.leader]
+        if leader.state is ReminderState.HELD:
+            planned.append(follow.release(leader, now))
+        elif changed and leader.queue is Queue.CLAIM and mine.get(leader.id) != leader.token:
+            planned += [move for move in [follow.revise(leader, now)] if move is not None]
+    if joined:
+        await merged.leave(connection, [each.leader for each in messages])
+        await merged.join(connection, joined)
+    planned += await moves.apply(connection, planned)
+    return {follower for follower, _, _ in joined}, planned
+
+
+def _followers(message: Message) -> list[tuple[int, bool]]:
+    return [*((each, True) for each in message.along), *((each, False) for each in message.superseded)]
+
+
+async def tell(connection: Connection, leaders: Collection[int], now: dt.datetime) -> list[Move]:
+    """The messages of these are intended: what they tell of besides is suppressed, in the same commit."""
+    found = await situations.read(connection, await merged.waiting(connection, leaders))
+    planned = [follow.merged(was, now) for was in found.values()]
+    return [*planned, *await moves.apply(connection, planned)]
+
+
+async def retell(connection: Connection, reminders: Collection[int], now: dt.datetime) -> list[Move]:
+    """What these say has changed: a message that tells of them and is in somebody's hands is taken back."""
+    return await _take_back(connection, await merged.leaders(connection, reminders), now)
+
+
+async def forget(connection: Connection, reminders: Collection[int], now: dt.datetime) -> list[Move]:
+    """No later contact of a message tells of these any more."""
+    return await _take_back(connection, await merged.leave(connection, reminders), now)
+
+
+async def _take_back(connection: Connection, leaders: Collection[int], now: dt.datetime) -> list[Move]:
+    found = await situations.read(connection, leaders)
+    planned = [move for was in found.values() if (move := follow.revise(was, now)) is not None]
+    return [*planned, *await moves.apply(connection, planned)]

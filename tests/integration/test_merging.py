@@ -1,0 +1,273 @@
+"""What is due for a borrower on one of his days is one message: on a real Postgres, against other hands at work."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gateway.content import Catalogue
+from gateway.dispatch.merge import Merger
+from gateway.dispatch.pipeline import Job, Steps
+from gateway.ledger import outcomes
+from gateway.ledger.claims import Claimed
+from gateway.ledger.database import Database
+from gateway.ledger.follow import Move
+from gateway.ledger.intend import Intended, Intent
+from gateway.ledger.outcomes import Outcome
+from gateway.ledger.workers import Worker
+from gateway.personal import SEALED_FIELD, decode
+from gateway.worker import Lease
+from schemas.vocabulary import AttemptState, Failure, Mode, Reason
+from tests.integration.by_hand import Hand
+from tests.integration.plans_by_hand import SEALER, Plans, plans
+from tests.unit.cadence.facts import DUE, at, paid, planned, stopped
+
+NOON = at("2026-12-03", "14:00")  # every first reminder of the day has come to its turn
+MEDIUM = Catalogue.load()
+
+
+class Day(Plans):
+    """The day of the first reminders, seven before the due date."""
+
+    def __init__(self, mine: Hand, database: Database) -> None:
+        super().__init__(mine)
+        self.moves: list[Move] = []
+        self.merger = Merger(database, Steps(MEDIUM, SEALER, {}, {}, Mode.LIVE, None), self)
+        self.database = database
+
+    def moved(self, moves: Sequence[Move]) -> None:
+        self.moves += moves
+
+    async def debts(self, *debts: str, due: dt.date = DUE, amount: str = "100.00") -> None:
+        await self.tell(*(planned(due, debt=each, amount=amount) for each in debts))
+
+    async def claimed(self, worker: Worker, now: dt.datetime | None = None) -> list[Job]:
+        """Claims what is due, and gives who leads and what its message tells of."""
+        self.hand.now = now or self.hand.now
+        rows = await self.hand.claim(worker)
+        lease = Lease(worker.id, 0.0)
+        return await self.merger.merge([Job(each, lease) for each in rows], self.hand.now)
+
+    async def intend(self, worker: Worker, job: Job) -> Intended:
+        intent = self.hand.intent(job.claimed)
+        return await self.hand.intend(
+            worker, Intent(intent.claimed, intent.attempt, "p", b"words", "{}", leads=bool(job.told))
+        )
+
+    async def refused(self, job: Job, attempt: int) -> None:
+        """The provider has no such recipient."""
+        outcome = Outcome(
+            attempt, job.claimed.id, job.claimed.subject, "p", AttemptState.REJECTED, Failure.BAD_RECIPIENT, "no"
+        )
+        await self.hand.tx(lambda c: outcomes.record(c, [outcome], self.hand.now, self.hand.rules, lambda: 1.0))
+
+    async def state(self, debt: str, stage: str = "d7") -> str:
+        return await self.hand.value(
+            "select concat_ws(' ', coalesce(l.state::text, e.state::text), coalesce(l.reason, e.reason))"
+            " from reminder r left join live l on l.id = r.id left join ending e on e.reminder = r.id"
+            " where r.debt = $1 and r.stage = $2 order by r.id desc limit 1",
+            debt,
+            stage,
+        )
+
+
+@asynccontextmanager
+async def day(dsn: str) -> AsyncIterator[Day]:
+    async with plans(dsn) as it:
+        database = Database(dsn, size=2, statement_timeout_ms=10_000)
+        await database.open()
+        try:
+            yield Day(it.hand, database)
+        finally:
+            await database.close()
+
+
+def told(job: Job) -> list[str]:
+    """The amounts that its message tells of besides."""
+    opened = [decode(SEALER.open(each.sealed, each.reminder, SEALED_FIELD)) for each in job.told if each.along]
+    return [each.amount for each in opened]
+
+
+async def debt_of(it: Day, claimed: Claimed) -> str:
+    return await it.hand.value("select debt from reminder where id = $1", claimed.id)
+
+
+async def test_of_one_day_one_leads_and_tells_of_all(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2", "loan-3")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        assert await debt_of(it, job.claimed) == "loan-1"
+        assert told(job) == ["100.00", "100.00"]
+        assert await it.state("loan-2") == await it.state("loan-3") == "held merged_into"
+        done = await it.intend(worker, job)
+        assert len(done.sendable) == 1
+        assert [each.reason for each in done.moves] == [Reason.MERGED_INTO] * 2
+        assert await it.state("loan-1") == "sending"
+        assert await it.state("loan-2") == await it.state("loan-3") == "suppressed merged_into"
+        assert await it.hand.value("select count(*) from timer") == 0
+        # Nobody is told of it again, whoever asks.
+        keys = "select count(*) from stage_key s join reminder r on r.stage_key = s.key and r.id = s.reminder"
+        assert await it.hand.value(f"{keys} where r.stage = 'd7'") == 3
+        assert not [each for each in it.moves if each.queue is None]
+
+
+async def test_what_is_due_tomorrow_and_what_upstream_asked_for_go_by_themselves(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1")
+        await it.debts("loan-2", due=DUE + dt.timedelta(days=1))
+        await it.hand.read(it.hand.request(borrower="b-1", lender="harbour", send_at=NOON, not_after=at("2026-12-09")))
+        jobs = await it.claimed(await it.hand.worker(), NOON)
+        assert sorted(job.claimed.stage for job in jobs) == ["d3", "d7"]  # the one that was asked for is a d3
+        assert not any(job.told for job in jobs)
+        assert await it.state("loan-2") == "scheduled"
+
+
+async def test_the_more_urgent_leads_even_when_its_turn_is_later(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1")
+        await it.debts("loan-0", due=dt.date(2026, 11, 30))  # three days over: later that day
+        first, second = await it.hand.connection.fetch(
+            "select r.debt, l.at from live l join reminder r on r.id = l.id"
+            " where l.at between $1 and $2 order by l.at", at("2026-12-03", "00:00"), at("2026-12-03", "23:59"),
+        )  # fmt: skip
+        assert {first["debt"], second["debt"]} == {"loan-0", "loan-1"}
+        worker = await it.hand.worker()
+        jobs = await it.claimed(worker, first["at"])
+        if first["debt"] == "loan-0":
+            (job,) = jobs
+        else:
+            assert jobs == []
+            (job,) = await it.claimed(worker, second["at"])
+        assert await debt_of(it, job.claimed) == "loan-0"
+        assert told(job) == ["100.00"]
+        assert await it.state("loan-1") == "held merged_into"
+
+
+async def test_the_rest_goes_when_its_leader_is_paid(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2", "loan-3")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        result = await it.tell(paid(NOON, debt="loan-1"), now=NOON)
+        assert sum(each.reason is Reason.RELEASED for each in result.moves) == 2
+        assert (await it.intend(worker, job)).sendable == frozenset()
+        (job,) = await it.claimed(worker)
+        assert await debt_of(it, job.claimed) == "loan-2"
+        assert len(told(job)) == 1
+
+
+async def test_a_message_in_hand_is_taken_back_when_what_it_tells_of_is_no_longer_so(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        for fact, amounts in [
+            (paid(NOON, outstanding="40.00", debt="loan-2"), ["40.00"]),
+            (stopped(NOON, debt="loan-2"), []),
+        ]:
+            (job,) = await it.claimed(worker, NOON)
+            assert told(job) != amounts
+            await it.tell(fact, now=NOON)
+            assert (await it.intend(worker, job)).sendable == frozenset()
+            assert await it.state("loan-1") == "scheduled revised"
+            (job,) = await it.claimed(worker)
+            assert told(job) == amounts
+            await it.tell(paid(NOON, outstanding="90.00", debt="loan-1"), now=NOON)  # back, for the next turn
+        assert await it.state("loan-2") == "cancelled stopped"
+
+
+async def test_a_message_in_other_hands_is_taken_back_when_one_more_joins_it(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1")
+        one, other = await it.hand.worker(), await it.hand.worker()
+        (job,) = await it.claimed(one, NOON)
+        await it.tell(planned(debt="loan-2", as_of=NOON), now=NOON)
+        assert await it.claimed(other) == []  # it waits for the other, whose words do not tell of it
+        assert await it.state("loan-2") == "held merged_into"
+        assert (await it.intend(one, job)).sendable == frozenset()
+        (job,) = await it.claimed(other)
+        assert await debt_of(it, job.claimed) == "loan-1"
+        assert told(job) == ["100.00"]
+
+
+async def test_what_joins_too_late_goes_by_itself(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1")
+        one, other = await it.hand.worker(), await it.hand.worker()
+        (job,) = await it.claimed(one, NOON)
+        await it.tell(planned(debt="loan-2", as_of=NOON), now=NOON)
+        assert (await it.intend(one, job)).sendable
+        (job,) = await it.claimed(other)
+        assert (await debt_of(it, job.claimed), job.told) == ("loan-2", ())
+
+
+async def test_a_leader_that_is_held_lets_the_rest_go(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        made = await it.hand.settle(worker, job.claimed, hold=Reason.BUG)
+        assert {each.reason for each in made} == {Reason.BUG, Reason.RELEASED}
+        (job,) = await it.claimed(worker)
+        assert await debt_of(it, job.claimed) == "loan-2"
+        await it.intend(worker, job)
+        assert await it.state("loan-1") == "held bug"
+
+
+async def test_a_more_urgent_one_takes_over_with_all_that_waited(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        await it.tell(planned(dt.date(2026, 11, 30), debt="loan-9", as_of=NOON), now=NOON)
+        jobs = await it.claimed(worker, at("2026-12-03", "16:00"))
+        assert [await debt_of(it, each.claimed) for each in jobs] == ["loan-9"]
+        assert told(jobs[0]) == ["100.00", "100.00"]
+        assert (await it.intend(worker, job)).sendable == frozenset()
+        assert (await it.intend(worker, jobs[0])).sendable
+        assert await it.state("loan-1") == await it.state("loan-2") == "suppressed merged_into"
+
+
+async def test_who_waits_until_it_is_too_late_expires_and_is_told_of_no_more(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        over = await it.hand.value("select not_after from live where id = $1", job.claimed.id)
+        await it.hand.connection.execute(
+            "update live set not_after = not_after + interval '1 day' where id = $1", job.claimed.id
+        )
+        it.hand.now = over
+        await it.hand.fire()
+        assert await it.state("loan-2") == "expired not_after"
+        assert (await it.intend(worker, job)).sendable == frozenset()
+        (job,) = await it.claimed(worker)
+        assert job.told == ()
+
+
+async def test_the_next_contact_tells_of_the_same_unless_it_is_paid_meanwhile(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2", "loan-3")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        intended = await it.intend(worker, job)
+        (attempt,) = intended.sendable
+        await it.refused(job, attempt)
+        assert await it.state("loan-1") == "scheduled next_contact"
+        (job,) = await it.claimed(worker)
+        assert told(job) == ["100.00", "100.00"]
+        await it.tell(paid(NOON, debt="loan-2"), now=NOON)
+        assert (await it.intend(worker, job)).sendable == frozenset()
+        (job,) = await it.claimed(worker)
+        assert told(job) == ["100.00"]
+        assert (await it.intend(worker, job)).sendable
+
+
+async def test_what_does_not_open_is_merged_with_nothing(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        await it.hand.connection.execute("update reminder set sealed = 'x' where debt = 'loan-2' and stage = 'd7'")
+        jobs = await it.claimed(await it.hand.worker(), NOON)
+        assert len(jobs) == 2
+        assert not any(job.told for job in jobs)
