@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway import tracing
 from gateway.ids import bucket_of, from_reference, request_key, to_reference
-from gateway.ledger import freezes, situations
+from gateway.ledger import freezes, merged, situations
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL, Queue, Situation
 from gateway.ledger.states import FAILED, REACHED
@@ -169,7 +169,8 @@ async def _standing(connection: Connection, story: Timeline, now: dt.datetime, r
     was, say = story.situation, story.now.append
     if was.queue is not None:
         held, frozen = was.state is ReminderState.HELD, was.reason is Reason.FROZEN
-        say((("ends, if still held, at" if frozen else "looked at again at") if held else _QUEUE[was.queue], was.at))
+        lasts = frozen or was.reason is Reason.MERGED_INTO
+        say((("ends, if still held, at" if lasts else "looked at again at") if held else _QUEUE[was.queue], was.at))
         if was.resume_at is not None:
             say(("goes, once released, at", was.resume_at))
         by = await _freezes(connection, story, now, routes)
@@ -187,6 +188,12 @@ async def _standing(connection: Connection, story: Timeline, now: dt.datetime, r
             say(("outcome unknown since", since))
     else:
         say(("contacts", _ladder(was)))
+    if was.occasion is not None:
+        say(("occasion", was.occasion))
+        for leader in await merged.leaders(connection, [was.id]):
+            say(("its message is that of", to_reference(leader)))
+        for other in (await merged.told(connection, [was.id])).get(was.id, ()):
+            say(("its message is also that of", to_reference(other.reminder)))
     if (at := await connection.fetchval(_SUBJECT_HELD, was.subject)) is not None:
         say(("borrower held for a stop nobody could read, since", at))
     owner = await connection.fetchval(_STAGE_OWNER, story.facts["stage_key"])

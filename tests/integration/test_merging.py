@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from gateway.content import Catalogue
 from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
-from gateway.ledger import outcomes
+from gateway.ledger import outcomes, timeline
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move
@@ -262,6 +262,20 @@ async def test_the_next_contact_tells_of_the_same_unless_it_is_paid_meanwhile(da
         (job,) = await it.claimed(worker)
         assert told(job) == ["100.00"]
         assert (await it.intend(worker, job)).sendable
+
+
+async def test_both_stories_name_the_other(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        (job,) = await it.claimed(await it.hand.worker(), NOON)
+        other = await it.hand.value("select id from live where reason = 'merged_into'")
+        leads, waits = [await timeline.read(it.hand.connection, each, NOON) for each in (job.claimed.id, other)]
+        assert leads is not None
+        assert waits is not None
+        assert ("its message is also that of", waits.reminder) in leads.now
+        assert ("its message is that of", leads.reminder) in waits.now
+        assert ("occasion", "default/1/d7") in waits.now
+        assert ("ends, if still held, at", waits.situation.not_after) in waits.now
 
 
 async def test_what_does_not_open_is_merged_with_nothing(database: str) -> None:
