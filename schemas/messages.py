@@ -90,7 +90,7 @@ class ReminderRequested(Struct, frozen=True, forbid_unknown_fields=True):
     lender: Ref
     borrower: Borrower
     debt: Debt
-    stage: Stage
+    stage: Annotated[Stage, Meta(description="education is what plans give rise to: refused here")]
     contacts: Annotated[tuple[Contact, ...], Meta(min_length=1, max_length=8)]
     template: Ref
     not_after: Moment

@@ -20,8 +20,12 @@ class Channel(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where the debt stands against its due date when the reminder is meant to be read."""
+    """Where the debt stands against its due date when the reminder is meant to be read.
 
+    Education teaches and reminds of nothing: plans alone give rise to it, where the borrower has agreed.
+    """
+
+    EDUCATION = "education"
     D7 = "d7"
     D3 = "d3"
     DUE = "due"
@@ -134,6 +138,7 @@ class Reason(StrEnum):
     POISON = "poison"  # rescued too often without ever reaching an intent
     BUG = "bug"
     STOP_UNREADABLE = "stop_unreadable"  # a stop or cancel naming this borrower could not be read
+    FACT_MISSING = "fact_missing"  # what it would say is not known to be so
     MERGED_INTO = "merged_into"  # another reminder's message tells of it, too; suppressed once that is intended
     # suppressed
     DUPLICATE_STAGE = "duplicate_stage"  # another reminder already owns lender, borrower, debt, instalment, stage, step

@@ -85,6 +85,11 @@ class BorrowerFacts(Struct, frozen=True):
     def stopped(self) -> Stop | None:
         return _first(self.stops)
 
+    def agreed(self, program: Program) -> bool:
+        """Nobody agrees by saying nothing."""
+        said = self.out.get((program, None))
+        return said is not None and not said.what
+
     def opted_out(self, program: Program, channel: Channel | None = None) -> bool:
         said = self.out.get((program, channel))
         return said is not None and said.what

@@ -16,7 +16,7 @@ from gateway.cadence import calendar
 from gateway.cadence.planning import Key, Occurrence
 from schemas.vocabulary import Stage
 
-# The later, the more urgent.
+# The later, the more urgent.  Education yields to everything before it comes to this.
 _URGENCY: Final = {stage: place for place, stage in enumerate(Stage)}
 
 
@@ -39,6 +39,13 @@ def by_day(planned: Iterable[Occurrence], zone: str) -> dict[dt.date, list[Occur
     return days
 
 
+def put_off(of_one_day: Sequence[T], what: Callable[[T], tuple[Key, dt.date]]) -> list[T]:
+    """The lessons that yield to something else of the day, be it another lesson: they are good on the next, too."""
+    ranked = sorted(of_one_day, key=lambda each: _rank(*what(each)))
+    first = what(ranked[0])[0]
+    return [each for each in ranked if _lesson(what(each)[0]) not in (None, _lesson(first))]
+
+
 def merge(of_one_day: Sequence[T], what: Callable[[T], tuple[Key, dt.date]]) -> Merged[T]:
     """The message of a day; `of_one_day` is not empty.  `what` gives the key of each and when it is due."""
     ranked = sorted(of_one_day, key=lambda each: _rank(*what(each)))
@@ -51,6 +58,10 @@ def merge(of_one_day: Sequence[T], what: Callable[[T], tuple[Key, dt.date]]) -> 
         (superseded if instalment in told else along).append(each)
         told.add(instalment)
     return Merged(leader, tuple(along), tuple(superseded))
+
+
+def _lesson(key: Key) -> str | None:
+    return key.step if key.stage is Stage.EDUCATION else None
 
 
 def _instalment(key: Key) -> tuple[str, int]:

@@ -92,7 +92,8 @@ class Occasion(Struct, frozen=True, forbid_unknown_fields=True):
 
     With `pulled_by` it goes out as soon as that is told, and on its date, after the grace, where it is not.
     `good_for_days` is how many local dates it may still go out on, the first included; then it expires.
-    One that `requires` evidence is made only while at least one of it stands.
+    One that `requires` evidence waits until at least one of it stands.  With `instalment` it is one reminder of the
+    plan: of its first, second... instalment by due date, not of each.
     """
 
     name: Name
@@ -106,6 +107,7 @@ class Occasion(Struct, frozen=True, forbid_unknown_fields=True):
     good_for_days: Annotated[int, Meta(ge=1, le=30)] = 1
     pulled_by: Reaction | None = None
     requires: tuple[Evidence, ...] = ()
+    instalment: Annotated[int, Meta(ge=1, le=600)] | None = None
     on_unknown: OnUnknown = OnUnknown.WAIT
     lane: Lane = Lane.BULK
 
@@ -131,13 +133,14 @@ def faults_of(cadence: Cadence) -> list[str]:
     """What its fields say together and should not; each fault begins with the occasion it is about."""
     faults: list[str] = []
     names: set[str] = set()
-    keys: dict[tuple[Stage, int | None], str] = {}
+    keys: dict[tuple[Stage, int | str | None], str] = {}
     for each in cadence.occasions:
         faults += [f"{each.name}: {fault}" for fault in _faults_of_occasion(each)]
         if each.name in names:
             faults.append(f"{each.name}: is there twice")
         names.add(each.name)
-        key = (each.stage, each.days if each.stage.repeats else None)
+        step = each.name if each.stage is Stage.EDUCATION else each.days if each.stage.repeats else None
+        key = (each.stage, step)
         if key in keys:
             faults.append(f"{each.name}: has the stage and step of {keys[key]}: one contact cannot be both")
         keys.setdefault(key, each.name)
@@ -155,6 +158,11 @@ def _faults_of_occasion(occasion: Occasion) -> list[str]:
         faults.append(f"days: stage {occasion.stage} is before the due date")
     if occasion.stage is Stage.DUE and occasion.days != 0:
         faults.append("days: stage due is on the due date")
+    if occasion.stage is Stage.EDUCATION:
+        if occasion.instalment is None:
+            faults.append("instalment: education is told once, so it says of which instalment")
+        if occasion.requires or occasion.lane is not Lane.BULK:
+            faults.append("requires, lane: education names no consequences and is never urgent")
     if occasion.stage.repeats and occasion.days <= 0:
         faults.append(f"days: stage {occasion.stage} is after the due date")
     if occasion.pulled_by is not None and occasion.stage is not Stage.DUE:

@@ -33,7 +33,9 @@ class Skipped(StrEnum):
     NO_WINDOW = "no_window"  # the hours he prefers are none of the window's
     IN_GRACE = "in_grace"  # within the grace period, and no debit is known to have failed
     FACT_MISSING = "fact_missing"  # what it would say is not known to be so
+    NO_CONSENT = "no_consent"  # to be taught, he has to have agreed
     PAST = "past"  # it was known too late
+    YIELDED = "yielded"  # every day it was good for had something more urgent
     NO_BORROWER = "no_borrower"  # nobody has told yet whose debt it is
 
 
@@ -43,7 +45,7 @@ class Key(Struct, frozen=True, order=True):
     debt: str
     instalment: int
     stage: Stage
-    step: str  # the planned local date, where a stage may be met more than once
+    step: str  # the planned local date, where a stage may be met more than once; of education the lesson
 
 
 class Occurrence(Struct, frozen=True):
@@ -51,7 +53,7 @@ class Occurrence(Struct, frozen=True):
 
     `planned` is when it was to go out, which `at` is unless it is late: then it goes as soon as it may.  `hours` are
     those of his day in which it may.  `pulled` when something told has brought it forward.  `ladder` holds the rungs he
-    can be reached by.
+    can be reached by.  One that `lacks` waits until what it would say is known to be so.
     """
 
     key: Key
@@ -65,6 +67,7 @@ class Occurrence(Struct, frozen=True):
     planned: dt.datetime
     hours: tuple[Hours, ...]
     pulled: bool = False
+    lacks: bool = False
 
 
 class Skip(Struct, frozen=True):
@@ -128,38 +131,45 @@ class _Planner:
         self.instalments: Sequence[Instalment] = facts.instalments.what
         self.stop = borrower.stopped() or facts.stopped()
         self.out = borrower.opted_out(Program.REMINDERS)
-        self.channels = _channels(borrower).intersection(reachable)
+        self.reachable = frozenset(reachable)
+        self.channels = {program: _channels(borrower, program) & self.reachable for program in Program}
 
     def pairs(self) -> Iterator[tuple[Instalment, Occasion]]:
         occasions = sorted(self.cadence.occasions, key=lambda each: each.days)
-        for instalment in sorted(self.instalments, key=lambda each: (each.due_date, each.number)):
+        ordered = sorted(self.instalments, key=lambda each: (each.due_date, each.number))
+        for place, instalment in enumerate(ordered, 1):
             for occasion in occasions:
-                yield instalment, occasion
+                if occasion.instalment in (None, place):
+                    yield instalment, occasion
 
     def outcome(self, instalment: Instalment, occasion: Occasion) -> Outcome:
         date = instalment.due_date + occasion.days * calendar.DAY
         failed = self._failed(instalment)
         if occasion.pulled_by is not None and failed is None:
             date += self.cadence.grace_days * calendar.DAY
-        key = Key(self.debt, instalment.number, occasion.stage, date.isoformat() if occasion.stage.repeats else _ONCE)
+        teaches = occasion.stage is Stage.EDUCATION
+        step = occasion.name if teaches else date.isoformat() if occasion.stage.repeats else _ONCE
+        key = Key(self.debt, instalment.number, occasion.stage, step)
 
         def skip(why: Skipped, stop: Stop | None = None) -> Skip:
             return Skip(key, occasion.name, date, why, stop)
 
         owed = self.facts.owed(instalment)
-        if owed <= 0:
+        if owed <= 0 and not (teaches and self._owes_more()):
             return skip(Skipped.PAID)
         if self.stop is not None:
             return skip(Skipped.STOPPED, self.stop)
-        if self.out:
+        if self.out or (teaches and self.borrower.opted_out(Program.EDUCATION)):
             return skip(Skipped.OPTED_OUT)
+        if teaches and not self.borrower.agreed(Program.EDUCATION):
+            return skip(Skipped.NO_CONSENT)
         if self.borrower.timezone is None:
             return skip(Skipped.NO_BORROWER)
         if failed is None and 0 < occasion.days <= self.cadence.grace_days:
             return skip(Skipped.IN_GRACE)
-        if occasion.requires and not any(self._stands(each) for each in occasion.requires):
-            return skip(Skipped.FACT_MISSING)
-        ladder = tuple(rung for rung in occasion.ladder if rung.channel in self.channels)
+        lacks = bool(occasion.requires) and not any(self._stands(each) for each in occasion.requires)
+        channels = self.channels[Program.EDUCATION if teaches else Program.REMINDERS]
+        ladder = tuple(rung for rung in occasion.ladder if rung.channel in channels)
         if not ladder:
             return skip(Skipped.NO_CONTACT)
         zone = self.borrower.timezone.what
@@ -173,8 +183,22 @@ class _Planner:
             return skip(Skipped.PAST)
         at, until, planned = found
         return Occurrence(
-            key, occasion.name, first, at, until, ladder, owed, instalment.due_date, planned, tuple(hours), pulled
+            key,
+            occasion.name,
+            first,
+            at,
+            until,
+            ladder,
+            owed,
+            instalment.due_date,
+            planned,
+            tuple(hours),
+            pulled,
+            lacks,
         )
+
+    def _owes_more(self) -> bool:
+        return any(self.facts.owed(each) > 0 for each in self.instalments)
 
     def _failed(self, instalment: Instalment) -> dt.datetime | None:
         """The first debit that failed; one before the day it was due was of another plan."""
@@ -218,15 +242,16 @@ class _Planner:
         return None if at is None else (at, until, wanted)
 
 
-def _channels(borrower: BorrowerFacts) -> frozenset[Channel]:
-    """By which he can be reached, wants to be, and has not refused to be."""
+def _channels(borrower: BorrowerFacts, program: Program) -> frozenset[Channel]:
+    """By which he can be reached, wants to be, and has not refused to be.  Who refuses reminders refuses all of it."""
     if borrower.contacts is None:
         return frozenset()
     preferred = None if borrower.preference is None else borrower.preference.what.channels
     return frozenset(
         each.channel
         for each in borrower.contacts.what
-        if (preferred is None or each.channel in preferred) and not borrower.opted_out(Program.REMINDERS, each.channel)
+        if (preferred is None or each.channel in preferred)
+        and not any(borrower.opted_out(refused, each.channel) for refused in (Program.REMINDERS, program))
     )
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.cadence.calendar import DAY, local_date
 from gateway.cadence.facts import Case, told
-from gateway.cadence.merging import Merged, by_day, merge
+from gateway.cadence.merging import Merged, by_day, merge, put_off
 from gateway.cadence.model import Cadence, Occasion
-from gateway.cadence.planning import Key, Occurrence, Outcome, Skip, outcomes
+from gateway.cadence.planning import Key, Occurrence, Outcome, Skip, Skipped, outcomes
 from schemas.messages import Ref
 from schemas.repayments import Fact, RepaymentPlanned
 from schemas.vocabulary import Stage
@@ -114,7 +115,7 @@ class _Actor:
         self.planned = [
             outcome
             for debt, cadence in sorted(self.cadences.items())
-            for outcome in outcomes(cadence, self.case, debt, fact.as_of, f"{self.lender}/{self.borrower}")
+            for outcome in map(_as_it_stands, outcomes(cadence, self.case, debt, fact.as_of, self._salt))
         ]
 
     def _pass(self, now: dt.datetime) -> None:
@@ -129,10 +130,27 @@ class _Actor:
     def _send_until(self, limit: dt.datetime) -> None:
         """Everything that goes out before `limit`: what becomes known at a moment counts for what leaves at it."""
         ready = [each for each in self.planned if isinstance(each, Occurrence) and each.key not in self.done]
-        for day in by_day(ready, self._zone).values():
-            message = merge(day, lambda each: (each.key, each.due))
+        days = by_day(ready, self._zone)
+        while days and (day := days.pop(min(days))):
+            lessons = put_off(day, _what)
+            for each in filter(None, map(self._put_off, lessons)):
+                days.setdefault(local_date(each.at, self._zone), []).append(each)
+            message = merge([each for each in day if each not in lessons], _what)
             if message.leader.at < limit:
                 self._sent(message)
+
+    def _put_off(self, lesson: Occurrence) -> Occurrence | None:
+        """By a day, as long as it is good."""
+        later = lesson.at + DAY
+        if later < lesson.until:
+            return replace(lesson, at=later)
+        self.planned = [each for each in self.planned if each.key != lesson.key]
+        self.planned.append(Skip(lesson.key, lesson.occasion, lesson.date, Skipped.YIELDED))
+        return None
+
+    @property
+    def _salt(self) -> str:
+        return f"{self.lender}/{self.borrower}"
 
     @property
     def _zone(self) -> str:
@@ -170,6 +188,17 @@ class _Actor:
 
     def _occasion(self, each: Outcome) -> Occasion:
         return next(known for known in self.cadences[each.key.debt].occasions if known.name == each.occasion)
+
+
+def _what(each: Occurrence) -> tuple[Key, dt.date]:
+    return each.key, each.due
+
+
+def _as_it_stands(outcome: Outcome) -> Outcome:
+    """What waits for a fact is none until that is told."""
+    if isinstance(outcome, Occurrence) and outcome.lacks:
+        return Skip(outcome.key, outcome.occasion, outcome.date, Skipped.FACT_MISSING)
+    return outcome
 
 
 def _rule(cadence: Cadence, occasion: Occasion, each: Outcome) -> str:

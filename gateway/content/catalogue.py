@@ -96,6 +96,11 @@ class Catalogue:
         """Template name to its version: the number in template.yaml and a digest of the files."""
         return {name: entry.version for name, entry in self._entries.items()}
 
+    def slots(self, template: str) -> frozenset[str]:
+        """The names that a template takes from outside."""
+        entry = self._entries.get(template)
+        return frozenset() if entry is None else frozenset(entry.slots)
+
     def covers(self, template: str, stage: Stage, channels: Iterable[Channel]) -> Problem | None:
         """What is missing for a stage by these channels, whatever the request says; None when nothing is."""
         entry = self._entries.get(template)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.cadence import calendar
-from gateway.cadence.merging import merge
+from gateway.cadence.merging import merge, put_off
 from gateway.cadence.planning import Key
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.ledger import merged, merging
@@ -40,18 +40,23 @@ class Merger:
         if not planned:
             return list(jobs)
         days = {id_: day for id_, job in planned.items() if (day := self._day(job, now)) is not None}
-        waits: set[int] = set()
+        waits: frozenset[int] = frozenset()
+        put_back: frozenset[int] = frozenset()
         async with self._database.connection() as connection:
             company = await merging.company(connection, days) if days else set()
         if company:
             until = {subject: end for subject, end in days.values() if subject in company}
             mine = {id_: job.claimed.token for id_, job in planned.items()}
-            waits, made = await self._database.transaction(lambda c: merging.gather(c, until, mine, now, self._message))
-            self._metrics.moved(made)
+            done = await self._database.transaction(lambda c: merging.gather(c, until, mine, now, self._message))
+            self._metrics.moved(done.moves)
+            waits, put_back = done.waits, done.yields
         async with self._database.connection() as connection:
             told = await merged.told(connection, [each for each in planned if each not in waits])
+            lessons = {id_: day for id_, day in days.items() if planned[id_].claimed.stage == Stage.EDUCATION}
+            put_back |= await merging.busy(connection, lessons) if lessons else frozenset()
         for id_, job in planned.items():
             job.told = told.get(id_, ())
+            job.yields = id_ in put_back
         return [job for job in jobs if job.claimed.id not in waits]
 
     def _day(self, job: Job, now: dt.datetime) -> tuple[bytes, dt.datetime] | None:
@@ -74,9 +79,15 @@ class Merger:
             opened.append((each.id, key, personal.due_date))
         if len(opened) < 2:
             return None
-        message = merge(opened, lambda each: (each[1], each[2]))
+        lessons = put_off(opened, _what)
+        message = merge([each for each in opened if each not in lessons], _what)
         return Message(
             message.leader[0],
             tuple(each[0] for each in message.along),
             tuple(each[0] for each in message.superseded),
+            tuple(each[0] for each in lessons),
         )
+
+
+def _what(each: tuple[int, Key, dt.date]) -> tuple[Key, dt.date]:
+    return each[1], each[2]

@@ -72,6 +72,7 @@ class Job:
     intent: Intent | None = field(default=None, repr=False)
     mode: Mode = Mode.LIVE  # under which it is decided
     trail: Trail | None = None  # where its trace is recorded
+    yields: bool = False  # a lesson, and something else is due for the borrower that day
     told: Sequence[Told] = field(default=(), repr=False)  # what its message tells of besides
 
     @property
@@ -120,7 +121,7 @@ class Steps:
         # What does not open is not called unlisted: if it may be sent for all else, `open` holds it.
         listed = self.allowlist is None or self.open(job, now) is not None or self.allowlist.lists(job.address)
         spans = self._spans(job, now)
-        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed, spans))
+        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed, spans, job.yields))
         if isinstance(verdict, policy.Send):
             job.send_by = verdict.send_by
             return None

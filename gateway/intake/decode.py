@@ -30,7 +30,7 @@ from schemas.messages import (
     ReminderRequested,
     RequestScope,
 )
-from schemas.vocabulary import Rejection
+from schemas.vocabulary import Rejection, Stage
 
 __all__ = ["Decoded", "Decoder", "LenderFacts", "Record"]
 
@@ -99,6 +99,8 @@ class Decoder:
             return asked
         if references.is_number(event.id, contacts=[each.address for each in asked.contacts]):
             return Fault(Rejection.BAD_REFERENCE, "id")
+        if asked.stage is Stage.EDUCATION:
+            return Fault(Rejection.UNKNOWN_STAGE, "data.stage")  # who has agreed to it, plans alone know
         fault = self._checks.request(asked, now)
         if fault is not None:
             return fault

@@ -76,14 +76,18 @@ class FactDecoder:
         if cadence is None:
             return Fault(Rejection.NO_CADENCE, "data.product")
         has: set[Channel] = {each.channel for each in plan.contacts}
+        known = frozenset().union(*(self._catalogue.slots(each.template) for each in cadence.occasions))
+        if not plan.params.keys() <= known:
+            return Fault(Rejection.BAD_PARAMS, "data.params")  # an unknown name may be anything: it is not repeated
         for occasion in cadence.occasions:
             channels = [rung.channel for rung in occasion.ladder if rung.channel in has]
+            mine = self._catalogue.slots(occasion.template)
             problem = self._catalogue.check(
                 occasion.template,
                 occasion.stage,
                 plan.borrower.locale,
                 channels,
-                plan.params,
+                {name: value for name, value in plan.params.items() if name in mine},
                 self._lenders[plan.lender].default_locale,
             )
             if problem is not None:

@@ -189,6 +189,7 @@ class Planner:
                 sealed=sealed(identifier),
                 traceparent=lead.traceparent,
                 occasion=f"{cadence}/{occasion.name}",
+                lacks=outcome.lacks,
             )
 
         how = (outcome.planned.isoformat(), outcome.until.isoformat(), ladder, occasion.template, occasion.lane.value)
@@ -197,6 +198,7 @@ class Planner:
             business_key,
             self._sealer.fingerprint("\n".join(how).encode(), "occurrence"),
             self._sealer.fingerprint(what, "occurrence"),
+            outcome.lacks,
             request,
             sealed,
         )

@@ -271,6 +271,10 @@ async def _births(
                     freeze=freeze,
                 )
             )
+        elif each.lacks:
+            births.append(
+                _Birth(each, ReminderState.HELD, Reason.FACT_MISSING, each.not_after, "timer", resume_at=each.send_at)
+            )
         elif each.subject in held:
             births.append(
                 _Birth(each, ReminderState.HELD, Reason.STOP_UNREADABLE, now, "timer", resume_at=each.send_at)

@@ -25,6 +25,7 @@ class Request(Struct, frozen=True, gc=False):
     """A valid reminder request; keys and ids are made, personal data is sealed.
 
     `occasion` is which of a cadence's it stands for, `cadence/version/name`; None for what upstream asked for.
+    One that `lacks` waits for a fact without which its words would not be true.
     """
 
     origin: Origin
@@ -51,6 +52,7 @@ class Request(Struct, frozen=True, gc=False):
     sealed: bytes
     traceparent: str | None = None
     occasion: str | None = None
+    lacks: bool = False
 
     def __repr__(self) -> str:
         return f"Request({self.id}, {self.stage}, {self.ladder})"

@@ -377,6 +377,15 @@ def revise(was: Situation, now: dt.datetime) -> Move | None:
     return _schedule(was, now, Reason.REVISED, was.at, was.rung, was.tries)
 
 
+def wait(was: Situation, lacks: bool, now: dt.datetime) -> Move | None:
+    """What it would say is not known to be so, or is so again; None where it stands as it should."""
+    if lacks and was.state is ReminderState.SCHEDULED:
+        return hold(was, Reason.FACT_MISSING, now, was.not_after)
+    if not lacks and was.state is ReminderState.HELD and was.reason is Reason.FACT_MISSING:
+        return release(was, now)
+    return None
+
+
 def unmerge(was: Situation, now: dt.datetime) -> Move | None:
     """Its message is no longer another's, or it is no longer to tell of another: it goes when it was to go."""
     if was.state is ReminderState.HELD and was.reason is Reason.MERGED_INTO:

@@ -27,6 +27,14 @@ cross join lateral (
         and l.state = 'scheduled' and l.at < i.until limit 1
 ) l
 """
+# Whoever asked for it.
+_BUSY: Final = """
+select i.id from unnest($1::bytea[], $2::timestamptz[], $3::bigint[]) as i(subject, until, id)
+cross join lateral (
+    select 1 from live l where l.subject = i.subject and l.stage <> 'education'
+        and (l.state in ('sending', 'awaiting') or (l.state = 'scheduled' and l.at < i.until)) limit 1
+) l
+"""
 _OF_THE_DAY: Final = """
 select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed)
 from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
@@ -52,11 +60,20 @@ class Waiting(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True):
-    """Which of them leads, which are told of along with it, and which are not told of at all."""
+    """Which of them leads, which are told of along with it, which are not told of at all, and which yield to it."""
 
     leader: int
     along: Collection[int]
     superseded: Collection[int]
+    yields: Collection[int] = ()
+
+
+class Gathered(Struct, frozen=True):
+    """Who waits on whom, who is to go on another day, and the moves made."""
+
+    waits: frozenset[int]
+    yields: frozenset[int]
+    moves: list[Move]
 
 
 # Of what is due for one borrower on one day; None where nothing is to be merged.
@@ -72,10 +89,16 @@ async def company(connection: Connection, claimed: Mapping[int, tuple[bytes, dt.
     return {row[0] for row in await connection.fetch(_COMPANY, subjects_, untils, list(claimed))}
 
 
+async def busy(connection: Connection, lessons: Mapping[int, tuple[bytes, dt.datetime]]) -> frozenset[int]:
+    """Those whose borrower is told of something else before his day ends, or is being told of it."""
+    subjects_, untils = zip(*lessons.values(), strict=True)
+    return frozenset(row[0] for row in await connection.fetch(_BUSY, subjects_, untils, list(lessons)))
+
+
 async def gather(
     connection: Connection, until: Mapping[bytes, dt.datetime], mine: Mapping[int, int], now: dt.datetime, merge: Merge
-) -> tuple[set[int], list[Move]]:
-    """Makes one message of what is due for each borrower before his day ends; returns who waits on whom, and the moves.
+) -> Gathered:
+    """Makes one message of what is due for each borrower before his day ends.
 
     `mine` are the claims, with their tokens, of the caller, who has made no words of them yet: they stay with it where
     they lead.
@@ -106,7 +129,8 @@ async def gather(
         await merged.leave(connection, [each.leader for each in messages])
         await merged.join(connection, joined)
     planned += await moves.apply(connection, planned)
-    return {follower for follower, _, _ in joined}, planned
+    yields = frozenset(each for message in messages for each in message.yields)
+    return Gathered(frozenset(follower for follower, _, _ in joined), yields, planned)
 
 
 def _followers(message: Message) -> list[tuple[int, bool]]:

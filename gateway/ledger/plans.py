@@ -84,12 +84,14 @@ class SealedDebt(Struct, frozen=True, gc=False):
 class Planned(Struct, frozen=True):
     """What an occasion is to be: its business key, hashes of when and how it goes out and of what it says.
 
-    `request` makes it anew, `sealed` seals what it says for the reminder with an id; usually neither is needed.
+    One that `lacks` waits for a fact.  `request` makes it anew, `sealed` seals what it says for the id of a reminder;
+    usually neither is needed.
     """
 
     stage_key: bytes
     print: bytes
     said: bytes
+    lacks: bool
     request: Callable[[], Request]
     sealed: Callable[[int], bytes]
 
@@ -163,6 +165,7 @@ async def write(
     leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
     revised: list[tuple[Key, Planned, Situation]] = []
     stopped: list[tuple[Situation, Reason, Told]] = []
+    waits: list[Move] = []
     untold: list[int] = []  # what a message has told of, and its next one is not to
     for key, stands in standing.items():
         was = now_there.get(stands.reminder)
@@ -181,9 +184,13 @@ async def write(
         elif planned.print != stands.print:
             if not _under_way(was):
                 stopped.append((was, Reason.REPLANNED, leads[key[0]]))
-        elif planned.said != stands.said:
-            revised.append((key, planned, was))
+        else:
+            if planned.said != stands.said:
+                revised.append((key, planned, was))
+            waits += [move for move in [follow.wait(was, planned.lacks, now)] if move is not None]
     written.moves += await _stop(connection, stopped, now, rules)
+    waits += await moves.apply(connection, waits)
+    written.moves += waits
     written.moves += await _revise(connection, revised, now)
     written.moves += await merging.forget(connection, untold, now)
     ended = {was.id for was, _, _ in stopped if not _under_way(was)}

@@ -63,7 +63,7 @@ class Facts(Struct, frozen=True):
     """What is known about the contact when it is decided.  `cancelled` is the stop that closed its ladder.
 
     `listed` is False for an address that the mode does not let us reach.  `spans` are when it may be made, from start
-    until before end, in their order; None is any time.
+    until before end, in their order; None is any time.  `yields` when it teaches, and something else is due that day.
     """
 
     not_after: dt.datetime
@@ -71,6 +71,7 @@ class Facts(Struct, frozen=True):
     cancelled: Reason | None = None
     listed: bool = True
     spans: Sequence[Span] | None = None
+    yields: bool = False
 
 
 def decide(now: dt.datetime, facts: Facts) -> Verdict:
@@ -83,6 +84,8 @@ def decide(now: dt.datetime, facts: Facts) -> Verdict:
         return Expire()
     if not facts.listed:
         return Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
+    if facts.yields:
+        return Defer(now + dt.timedelta(days=1), "yields")
     if facts.spans is None:
         return Send(send_by=facts.not_after)
     open_next = next((each for each in facts.spans if now < each.end), None)

@@ -6,9 +6,13 @@ import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+from msgspec.structs import replace
+
 from gateway.content import Catalogue
 from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
+from gateway.ids import subject_key
 from gateway.ledger import outcomes, timeline
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database
@@ -18,10 +22,11 @@ from gateway.ledger.outcomes import Outcome
 from gateway.ledger.workers import Worker
 from gateway.personal import SEALED_FIELD, decode
 from gateway.worker import Lease
+from schemas.repayments import Fact, Program
 from schemas.vocabulary import AttemptState, Failure, Mode, Reason
 from tests.integration.by_hand import Hand
 from tests.integration.plans_by_hand import SEALER, Plans, plans
-from tests.unit.cadence.facts import DUE, at, paid, planned, stopped
+from tests.unit.cadence.facts import DUE, EARLY, at, back_in, paid, planned, stopped
 
 NOON = at("2026-12-03", "14:00")  # every first reminder of the day has come to its turn
 MEDIUM = Catalogue.load()
@@ -106,7 +111,8 @@ async def test_of_one_day_one_leads_and_tells_of_all(database: str) -> None:
         assert [each.reason for each in done.moves] == [Reason.MERGED_INTO] * 2
         assert await it.state("loan-1") == "sending"
         assert await it.state("loan-2") == await it.state("loan-3") == "suppressed merged_into"
-        assert await it.hand.value("select count(*) from timer") == 0
+        waiting = "select count(*) from timer t join live l on l.id = t.id where l.stage = 'd7'"
+        assert await it.hand.value(waiting) == 0
         # Nobody is told of it again, whoever asks.
         keys = "select count(*) from stage_key s join reminder r on r.stage_key = s.key and r.id = s.reminder"
         assert await it.hand.value(f"{keys} where r.stage = 'd7'") == 3
@@ -262,6 +268,53 @@ async def test_the_next_contact_tells_of_the_same_unless_it_is_paid_meanwhile(da
         (job,) = await it.claimed(worker)
         assert told(job) == ["100.00"]
         assert (await it.intend(worker, job)).sendable
+
+
+LESSON = at("2026-11-22", "19:00")  # eighteen days before
+
+
+async def lessons(it: Day, *more: Fact) -> list[Job]:
+    """What is claimed on the day of the first lesson of who has agreed to be taught, lessons that yield included."""
+    await it.tell(planned(), back_in(EARLY, Program.EDUCATION), *more)
+    return await it.claimed(await it.hand.worker(), LESSON)
+
+
+async def test_a_lesson_goes_out_on_a_day_of_its_own(database: str) -> None:
+    async with day(database) as it:
+        (job,) = await lessons(it)
+        assert (job.claimed.stage, job.yields, job.told) == ("education", False, ())
+
+
+async def test_a_lesson_yields_to_what_is_planned(database: str) -> None:
+    async with day(database) as it:
+        jobs = await lessons(it, planned(dt.date(2026, 11, 29), debt="loan-2"))
+        assert {(job.claimed.stage, job.yields) for job in jobs} == {("education", True), ("d7", False)}
+        assert not any(job.told for job in jobs)
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+async def test_a_lesson_yields_to_what_upstream_asked_for(under_way: bool, database: str) -> None:
+    async with day(database) as it:
+        it.hand.now = LESSON
+        asked = it.hand.request(
+            borrower="b-1", subject=subject_key("harbour", "b-1"), lender="harbour",
+            send_at=LESSON + dt.timedelta(hours=2), not_after=LESSON + dt.timedelta(days=1),
+        )  # fmt: skip
+        if under_way:
+            await it.hand.read(replace(asked, send_at=LESSON))
+            (worker, claimed) = await it.hand.claimed(asked)
+            await it.hand.intend(worker, it.hand.intent(claimed))
+        else:
+            await it.hand.read(asked)
+        assert [job.yields for job in await lessons(it)] == [True]
+
+
+async def test_one_lesson_a_day(database: str) -> None:
+    async with day(database) as it:
+        jobs = await lessons(it, planned(DUE - dt.timedelta(days=2), debt="loan-2"))
+        assert {job.claimed.template: job.yields for job in jobs} == {"spot_fraud": True, "ask_for_help": False}
+        # The same one of two debts is one.
+        assert await it.state("loan-1", "education") == "scheduled"
 
 
 async def test_both_stories_name_the_other(database: str) -> None:

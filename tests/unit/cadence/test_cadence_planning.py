@@ -36,6 +36,8 @@ from tests.unit.cadence.test_cadence_facts import FACTS
 DEFAULT = loading.load().by_name["default"][-1]
 NAMES = [each.name for each in DEFAULT.occasions]
 HOUR = dt.timedelta(hours=1)
+TAUGHT = {"spot_fraud": "2026-11-22", "ask_for_help": "2026-11-24", "pay_early": "2026-11-27", "complain": "2026-11-29"}
+LESSONS = tuple(TAUGHT)
 
 
 def known(facts: Iterable[Fact]) -> Case:
@@ -49,7 +51,9 @@ def plan(*facts: Fact, now: dt.datetime = EARLY, debt: str = "loan-1") -> dict[s
 
 def seen(outcome: Outcome) -> str:
     """A date where it goes out, else why it does not."""
-    return outcome.reason if isinstance(outcome, Skip) else f"{outcome.date}"
+    if isinstance(outcome, Skip):
+        return outcome.reason
+    return "fact_missing" if outcome.lacks else f"{outcome.date}"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +84,24 @@ def seen(outcome: Outcome) -> str:
         ([planned(), out(EARLY)], dict.fromkeys(NAMES, "opted_out")),
         ([planned(), out(EARLY), back_in(EARLY + HOUR)], {"d7": "2026-12-03"}),
         ([planned(), out(EARLY, Program.EDUCATION)], {"d7": "2026-12-03"}),
+        # Nobody is taught who has not agreed; who has, until he refuses that, or everything.
+        ([planned()], dict.fromkeys(LESSONS, "no_consent")),
+        ([planned(), back_in(EARLY)], dict.fromkeys(LESSONS, "no_consent")),
+        ([planned(), back_in(EARLY, Program.EDUCATION)], TAUGHT),
+        ([planned(), back_in(EARLY, Program.EDUCATION), out(EARLY + HOUR)], dict.fromkeys(NAMES, "opted_out")),
+        (
+            [planned(), back_in(EARLY, Program.EDUCATION), out(EARLY + HOUR, Program.EDUCATION)],
+            {"d7": "2026-12-03", **dict.fromkeys(LESSONS, "opted_out")},
+        ),
+        ([planned(channels=(Channel.SMS,)), back_in(EARLY, Program.EDUCATION)], dict.fromkeys(LESSONS, "no_contact")),
+        # What is owed next is taught about when the first is paid; of what is owed no more nobody is.
+        (
+            [planned(DUE, dt.date(2027, 1, 10)), back_in(EARLY, Program.EDUCATION), paid(EARLY)],
+            {"d7": "paid", **TAUGHT},
+        ),
+        ([planned(), back_in(EARLY, Program.EDUCATION), paid(EARLY)], dict.fromkeys(NAMES, "paid")),
         ([planned(channels=(Channel.VOICE,))], {"d7": "no_contact", "t7": "2026-12-17"}),
-        ([planned(), prefers(EARLY, ("21:00", "23:00"))], {"d7": "no_window", "t30": "fact_missing"}),
+        ([planned(), prefers(EARLY, ("21:00", "23:00"))], {"d7": "no_window", "t30": "no_window"}),
         ([planned(), rescheduled(dt.date(2027, 1, 10), as_of=EARLY + HOUR)], {"d7": "2027-01-03"}),
         ([rescheduled(DUE, as_of=EARLY)], {"d7": "no_borrower"}),
         ([planned(), moved(EARLY, "Pacific/Kiritimati")], {"d7": "2026-12-03"}),
@@ -157,7 +177,7 @@ def test_a_stage_that_repeats_has_its_day_in_its_key_and_the_others_have_none() 
     found = plan(planned())
     assert {name: each.key.step for name, each in found.items()} == {
         "d7": "", "d3": "", "due": "", "t1": "2026-12-11", "t3": "2026-12-13", "t7": "2026-12-17",
-        "t15": "2026-12-25", "t30": "2027-01-09",
+        "t15": "2026-12-25", "t30": "2027-01-09", **{name: name for name in LESSONS},
     }  # fmt: skip
 
 

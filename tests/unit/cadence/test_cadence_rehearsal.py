@@ -18,10 +18,11 @@ from gateway.cadence.model import Cadence
 from gateway.cadence.planning import Key, Occurrence
 from gateway.cadence.rehearsal import Fate, Line, rehearse
 from gateway.zones import in_zone
-from schemas.repayments import Fact
+from schemas.repayments import Fact, Program
 from schemas.vocabulary import Stage
-from tests.unit.cadence.facts import DUE, EARLY, at, failed, paid, planned, rescheduled, resumed, stopped
+from tests.unit.cadence.facts import DUE, EARLY, at, back_in, failed, paid, planned, rescheduled, resumed, stopped
 from tests.unit.cadence.test_cadence_facts import FACTS
+from tests.unit.cadence.test_cadence_planning import LESSONS
 
 DEFAULT = loading.load().by_name["default"][-1]
 END = at("2027-03-01")
@@ -41,7 +42,7 @@ def test_the_usual_life_of_an_instalment() -> None:
     )
     assert fates(found) == {
         "d7": "contact", "d3": "contact", "due": "contact", "t1": "contact", "t3": "contact", "t7": "contact",
-        "t15": "paid", "t30": "paid",
+        "t15": "paid", "t30": "paid", **dict.fromkeys(LESSONS, "no_consent"),
     }  # fmt: skip
     assert {each.occasion: each.rule for each in found}["due"] == "debit_failed"
     assert {each.cadence for each in found} == {"default/1"}
@@ -72,7 +73,8 @@ def test_what_is_known_at_a_moment_counts_for_what_leaves_at_it() -> None:
 
 
 def test_it_ends_where_it_is_told_to() -> None:
-    assert set(fates(lines(planned(), end=at("2026-12-03", "00:00"))).values()) == {"ahead", "in_grace", "fact_missing"}
+    found = fates(lines(planned(), end=at("2026-12-03", "00:00")))
+    assert set(found.values()) == {"ahead", "in_grace", "fact_missing", "no_consent"}
 
 
 def test_one_message_for_what_is_due_on_one_day() -> None:
@@ -88,6 +90,27 @@ def test_one_message_for_what_is_due_on_one_day() -> None:
     }
     per_day = Counter(each.at.date() for each in found if each.fate is Fate.CONTACT and each.at is not None)
     assert set(per_day.values()) == {1}
+
+
+def test_a_lesson_yields_to_what_else_is_due_that_day_and_goes_on_the_next() -> None:
+    agreed = back_in(EARLY, Program.EDUCATION)
+    alone = {each.occasion: each for each in lines(planned(), agreed) if each.fate is Fate.CONTACT}
+    assert alone["spot_fraud"].date == dt.date(2026, 11, 22)
+    # Another debt has its d7 on the day of the lesson, and its d3 four days later.
+    found = lines(planned(), planned(dt.date(2026, 11, 29), debt="loan-2"), agreed)
+    lesson = next(each for each in found if each.occasion == "spot_fraud" and each.debt == "loan-1")
+    assert lesson.fate is Fate.CONTACT
+    assert lesson.at is not None
+    assert alone["spot_fraud"].at is not None
+    assert lesson.at == alone["spot_fraud"].at + dt.timedelta(days=1)
+    # One lesson a day: of two debts each is told once, on days of its own.
+    found = [each for each in lines(planned(), planned(debt="loan-2"), agreed) if each.occasion in LESSONS]
+    told = [each for each in found if each.fate is Fate.CONTACT]
+    assert sorted(each.occasion for each in told) == sorted(LESSONS)
+    assert {each.fate for each in found} == {Fate.CONTACT, Fate.MERGED}
+    # Where every one of its days has something else it is not told.
+    busy = [planned(DUE - dt.timedelta(days=each), debt=f"busy-{each}") for each in range(7, 12)]
+    assert fates(lines(planned(), *busy, agreed))["spot_fraud"] == "yielded"
 
 
 def test_of_one_instalment_only_the_most_urgent_is_told() -> None:
@@ -141,7 +164,8 @@ def other(**values: object) -> Cadence:
 
 def test_what_another_version_changes() -> None:
     occasions = [msgspec.to_builtins(each) for each in DEFAULT.occasions if each.name != "t30"]
-    occasions[1] = {**occasions[1], "days": -4}
+    (d3,) = [place for place, each in enumerate(occasions) if each["name"] == "d3"]
+    occasions[d3] = {**occasions[d3], "days": -4}
     new = other(occasions=occasions, grace_days=0)
     found = changes(DEFAULT, new)
     assert [(each.occasion, each.field) for each in found] == [("", "grace_days"), ("d3", "days"), ("t30", "")]

@@ -47,10 +47,16 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("arguments", "problem"),
     [
         (("lender", "acne"), "no lender is called 'acne': there is acme; --force takes it all the same"),
-        (("stage", "d5"), "no stage is called 'd5': there is d3, d7, due, overdue_early, overdue_late, overdue_mid"),
+        (
+            ("stage", "d5"),
+            "no stage is called 'd5': there is d3, d7, due, education, overdue_early, overdue_late, overdue_mid",
+        ),
         (("channel", "email"), "no channel is called 'email': there is push, sms, voice"),
         (("provider", "twilio"), "no provider is called 'twilio': there is texts"),
-        (("template", "dunning"), "no template is called 'dunning': there is repayment"),
+        (
+            ("template", "dunning"),
+            "no template is called 'dunning': there is ask_for_help, complain, pay_early, repayment, spot_fraud",
+        ),
         (("borrower", "b1"), "'borrower' cannot be frozen"),
         (("source",), "which source?"),
         (("product", "a\nb"), "which product?"),

@@ -34,8 +34,8 @@ def second(tmp_path: Path) -> Path:
 
 def test_the_example_is_told_line_by_line_and_adds_up() -> None:
     table, total = run("plan", EXAMPLE)
-    assert total == "32 = 17 contact + 4 merged + 11 skipped\n"
-    assert len([line for line in table.splitlines() if line.startswith("│")]) == 32
+    assert total == "40 = 17 contact + 4 merged + 19 skipped\n"
+    assert len([line for line in table.splitlines() if line.startswith("│")]) == 40
     (due,) = [line for line in table.splitlines() if "debit_failed" in line]
     assert [cell.strip() for cell in due.strip("│").split("│")] == [
         "loan-7001", "1", "due", "2026-12-10 10:30", "Asia/Shanghai", "12-10 02:30", "sms", "contact", "debit_failed",
@@ -45,8 +45,9 @@ def test_the_example_is_told_line_by_line_and_adds_up() -> None:
 def test_as_json() -> None:
     text, _ = run("plan", EXAMPLE, "--json")
     lines = [json.loads(line) for line in text.splitlines()]
-    assert len(lines) == 32
-    assert lines[2] == {
+    assert len(lines) == 40
+    (due,) = [line for line in lines if line["rule"] == "debit_failed"]
+    assert due == {
         "lender": "northwind", "borrower": "b-1001", "debt": "loan-7001", "instalment": 1, "occasion": "due",
         "stage": "due", "cadence": "default/1", "zone": "Asia/Shanghai", "fate": "contact", "date": "2026-12-10",
         "at": "2026-12-10T02:30:00Z", "reason": None, "channels": ["sms"], "rule": "debit_failed",
@@ -71,7 +72,7 @@ def test_the_picture_has_a_mark_with_words_for_every_line(tmp_path: Path, suffix
     svg = ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
     space = "{http://www.w3.org/2000/svg}"
     titles = [group.findtext(f"{space}title") for group in svg.findall(f"{space}g")]
-    assert len(titles) == 32
+    assert len(titles) == 40
     assert "due of instalment 1, 2026-12-10 10:30 Asia/Shanghai, contact, sms, debit_failed" in titles
     assert text.startswith("<!doctype html>") == (suffix == ".html")
 
@@ -124,8 +125,8 @@ def test_no_version_is_in_force_yet(tmp_path: Path) -> None:
 
 
 def test_check_tells_every_problem(tmp_path: Path, second: Path) -> None:
-    assert run("cadence", "check") == ("default/1: 8 occasions, effective 2026-01-01\n", "")
-    assert run("cadence", "check", second)[0] == "default/2: 8 occasions, effective 2026-01-01\n"
+    assert run("cadence", "check") == ("default/1: 12 occasions, effective 2026-01-01\n", "")
+    assert run("cadence", "check", second)[0] == "default/2: 12 occasions, effective 2026-01-01\n"
     text = DEFAULT.read_text()
     (tmp_path / "bad.yaml").write_text(text.replace("days: -7", "days: 7").replace("days: 3\n", "days: 1\n"))
     _, err = run("cadence", "check", tmp_path / "bad.yaml", code=2)

@@ -255,6 +255,7 @@ FIELDS: list[tuple[dict[str, Any], R, str | None]] = [
     ({"data.lender": "no lender"}, R.UNKNOWN_LENDER, "data.lender"),
     ({"data.stage": "d1"}, R.UNKNOWN_STAGE, "data.stage"),
     ({"data.stage": "D3"}, R.UNKNOWN_STAGE, "data.stage"),
+    ({"data.stage": "education"}, R.UNKNOWN_STAGE, "data.stage"),
     ({"data.contacts.1.channel": "fax"}, R.UNKNOWN_CHANNEL, "data.contacts[1].channel"),
     ({"data.debt.currency": "RMB"}, R.UNKNOWN_CURRENCY, "data.debt.currency"),
     ({"data.debt.currency": "cny"}, R.UNKNOWN_CURRENCY, "data.debt.currency"),
