@@ -37,6 +37,7 @@ from tests.unit.cadence.facts import (
 
 TOPIC = "repayments.events"
 SEALER = Sealer({1: b"k" * 32}, 1, b"i" * 32)
+CHANNELS = {"harbour": frozenset(Channel)}
 
 
 class Plans:
@@ -46,7 +47,11 @@ class Plans:
         self.hand = mine
         self.hand.now = EARLY
         self.ids = IdSource(61, lambda: int(self.hand.now.timestamp() * 1000))
-        self.planner = Planner(SEALER, loading.load(), lambda lender, product: "default", lambda: self.ids)
+        cadences = loading.load()
+        self.planner = Planner(
+            SEALER, cadences, lambda lender, product, at: cadences.in_force("default", at.date()), CHANNELS,
+            lambda: self.ids,
+        )  # fmt: skip
         self._offset = 0
 
     async def tell(self, *facts: Fact, now: dt.datetime | None = None) -> intake.Result:
