@@ -113,14 +113,15 @@ async def _stay(ready: Stage, watch: Watch, listener: Listener, out: Console) ->
     """Tells what to try, then what is told, until Ctrl-C."""
     command = sys.argv[0]
     command = f"{sys.executable} -m gateway" if command.endswith(".py") else shlex.quote(command)
-    example = _example(ready.home)
+    example, facts = _example(ready.home), Path("docs/examples/facts.jsonl")
+    tell = f"\n  {command} tell {facts}                      # tell of a plan, as a lender's core does" if facts.is_file() else ""
     out.print(
         f"""
 Everything stays up until Ctrl-C. In another terminal, from this directory:
 
   export REMINDER_GATEWAY_CONFIG={ready.config_path}
   {command} request {example}                 # send your own request
-  {command} request --validate-only {example} # or only have it checked
+  {command} request --validate-only {example} # or only have it checked{tell}
   {command} show --source {cast.SOURCE} --id whole-ladder  # see the timeline of one
   curl -s {ready.metrics_url}    # read the metrics
 

@@ -46,7 +46,9 @@ async def told(config: Config) -> CollectorRegistry:
     unused: Any = None  # what is read of a ledger is not read here
     ProcessCollector(registry=registry)
     LoopLag(registry)
-    Metrics(registry, {}).assigned(Door.REQUESTS, [0])
+    metrics = Metrics(registry, {})
+    metrics.reads(Door.REQUESTS)
+    metrics.assigned(Door.REQUESTS, [0])
     show_mode(registry, Mode.SIMULATE)
     show_roles(registry, [])
     Capacity(registry)
