@@ -66,27 +66,32 @@ async def _count(config: Config, urls: list[str]) -> Conservation:
 async def _log(kafka: Kafka) -> dict[Partition, tuple[int, int]]:
     """Where each partition of the topics that are read begins and ends, by the broker."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
-    from aiokafka.errors import KafkaError
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError, for_code
 
     from gateway.cli.kafka import reason
 
     topics = [each for each in (kafka.requests_topic, kafka.repayments_topic) if each is not None]
+    admin = AIOKafkaAdminClient(**kafka.client_options())
     consumer = AIOKafkaConsumer(**kafka.client_options())
     try:
         async with asyncio.timeout(_SECONDS):
-            await consumer.start()
-            await consumer.topics()
+            await admin.start()
+            found = await admin.describe_topics(topics)
+            for each in found:
+                if each["error_code"]:
+                    raise for_code(each["error_code"])(each["topic"])
             partitions = [
-                TopicPartition(topic, each)
-                for topic in topics
-                for each in sorted(consumer.partitions_for_topic(topic) or ())
+                TopicPartition(each["topic"], part["partition"]) for each in found for part in each["partitions"]
             ]
+            await consumer.start()
             begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     except (KafkaError, TimeoutError, OSError) as error:
         where = f"{' and '.join(topics)} at {kafka.bootstrap}"
         raise fail(f"{where} cannot be reached: {await reason(kafka, error)}") from None
     finally:
         await consumer.stop()
+        await admin.close()
     return {(each.topic, each.partition): (begins[each], ends[each]) for each in partitions}
 
 
