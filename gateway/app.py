@@ -452,6 +452,7 @@ class Application:
         on_pause: Callable[[bool], None],
     ) -> None:
         config = self._config
+        self.metrics.reads(door)
         positions = Positions(ground.database, topic, self.metrics.offset_reset)
 
         def make_consumer() -> Consumer:

@@ -21,6 +21,7 @@ from gateway.cli import (
     service,
     show,
     sums,
+    tell,
     unknowns,
 )
 
@@ -36,6 +37,7 @@ app.command()(service.migrate)
 app.command("check-config")(service.check_config)
 app.command()(allowlist.allowlist)
 app.command()(request.request)
+app.command()(tell.tell)
 app.command()(show.show)
 app.command()(reply.reply)
 app.command()(brakes.freeze)

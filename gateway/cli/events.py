@@ -82,7 +82,7 @@ def made(kind: str, source: str, identifier: str, data: dict[str, Any], now: dt.
         "data": data,
     }
     value = as_json(envelope)
-    return Event(source, identifier, _key(data), value)
+    return Event(source, identifier, key_of(data), value)
 
 
 def _as_it_is(envelope: dict[str, Any], validate_only: bool) -> Event:
@@ -92,7 +92,7 @@ def _as_it_is(envelope: dict[str, Any], validate_only: bool) -> Event:
             raise BadRow(f"only a {REQUESTED} can be validated")
         envelope["data"] = data = {**data, "validate_only": True}
     value = as_json(envelope)
-    return _readable(Event(str(envelope.get("source")), str(envelope.get("id")), _key(data), value))
+    return _readable(Event(str(envelope.get("source")), str(envelope.get("id")), key_of(data), value))
 
 
 def _readable(event: Event) -> Event:
@@ -103,7 +103,7 @@ def _readable(event: Event) -> Event:
     return event
 
 
-def _key(data: Any) -> bytes | None:
+def key_of(data: Any) -> bytes | None:
     """The borrower's reference, so that the records of one borrower stay in order."""
     if not isinstance(data, dict):
         return None
@@ -117,18 +117,18 @@ def absolute(data: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
     data = {name: dict(value) if isinstance(value, dict) else value for name, value in data.items()}
     for *parents, last in _MOMENTS:
         holder = data.get(parents[0]) if parents else data
-        if isinstance(holder, dict) and (moved := _moved(holder.get(last), "now", now)) is not None:
-            holder[last] = moved.isoformat(timespec="milliseconds")
+        if isinstance(holder, dict) and (moment := moved(holder.get(last), "now", now)) is not None:
+            holder[last] = moment.isoformat(timespec="milliseconds")
     debt, borrower = data.get("debt"), data.get("borrower")
     if isinstance(debt, dict):
         zone = borrower.get("timezone") if isinstance(borrower, dict) else None
-        day = _moved(debt.get("due_date"), "today", now.astimezone(_zone(zone)))
+        day = moved(debt.get("due_date"), "today", now.astimezone(zone_of(zone)))
         if day is not None:
             debt["due_date"] = day.date().isoformat()
     return data
 
 
-def _moved(value: Any, zero: str, now: dt.datetime) -> dt.datetime | None:
+def moved(value: Any, zero: str, now: dt.datetime) -> dt.datetime | None:
     """`now` moved by a relative time; None when the value is not one."""
     if value == zero:
         return now
@@ -136,7 +136,7 @@ def _moved(value: Any, zero: str, now: dt.datetime) -> dt.datetime | None:
     return None if match is None else now + dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _zone(name: Any) -> dt.tzinfo:
+def zone_of(name: Any) -> dt.tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (TypeError, ValueError, zoneinfo.ZoneInfoNotFoundError, OSError):

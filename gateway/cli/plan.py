@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli.common import WRONG, console, fail, refuse
+from gateway.cli.facts import SOURCE
 
 if TYPE_CHECKING:
     from gateway.cadence.loading import Cadences
     from gateway.cadence.rehearsal import Choose, Line
+    from gateway.cli.facts import Row
     from schemas.repayments import Fact
 
 _MOST_PROBLEMS: Final = 50
@@ -75,22 +77,27 @@ def plan(
 
 def read_facts(files: Sequence[Path]) -> list[Fact]:
     """Every fact; prints each row that is none and exits with 2 when there is one."""
+    return [each.fact for _, each in read_rows(files, SOURCE, dt.datetime.now(dt.UTC))]
+
+
+def read_rows(files: Sequence[Path], source: str, now: dt.datetime) -> list[tuple[str, Row]]:
+    """The same, each with its event and with where it stands."""
     from gateway.cli.facts import read
 
-    facts: list[Fact] = []
+    good: list[tuple[str, Row]] = []
     bad = 0
-    for where, found in read(list(files), dt.datetime.now(dt.UTC)):
+    for where, found in read(list(files), source, now):
         if not isinstance(found, str):
-            facts.append(found)
+            good.append((where, found))
             continue
         bad += 1
         if bad <= _MOST_PROBLEMS:
             typer.echo(f"{where}: {found}", err=True)
     if bad:
         raise fail(f"{bad} bad row{'' if bad == 1 else 's'}", WRONG)
-    if not facts:
+    if not good:
         raise fail("no facts", WRONG)
-    return facts
+    return good
 
 
 def read_cadences(path: Path | None) -> Cadences:

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli.common import DEFAULT_CONFIG, FAILED, WRONG, ConfigPath, console, fail, read
+from gateway.cli.common import DEFAULT_CONFIG, FAILED, WRONG, ConfigPath, fail, read
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from gateway.cli.events import Event
     from gateway.config import Kafka
 
-_IN_FLIGHT: Final = 500
 _MOST_PROBLEMS: Final = 50
 
 
@@ -154,35 +151,16 @@ class _Work:
 
     async def _publish(self) -> list[tuple[str, Event, tuple[str, int, int]]]:
         """Sends every event; only a validation needs to know afterwards which record was which row."""
-        from gateway.cli.kafka import producing
+        from gateway.cli.publishing import publish
 
-        topic = self._kafka.requests_topic
         kept: list[tuple[str, Event, tuple[str, int, int]]] = []
-        async with producing(self._kafka, topic) as producer:
-            with _progress() as progress:
-                task = progress.add_task("sending", total=self._count)
-                flight: list[tuple[str, Event, Any]] = []
 
-                async def land() -> None:
-                    records = await asyncio.gather(*(sent for _, _, sent in flight), return_exceptions=True)
-                    for (where, event, _), record in zip(flight, records, strict=True):
-                        if isinstance(record, BaseException):
-                            continue
-                        self.landed += 1
-                        if self._validate_only:
-                            kept.append((where, event, (record.topic, record.partition, record.offset)))
-                    progress.advance(task, len(flight))
-                    flight.clear()
-                    for each in records:
-                        if isinstance(each, BaseException):
-                            raise each
+        def landed(where: str, event: Event, record: Any) -> None:
+            self.landed += 1
+            if self._validate_only:
+                kept.append((where, event, (record.topic, record.partition, record.offset)))
 
-                for where, event in self._events():
-                    self._relative |= event.relative
-                    flight.append((where, event, await producer.send(topic, event.value, key=event.key)))
-                    if len(flight) >= _IN_FLIGHT:
-                        await land()
-                await land()
+        await publish(self._kafka, self._kafka.requests_topic, self._events(), self._count, landed)
         return kept
 
     def _events(self) -> Iterator[tuple[str, Event]]:
@@ -192,16 +170,11 @@ class _Work:
         for file in self._files:
             for row in rows(file):
                 if row.value is not None:
-                    yield row.where, event(row.value, self._source, self._now, validate_only=self._validate_only)
+                    made = event(row.value, self._source, self._now, validate_only=self._validate_only)
+                    self._relative |= made.relative
+                    yield row.where, made
 
 
 def _place(told: dict[str, Any]) -> tuple[str, int, int]:
     """The record a dead letter is about; of no record for a status."""
     return told.get("topic", ""), told.get("partition", -1), told.get("offset", -1)
-
-
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console(err=True))

@@ -64,25 +64,35 @@ async def _count(config: Config, urls: list[str]) -> Conservation:
 
 
 async def _log(kafka: Kafka) -> dict[Partition, tuple[int, int]]:
-    """Where each partition of the requests topic begins and ends, by the broker."""
+    """Where each partition of the topics that are read begins and ends, by the broker."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
-    from aiokafka.errors import KafkaError
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError, for_code
 
     from gateway.cli.kafka import reason
 
-    topic = kafka.requests_topic
+    topics = [each for each in (kafka.requests_topic, kafka.repayments_topic) if each is not None]
+    admin = AIOKafkaAdminClient(**kafka.client_options())
     consumer = AIOKafkaConsumer(**kafka.client_options())
     try:
         async with asyncio.timeout(_SECONDS):
+            await admin.start()
+            found = await admin.describe_topics(topics)
+            for each in found:
+                if each["error_code"]:
+                    raise for_code(each["error_code"])(each["topic"])
+            partitions = [
+                TopicPartition(each["topic"], part["partition"]) for each in found for part in each["partitions"]
+            ]
             await consumer.start()
-            await consumer.topics()
-            partitions = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
             begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     except (KafkaError, TimeoutError, OSError) as error:
-        raise fail(f"{topic} at {kafka.bootstrap} cannot be reached: {await reason(kafka, error)}") from None
+        where = f"{' and '.join(topics)} at {kafka.bootstrap}"
+        raise fail(f"{where} cannot be reached: {await reason(kafka, error)}") from None
     finally:
         await consumer.stop()
-    return {(topic, each.partition): (begins[each], ends[each]) for each in partitions}
+        await admin.close()
+    return {(each.topic, each.partition): (begins[each], ends[each]) for each in partitions}
 
 
 def counted(texts: list[str]) -> Counted:

@@ -56,6 +56,8 @@ _COUNT: Final = """
 insert into planned_count (topic, partition, n) select * from unnest($1::text[], $2::int[], $3::bigint[])
 on conflict (topic, partition) do update set n = planned_count.n + excluded.n
 """
+# Whom a "no more" in a call has ended everything for, whatever facts say.
+_SILENT: Final = "select subject from tombstone where kind = 'opted_out' and subject = any($1::bytea[])"
 _OWNED: Final = "select key from stage_key where key = any($1::bytea[])"
 
 # What a later fact may take back.
@@ -282,12 +284,14 @@ async def _revise(
     return [*taken_back, *await merging.retell(connection, [was.id for _, _, was in revised], now)]
 
 
-def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> bool:
+def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned, *, out: bool) -> bool:
     """Whether one that has ended is made again: where its time is another, or what we ourselves ended it for is over.
 
-    What somebody has cancelled stays so, and is not told of at every fact.
+    What somebody has cancelled stays so, and is not told of at every fact; nor what a borrower has who wants no more.
     """
-    return stands is None or planned.print != stands.print or was.reason in _LIFTED
+    if stands is None or planned.print != stands.print:
+        return True
+    return was.reason in _LIFTED and not (out and was.reason is Reason.OPTED_OUT)
 
 
 async def _bear(
@@ -303,11 +307,15 @@ async def _bear(
 ) -> None:
     """Makes the reminders that are not there: of occasions nobody was contacted for, whoever asked for it."""
     missing: list[tuple[Key, Planned]] = []
+    opted_out = {each.id for each in now_there.values() if each.reason is Reason.OPTED_OUT}
+    asked = list({key[0] for key, stands in standing.items() if stands.reminder in opted_out})
+    silent = {row[0] for row in await connection.fetch(_SILENT, asked)} if asked else set()
     for each in wanted:
         for key, planned in each.reminders.items():
             stands = standing.get(key)
             was = None if stands is None else now_there.get(stands.reminder)
-            if was is None or was.id in ended or (was.queue is None and _may_be_again(was, stands, planned)):
+            out = key[0] in silent
+            if was is None or was.id in ended or (was.queue is None and _may_be_again(was, stands, planned, out=out)):
                 missing.append((key, planned))
     if not missing:
         return

@@ -61,7 +61,7 @@ class Became(StrEnum):
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
-    COMMAND = "command"  # a stop that is obeyed, or a request that was only validated
+    COMMAND = "command"  # a stop that is obeyed, a fact that is known, or a request that was only validated
     REFUSED = "refused"  # it stays a dead letter
     DONE = "done"  # somebody has redriven it before
     SEALED = "sealed"  # its record does not open: a key is missing, or its bytes are changed

@@ -150,6 +150,7 @@ class Metrics:
         self._commits_lost = counts(
             "commits_lost", "Times the ledger had forgotten what it had committed: a failover has lost commits."
         )
+        self._doors = gauge("intake_door", "1 where this process reads, whether or not it has a partition.", "door")
         self._assigned: dict[Door, frozenset[int]] = {}
         self._paused = gauge("intake_paused", "1 while intake pauses for back-pressure.")
         self._lag_records = gauge("consumer_lag_records", "Records not read yet.", "door", "partition")
@@ -249,6 +250,10 @@ class Metrics:
 
     def paused(self, paused: bool) -> None:
         self._paused.set(paused)
+
+    def reads(self, door: Door) -> None:
+        """From its start on, before anything is assigned."""
+        self._doors.labels(door).set(1)
 
     def assigned(self, door: Door, partitions: Iterable[int]) -> None:
         """The partitions this process reads from now on; the lag of any other is its new owner's to tell."""

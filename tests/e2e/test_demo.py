@@ -149,7 +149,7 @@ async def the_commands_of_the_readme_work(differs: dict[str, str]) -> None:
         block = block.replace(placeholder, real)
     block = block.replace(".venv/bin/reminder-gateway", f"{sys.executable} -m gateway")
     # Reading Kafka takes the gateway a moment; a person is not so fast either.
-    block = "set -eu\n" + re.sub(r"^(.* show .*)$", r"sleep 2; \1", block, flags=re.MULTILINE)
+    block = "set -eu\n" + re.sub(r"^(.* (?:show|list) .*)$", r"sleep 2; \1", block, flags=re.MULTILINE)
     pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
     shell = await asyncio.create_subprocess_exec("sh", "-c", block, stdout=pipe, stderr=both)
     output, _ = await shell.communicate()
@@ -157,6 +157,7 @@ async def the_commands_of_the_readme_work(differs: dict[str, str]) -> None:
     assert shell.returncode == 0, text[-3000:]
     for said in (
         "1 requests sent", "2 requests sent", "docs/examples/request.json:1: validated", "csv-1",
+        "2 facts told", "1 facts told", "cancelled",
         "# TYPE reminder_gateway_records_read_total counter",
     ):  # fmt: skip
         assert said in text, text[-3000:]

@@ -118,12 +118,25 @@ def triggers(values: Path) -> dict[str, dict[str, Object]]:
 @pytest.mark.parametrize("values", [KEDA, TOGETHER_KEDA], ids=["apart", "together"])
 def test_keda_asks_for_the_lag_of_the_configurations_own_group(values: Path) -> None:
     kafka = config(rendered(values))["kafka"]
-    metadata = triggers(values)["gateway" if values == TOGETHER_KEDA else "intake"]["kafka"]["metadata"]
-    assert metadata["bootstrapServers"] == kafka["bootstrap"]
-    assert metadata["consumerGroup"] == kafka.get("group", "reminder-gateway")
-    assert metadata["topic"] == kafka.get("requests_topic", "reminders.requests")
-    assert metadata["allowIdleConsumers"] == "false"
-    assert metadata["offsetResetPolicy"] == "earliest"
+    scaled = by_component(rendered(values), "ScaledObject")["gateway" if values == TOGETHER_KEDA else "intake"]
+    found = [each for each in scaled["spec"]["triggers"] if each["type"] == "kafka"]
+    group = kafka.get("group", "reminder-gateway")
+    read = [(group, kafka.get("requests_topic", "reminders.requests"))]
+    if "repayments_topic" in kafka:
+        read.append((f"{group}-repayments", kafka["repayments_topic"]))
+    assert [(each["metadata"]["consumerGroup"], each["metadata"]["topic"]) for each in found] == read
+    assert len({each["name"] for each in scaled["spec"]["triggers"]}) == len(scaled["spec"]["triggers"])
+    for each in found:
+        assert each["metadata"]["bootstrapServers"] == kafka["bootstrap"]
+        assert each["metadata"]["allowIdleConsumers"] == "false"
+        assert each["metadata"]["offsetResetPolicy"] == "earliest"
+        assert each.get("authenticationRef") == found[0].get("authenticationRef")
+
+
+def test_both_ways_are_tried() -> None:
+    """One set of values has facts read, another has not."""
+    has = ["repayments_topic" in config(rendered(values))["kafka"] for values in (KEDA, TOGETHER_KEDA)]
+    assert has == [True, False]
 
 
 def test_each_is_scaled_by_its_own_trigger() -> None:

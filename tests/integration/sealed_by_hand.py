@@ -32,6 +32,9 @@ INSERT: Final[Mapping[str, str]] = {
     "reply": "insert into reply (id, address, sealed) values ($1, 'a', $2)",
     "deadletter": """insert into deadletter (id, reason, topic, partition, "offset", hash, at, sealed)
         values ($1, 'not_json', 't', 0, $1, 'h', now(), $2)""",
+    "borrower_fact": "insert into borrower_fact (subject, id, sealed) values (int8send($1::bigint), $1, $2)",
+    "debt_fact": "insert into debt_fact (subject, debt, id, sealed) values ('s', $1::bigint::text, $1, $2)",
+    "revision": "insert into revision (reminder, sealed) values ($1, $2)",
 }
 
 

@@ -456,8 +456,12 @@ async def test_offsets_without_a_record_are_counted_apart(ledger: Database) -> N
         ("update ending set state = 'expired'", "cancelled by the counters: 1, by the ledger: 0"),
         ("update ending set state = 'expired'", "expired by the counters: 0, by the ledger: 1"),
         ("delete from deadletter where partition = 0", "dead letters: 2, rows kept of them: 1"),
-        ("delete from reminder where id = (select min(id) from reminder)", "accepted: 6, reminders: 5"),
-        ("update intake_count set n = n + 1 where outcome = 'accepted' and partition = 0", "accepted: 7, reminders: 6"),
+        ("delete from reminder where id = (select min(id) from reminder)", "accepted and planned: 6, reminders: 5"),
+        (
+            "update intake_count set n = n + 1 where outcome = 'accepted' and partition = 0",
+            "accepted and planned: 7, reminders: 6",
+        ),
+        ("insert into planned_count values ('repayments.events', 0, 1)", "accepted and planned: 7, reminders: 6"),
         ("update intake_offset set next = 9 where partition = 1", "the next offset 9 is outside the log, 0 to 8"),
     ],
 )

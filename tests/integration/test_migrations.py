@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -265,3 +266,14 @@ async def test_an_index_that_somebody_died_over_is_made_anew_and_no_writer_waits
         assert await old.fetchval(usable)
     finally:
         await holder.close()
+
+
+def test_plans_change_nothing_that_was_there() -> None:
+    """So that statements of the version before go on as they were, whatever they are."""
+    lines = (SQL / "0007_plans.sql").read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("--"))
+    made = [re.match(r"create (table|type) (\w+) ", each.strip()) for each in text.split(";") if each.strip()]
+    assert all(made)
+    names = {each[2] for each in made if each is not None}
+    before = "".join(path.read_text() for path in SQL.glob("*.sql") if path.name < "0007")
+    assert not [name for name in names if re.search(rf"create (table|type) {name}\b", before)]

@@ -7,6 +7,7 @@ import datetime as dt
 import pytest
 
 from gateway import personal
+from gateway.ids import subject_key
 from schemas.repayments import Fact
 from schemas.vocabulary import Channel
 from tests.integration.plans_by_hand import SEALER, plans
@@ -14,6 +15,7 @@ from tests.unit.cadence.facts import (
     DUE,
     EARLY,
     at,
+    back_in,
     failed,
     moved,
     out,
@@ -36,7 +38,7 @@ async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
     async with plans(database) as it:
         result = await it.tell(planned())
         assert await it.standing() == USUAL
-        assert len(result.planned) == len(USUAL)
+        assert (len(result.planned), result.accepted) == (len(USUAL), [])
         assert await it.hand.value("select count(*) from due") == len(USUAL) - 1
         assert await it.hand.value("select count(*) from outbox") == len(USUAL)
         assert await it.hand.value("select cadence || '/' || version from debt_fact") == "default/1"
@@ -199,3 +201,18 @@ async def test_in_whatever_order_facts_come_the_same_reminders_wait(database: st
             await it.tell(fact, now=at("2026-12-12"))
         waiting = {name: when for name, when in (await it.standing()).items() if " " not in when}
         assert waiting == {name: when for name, when in one.items() if " " not in when}
+
+
+async def test_who_wants_no_more_is_not_told_of_at_every_fact(database: str) -> None:
+    """What a key in a call has ended stays so, once: also where facts are told again, or say that he has opted in."""
+    async with plans(database) as it:
+        await it.tell(planned(), stopped(at("2026-11-21")))
+        subject = subject_key("harbour", "b-1")
+        await it.hand.connection.execute("insert into tombstone values ($1, 'opted_out', '', now())", subject)
+        await it.tell(resumed(at("2026-11-22")))
+        assert set((await it.standing()).values()) == {"suppressed opted_out"}
+        before, rows = await it.reminders(), await it.everything()
+        await it.tell(planned())
+        await it.tell(back_in(at("2026-11-23")))
+        assert await it.reminders() == before
+        assert await it.everything() == rows

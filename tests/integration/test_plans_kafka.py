@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
+from tests.integration.test_sums import sums
 from tests.stack.gateway import address, requested
 from tests.stack.scene import Scene, empty_world, until
 
@@ -121,7 +124,7 @@ async def test_a_failed_debit_is_told_at_once_and_a_payment_ends_the_rest(stage:
     await core.tell(planned(1, there()), fact("repayment.debit_failed.v1", 1, instalment=1))
     found = await stands(scene, 1, due="delivered")
     assert {name: state for name, state in found.items() if name != "due"} == {
-        "overdue_early": "scheduled", "overdue_mid": "scheduled",
+        "overdue_early": "scheduled", "overdue_mid": "scheduled", "overdue_late": "held fact_missing",
     }  # fmt: skip
     (sent,) = [each for each in scene.log() if each["recipient"] == address("sms", 1)]
     assert "100.00" in json.dumps(sent)
@@ -150,7 +153,10 @@ async def test_it_tells_what_it_plans_by_its_debt_and_stage(stage: tuple[Scene, 
     told = [each["data"] for each in await scene.world.read(scene.world.topics.events)]
     mine = [each for each in told if each.get("request_id", "").startswith("debt-4/")]
     assert {each["request_id"] for each in mine} >= {"debt-4/1/d7", "debt-4/1/d3", "debt-4/1/due"}
-    assert {(each["state"], each["source"]) for each in mine} == {("scheduled", "/core")}
+    assert {each["source"] for each in mine} == {"/core"}
+    late = [each for each in mine if "/overdue_late/" in each["request_id"]]
+    assert {(each["state"], each.get("reason")) for each in late} == {("held", "fact_missing")}
+    assert {each["state"] for each in mine if each not in late} == {"scheduled"}
 
 
 @pytest.mark.parametrize("kind", ["repayment.paid.v1", "debt.stopped.v1", "borrower.opted_out.v1"])
@@ -187,9 +193,25 @@ async def test_bad_facts_are_dead_letters_and_hold_up_nobody(stage: tuple[Scene,
 
 
 async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) -> None:
-    scene, _ = stage
+    """As an operator asks: the offsets of both topics, the rows, the counters."""
+    scene, core = stage
     await scene.world.publish([requested(900)])
     assert await scene.ended(900) == ("delivered", None)
+    await core.tell(planned(901, there() + 20 * DAY))
+    await stands(scene, 901, d7="scheduled")
     await scene.relayed()
-    done = await scene.sql("select (select count(*) from reminder), (select sum(n) from planned_count)")
-    assert done[0][0] == done[0][1] + 1
+    (planned_here,) = (await scene.sql("select sum(n)::int from planned_count"))[0]
+    assert planned_here >= 3
+    done = await asyncio.to_thread(sums, scene.gateway, "--metrics", f"{scene.gateway.url}/metrics")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert re.search(rf"reminders planned, by intake's counts +│ {planned_here} ", done.stdout)
+    assert re.search(r"records not read yet, by the broker +│ 0 ", done.stdout)
+
+
+async def test_what_nobody_reads_is_missing_from_the_sums(stage: tuple[Scene, Core]) -> None:
+    """The broker's side knows the topic of the facts too."""
+    scene, core = stage
+    await scene.gateway.child.kill()
+    await core.tell(planned(902, there() + 20 * DAY))
+    done = await asyncio.to_thread(sums, scene.gateway)
+    assert re.search(r"records not read yet, by the broker +│ 1 ", done.stdout), done.stdout

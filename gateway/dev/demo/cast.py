@@ -14,6 +14,7 @@ from gateway.cli.events import absolute, made
 from gateway.dev.settings import LENDER, LENDER_IN_CHINA, LENDER_THAT_ASKS
 from gateway.dev.simulator import Rule, Script, Vendor
 from schemas.messages import CANCELLED, REQUESTED
+from schemas.repayments import PLANNED
 
 SOURCE: Final = "demo"
 _CAST: Final = Path(__file__).with_name("cast.yaml")
@@ -151,3 +152,20 @@ def example() -> dict[str, Any]:
     """A request of nobody in the cast, with relative times: good to send at any time, and again under another id."""
     entry = {"people": "en", "stage": "due", "contacts": ["push", "sms"]}
     return {"id": "my-request-1", "source": SOURCE, **_data(99, entry)}
+
+
+def plan() -> dict[str, Any]:
+    """A fact about nobody in the cast: an instalment that is due in three days, so that he hears of it today."""
+    asked = _data(98, {"people": "en", "stage": "d3", "contacts": ["push", "sms"]})
+    debt = asked["debt"]
+    return {
+        "type": PLANNED,
+        "data": {
+            **{name: asked[name] for name in ("lender", "borrower", "contacts")},
+            "debt": debt["ref"],
+            "currency": debt["currency"],
+            "instalments": [{"number": 1, "due_date": "+3d", "amount": debt["amount"]}],
+            "params": {"pay_url": asked["params"]["pay_url"]},
+            "as_of": "-20m",
+        },
+    }

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -113,7 +113,8 @@ async def _stay(ready: Stage, watch: Watch, listener: Listener, out: Console) ->
     """Tells what to try, then what is told, until Ctrl-C."""
     command = sys.argv[0]
     command = f"{sys.executable} -m gateway" if command.endswith(".py") else shlex.quote(command)
-    example = _example(ready.home)
+    example = _example(ready.home, "request.json", cast.example())
+    facts = _example(ready.home, "facts.jsonl", cast.plan())
     out.print(
         f"""
 Everything stays up until Ctrl-C. In another terminal, from this directory:
@@ -121,6 +122,7 @@ Everything stays up until Ctrl-C. In another terminal, from this directory:
   export REMINDER_GATEWAY_CONFIG={ready.config_path}
   {command} request {example}                 # send your own request
   {command} request --validate-only {example} # or only have it checked
+  {command} tell {facts}                     # tell of a plan, as a lender's core does
   {command} show --source {cast.SOURCE} --id whole-ladder  # see the timeline of one
   curl -s {ready.metrics_url}    # read the metrics
 
@@ -139,13 +141,13 @@ What is told about requests of yours appears here.
         out.print(f"{name}: {what}{reason}  {told.get('reminder', '')}", highlight=False, markup=False)
 
 
-def _example(home: Path) -> Path:
-    """The file of the README, or a copy of the same where the source is not at hand."""
-    example = Path("docs/examples/request.json")
+def _example(home: Path, name: str, value: dict[str, Any]) -> Path:
+    """The file of the README, or one of the same kind where the source is not at hand."""
+    example = Path("docs/examples", name)
     if example.is_file():
         return example
-    copy = home / "request.json"
-    copy.write_text(json.dumps(cast.example(), ensure_ascii=False, indent=2))
+    copy = home / name
+    copy.write_text(json.dumps(value, ensure_ascii=False))
     return copy
 
 

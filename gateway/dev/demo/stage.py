@@ -19,12 +19,16 @@ from gateway.dev.process import Child
 from gateway.dev.settings import Development, console_urls, development
 from gateway.dev.simulator import ReceiptSettings, Script, Simulator, SimulatorConfig
 from gateway.ledger import schema
+from schemas.repayments import REPAYMENTS_TOPIC
 
-TOPICS: Final = {"reminders.requests": 4, "reminders.events": 4, "reminders.deadletters": 1}
+TOPICS: Final = {"reminders.requests": 4, REPAYMENTS_TOPIC: 4, "reminders.events": 4, "reminders.deadletters": 1}
 _READY_WITHIN: Final = 60.0
 # Seconds where production has minutes and days, so that everything ends while we watch.
 _IMPATIENT: Final[dict[str, Any]] = {
-    "kafka": {"session_timeout_seconds": 2},  # the embedded broker lets a group's first member wait half of it
+    "kafka": {
+        "repayments_topic": REPAYMENTS_TOPIC,
+        "session_timeout_seconds": 2,  # the embedded broker lets a group's first member wait half of it
+    },
     "dispatch": {"backoff_base_seconds": 1, "backoff_cap_seconds": 2},
     # The total time is what a send must have left of its `not_after`.
     "providers": {

@@ -12,14 +12,27 @@ scaleDown:
     - {type: Pods, value: 1, periodSeconds: 60}
 {{- end -}}
 
-{{- define "gateway.lagTrigger" -}}
+{{- /* Facts have a group of their own, named after that of the requests. */ -}}
+{{- define "gateway.lagTriggers" -}}
 {{- $kafka := .Values.config.kafka -}}
+{{- $group := $kafka.group | default "reminder-gateway" -}}
+{{ include "gateway.lagTrigger" (list . "lag" $group ($kafka.requests_topic | default "reminders.requests")) }}
+{{- with $kafka.repayments_topic }}
+{{ include "gateway.lagTrigger" (list $ "repayments-lag" (printf "%s-repayments" $group) .) }}
+{{- end }}
+{{- end -}}
+
+{{- define "gateway.lagTrigger" -}}
+{{- $name := index . 1 -}}
+{{- $group := index . 2 -}}
+{{- $topic := index . 3 -}}
+{{- with index . 0 -}}
 - type: kafka
-  name: lag
+  name: {{ $name }}
   metadata:
-    bootstrapServers: {{ $kafka.bootstrap | quote }}
-    consumerGroup: {{ $kafka.group | default "reminder-gateway" | quote }}
-    topic: {{ $kafka.requests_topic | default "reminders.requests" | quote }}
+    bootstrapServers: {{ .Values.config.kafka.bootstrap | quote }}
+    consumerGroup: {{ $group | quote }}
+    topic: {{ $topic | quote }}
     lagThreshold: {{ .Values.keda.lag.threshold | int | quote }}
     # A partition that nobody has read yet is all lag: reading begins at its start.
     offsetResetPolicy: earliest
@@ -30,6 +43,7 @@ scaleDown:
   authenticationRef:
     name: {{ . }}
   {{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "gateway.oldestDueTrigger" -}}

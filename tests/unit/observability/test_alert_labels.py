@@ -14,7 +14,7 @@ from gateway.config import Config
 from gateway.observability.certificates import Certificates
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.loop_lag import LoopLag
-from gateway.observability.metrics import Metrics
+from gateway.observability.metrics import Door, Metrics
 from gateway.observability.process import Capacity, show_mode, show_roles
 from gateway.observability.reloads import Reloads
 from schemas.vocabulary import Mode
@@ -46,7 +46,9 @@ async def told(config: Config) -> CollectorRegistry:
     unused: Any = None  # what is read of a ledger is not read here
     ProcessCollector(registry=registry)
     LoopLag(registry)
-    Metrics(registry, {}).assigned([0])
+    metrics = Metrics(registry, {})
+    metrics.reads(Door.REQUESTS)
+    metrics.assigned(Door.REQUESTS, [0])
     show_mode(registry, Mode.SIMULATE)
     show_roles(registry, [])
     Capacity(registry)
