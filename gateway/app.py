@@ -332,6 +332,7 @@ class Application:
                 config.mode,
                 ground.allowlist,
                 self._reloads.key_unknown,
+                parameters.max_fact_ages(parameters.cadences(config)),
             ),
             ground.rules,
             parameters.limits(config),

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.allowlist import Allowlist
 from gateway.cadence.loading import PACKAGED, Cadences
 from gateway.cadence.loading import load as load_cadences
-from gateway.cadence.model import Cadence
+from gateway.cadence.model import Cadence, duration
 from gateway.config import DEFAULT, Config, Kafka, Lender, Tracing
 from gateway.config import Provider as ProviderConfig
 from gateway.content import Catalogue
@@ -211,6 +211,16 @@ def freeze_rule(config: Config) -> FreezeRule:
 
 def cadences(config: Config) -> Cadences:
     return load_cadences(config.cadences_path or PACKAGED)
+
+
+def max_fact_ages(cadences: Cadences) -> dict[str, dt.timedelta]:
+    """By occasion, as a planned reminder names it."""
+    return {
+        f"{cadence}/{occasion.name}": duration(occasion.max_fact_age)
+        for versions in cadences.by_name.values()
+        for cadence in versions
+        for occasion in cadence.occasions
+    }
 
 
 def cadence_of(config: Config, cadences: Cadences) -> CadenceOf:

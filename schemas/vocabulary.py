@@ -134,6 +134,7 @@ class Reason(StrEnum):
     POISON = "poison"  # rescued too often without ever reaching an intent
     BUG = "bug"
     STOP_UNREADABLE = "stop_unreadable"  # a stop or cancel naming this borrower could not be read
+    STALE_FACTS = "stale_facts"  # what is known of the debt is older than its occasion allows
     # suppressed
     DUPLICATE_STAGE = "duplicate_stage"  # another reminder already owns lender, borrower, debt, instalment, stage, step
     OPTED_OUT = "opted_out"

@@ -168,7 +168,7 @@ async def test_bad_facts_are_dead_letters_and_hold_up_nobody(stage: tuple[Scene,
     bad = [
         planned(50, there(), params={}),  # the words need a way to pay
         planned(51, there(), currency="XXX"),
-        ("repayment.watermark.v1", {"lender": "acme", "borrower_ref": "borrower-53"}),
+        ("repayment.watermark.v2", {"lender": "acme", "borrower_ref": "borrower-53"}),
         planned(54, there(), -3600),
     ]
     before = await scene.deadletters()
