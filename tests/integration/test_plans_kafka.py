@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import secrets
@@ -27,9 +28,10 @@ DAY = dt.timedelta(days=1)
 class Core:
     """A lender's core: it tells facts, in their order, keyed by borrower."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, source: str = "/core") -> None:
         self._bootstrap = bootstrap
         self._topic = topic
+        self._source = source
         self._told = 0
 
     async def tell(self, *facts: tuple[str, dict[str, Any]] | bytes, key: bytes | None = None) -> None:
@@ -43,11 +45,29 @@ class Core:
                 kind, data = each
                 self._told += 1
                 event = {
-                    "specversion": "1.0", "id": f"fact-{self._told}", "source": "/core", "type": kind, "data": data,
+                    "specversion": "1.0", "id": f"fact-{self._told}", "source": self._source, "type": kind,
+                    "data": data,
                 }  # fmt: skip
                 borrower = data["borrower"]["ref"] if "borrower" in data else data["borrower_ref"]
                 await producer.send(self._topic, json.dumps(event).encode(), key=borrower.encode())
             await producer.flush()
+        finally:
+            await producer.stop()
+
+    def another(self, source: str) -> Core:
+        return Core(self._bootstrap, self._topic, source)
+
+    async def beat(self, *partitions: int) -> None:
+        """Heartbeats of now into these partitions, and how far they were read."""
+        event = {
+            "specversion": "1.0", "id": "beat", "source": self._source, "type": "repayment.watermark.v1",
+            "data": {"as_of": moment(0)},
+        }  # fmt: skip
+        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
+        await producer.start()
+        try:
+            for partition in partitions:
+                await producer.send_and_wait(self._topic, json.dumps(event).encode(), partition=partition)
         finally:
             await producer.stop()
 
@@ -184,6 +204,37 @@ async def test_bad_facts_are_dead_letters_and_hold_up_nobody(stage: tuple[Scene,
         ("bad_date", "data.as_of"), ("bad_params", "data.params.pay_url"), ("unknown_currency", "data.currency"),
         ("unknown_version", "type"),
     ]  # fmt: skip
+
+
+async def test_what_is_stale_waits_for_a_heartbeat_of_its_source_in_its_partition(stage: tuple[Scene, Core]) -> None:
+    """The core fell silent four days ago: nobody knows what was paid since."""
+    scene, others = stage
+    core = others.another("/silent-core")
+    # Three days before it is due was yesterday there; it is good for today, too.
+    await core.tell(planned(60, there() + 2 * DAY, 4 * 86_400))
+    await stands(scene, 60, d3="held stale_facts")
+    partition = await scene.value("select partition from debt_fact where debt = 'debt-60'")
+    await others.beat(partition)
+    elsewhere = [each for each in range(4) if each != partition]
+    await core.beat(*elsewhere)
+
+    async def heard() -> bool | None:
+        rows = await scene.sql(
+            "select partition from fact_watermark where source = '/silent-core' and as_of > $1", TODAY
+        )
+        return {row["partition"] for row in rows} == set(elsewhere) or None
+
+    await until(heard, "heartbeats elsewhere", 30)
+    await asyncio.sleep(3)  # more than a round of recovery: nobody may have been released by those
+    assert (await standing(scene, 60))["d3"] == "held stale_facts"
+    assert not [each for each in scene.log() if each["recipient"] == address("sms", 60)]
+    await core.beat(partition)
+    await stands(scene, 60, d3="delivered")
+    rules = await scene.sql(
+        "select verdict, rule from decision d join reminder r on r.id = d.reminder"
+        " where r.debt = 'debt-60' order by d.at"
+    )
+    assert [tuple(row) for row in rules] == [("hold", "max_fact_age"), ("send", "none")]
 
 
 async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) -> None:
