@@ -8,8 +8,8 @@ never back: silence is not freshness.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -17,10 +17,14 @@ from gateway.ledger.commands import Command, Heartbeat, Told
 from gateway.ledger.database import Connection
 
 _RAISE: Final = """
-insert into fact_watermark (topic, source, partition, as_of)
-select * from unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[])
-on conflict (topic, source, partition) do update set as_of = excluded.as_of
+insert into fact_watermark (topic, source, partition, as_of, beats)
+select * from unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::boolean[])
+on conflict (topic, source, partition) do update
+    set as_of = excluded.as_of, beats = fact_watermark.beats or excluded.beats
     where fact_watermark.as_of < excluded.as_of
+"""
+_WATERMARKS: Final = """
+select topic, source, partition, as_of, beats from fact_watermark order by as_of, topic, source, partition limit $1
 """
 # The later event counts: an old one that is told again may stand in a partition of before the topic grew.
 _TOLD_BORROWERS: Final = """
@@ -66,22 +70,37 @@ class Freshness(Struct, frozen=True, gc=False):
     places: frozenset[Place] = frozenset()
 
 
-def watermarks(commands: Iterable[Command], read_at: dt.datetime) -> dict[Place, dt.datetime]:
+class Watermark(NamedTuple):
+    """`beats` says whether the source has ever sent a heartbeat there: who never did is not missed."""
+
+    topic: str
+    source: str
+    partition: int
+    as_of: dt.datetime
+    beats: bool
+
+
+def watermarks(commands: Iterable[Command], read_at: dt.datetime) -> list[Watermark]:
     """How far these records raise the watermarks of their sources: at most to the moment they are read."""
-    found: dict[Place, dt.datetime] = {}
+    found: dict[Place, Watermark] = {}
     for each in commands:
         if isinstance(each, Told | Heartbeat):
             as_of = min(each.fact.as_of if isinstance(each, Told) else each.as_of, read_at)
             place = (each.origin.topic, each.source, each.origin.partition)
-            found[place] = max(found.get(place, as_of), as_of)
-    return found
+            was = found.get(place, Watermark(*place, as_of, beats=False))
+            found[place] = Watermark(*place, max(was.as_of, as_of), was.beats or isinstance(each, Heartbeat))
+    return sorted(found.values())
 
 
-async def raise_watermarks(connection: Connection, found: Mapping[Place, dt.datetime]) -> None:
-    """In the order of their keys; a batch of intake is the only one at its partition, but a place is no lock."""
-    if found:
-        rows = [(*place, as_of) for place, as_of in sorted(found.items())]
-        await connection.execute(_RAISE, *(list(column) for column in zip(*rows, strict=True)))
+async def raise_watermarks(connection: Connection, raised: Sequence[Watermark]) -> None:
+    """In the order of their keys; a partition has one reader, so nobody waits here for long."""
+    if raised:
+        await connection.execute(_RAISE, *(list(column) for column in zip(*raised, strict=True)))
+
+
+async def oldest(connection: Connection, limit: int) -> list[Watermark]:
+    """The watermarks, the oldest first."""
+    return [Watermark(*row) for row in await connection.fetch(_WATERMARKS, limit)]
 
 
 async def note_told(connection: Connection, told: Sequence[Told], read_at: dt.datetime) -> None:

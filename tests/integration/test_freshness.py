@@ -11,7 +11,7 @@ from itertools import pairwise
 import asyncpg
 
 from gateway.ids import stage_key, subject_key
-from gateway.ledger import claims, freshness, intake, stale
+from gateway.ledger import claims, freshness, intake, stale, timeline
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Command, Heartbeat, Letter, Origin, Told
 from gateway.ledger.database import Database
@@ -309,6 +309,28 @@ async def test_what_is_frozen_in_its_turn_is_held_by_the_freeze(database: str) -
         assert await it.state(claimed) == ("scheduled", Reason.RELEASED)
 
 
+async def test_show_tells_since_when_it_is_stale_and_whom_it_waits_for(database: str) -> None:
+    async with core(database) as it:
+        evening = at("2026-12-03", "19:00")
+        await it.read(it.told(planned(), 1), now=planned().as_of)
+        claimed = await it.held(evening)
+
+        async def standing() -> dict[str, object]:
+            told = await timeline.read(it.hand.connection, claimed.id, evening)
+            assert told is not None
+            return dict(told.now)
+
+        told = await standing()
+        assert told["facts known as of"] == planned().as_of
+        assert told["facts stale since"] == planned().as_of + DAY
+        assert told["waits for"] == f"{CORE} in {TOPIC}/1"
+        assert told["ends, if still held, at"] == claimed.not_after
+        await it.read(it.heartbeat(evening, 1), now=evening)
+        await it.turn()
+        told = await standing()
+        assert (told["facts known as of"], told["stale facts"]) == (evening, "no more: it waits for its turn")
+
+
 # --- after an outage --------------------------------------------------------------------------------------------------
 
 
@@ -430,4 +452,4 @@ async def test_a_round_costs_the_same_however_many_wait(database: str) -> None:
 def test_the_place_of_a_record_is_its_topic_source_and_partition() -> None:
     now = at("2026-12-01", "12:00")
     beats = [Heartbeat(Origin("t", 1, k), k, "/a", now + k * SECOND) for k in (-2, -1, 5)]
-    assert freshness.watermarks(beats, now) == {("t", "/a", 1): now}
+    assert freshness.watermarks(beats, now) == [("t", "/a", 1, now, True)]

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def fact(kind: str, number: int, back: float = 30, **more: Any) -> tuple[str, di
     return kind, {
         "lender": "acme", "borrower_ref": f"borrower-{number}", "debt": f"debt-{number}", "as_of": moment(back), **more,
     }  # fmt: skip
+
+
+async def said_by(scene: Scene, *command: str) -> str:
+    """What a command of ours prints."""
+    gateway = scene.gateway
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *command, "--config", str(gateway.config), env=gateway.environ,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -228,6 +241,11 @@ async def test_what_is_stale_waits_for_a_heartbeat_of_its_source_in_its_partitio
     await asyncio.sleep(3)  # more than a round of recovery: nobody may have been released by those
     assert (await standing(scene, 60))["d3"] == "held stale_facts"
     assert not [each for each in scene.log() if each["recipient"] == address("sms", 60)]
+    oldest = json.loads((await said_by(scene, "sources", "--json", "--limit", "1")).splitlines()[0])
+    assert {name: oldest[name] for name in ("source", "partition", "beats")} == {
+        "source": "/silent-core", "partition": partition, "beats": False,
+    }  # fmt: skip
+    assert oldest["seconds"] >= 4 * 86_400
     await core.beat(partition)
     await stands(scene, 60, d3="delivered")
     rules = await scene.sql(

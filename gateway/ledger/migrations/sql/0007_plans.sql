@@ -80,12 +80,13 @@ create type told_row as (
     subject bytea, debt text, source text, topic text, partition int, told_at timestamptz
 );
 
--- Up to when a source has told everything in a partition, by its own records and heartbeats.
+-- Up to when a source has told everything in a partition, by its own records and heartbeats.  Who `beats` may be missed.
 create table fact_watermark (
     topic text not null,
     source text not null,
     partition int not null,
     as_of timestamptz not null,
+    beats boolean not null,
     primary key (topic, source, partition)
 ) with (fillfactor = 50);
 
