@@ -15,6 +15,7 @@ from gateway.cadence.loading import load as load_cadences
 from gateway.cadence.model import Cadence, duration
 from gateway.config import DEFAULT, Config, Kafka, Lender, Tracing
 from gateway.config import Provider as ProviderConfig
+from gateway.config.question import Question as QuestionConfig
 from gateway.content import Catalogue
 from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
@@ -117,6 +118,22 @@ def transport(config: Config, provider: ProviderConfig) -> Transport:
     tls, proxy = outbound(config, provider)
     simulated = config.mode is Mode.SIMULATE
     return Transport(timeouts(provider), provider.concurrency, tls, proxy=proxy, loopback_only=simulated)
+
+
+def question_transport(config: Config, question: QuestionConfig) -> Transport:
+    """The common way out."""
+    seconds = question.timeout_seconds
+    tls, proxy = common_outbound(config)
+    simulated = config.mode is Mode.SIMULATE
+    return Transport(
+        Timeouts(seconds / 2, seconds, seconds), question.concurrency, tls, proxy=proxy, loopback_only=simulated
+    )
+
+
+def common_outbound(config: Config) -> tuple[ssl.SSLContext | None, Proxy | None]:
+    found = None if config.mode is Mode.SIMULATE else config.outbound.proxy
+    tls = config.outbound.tls
+    return (None if tls is None else tls.context), (None if found is None else Proxy(*found))
 
 
 def outbound(config: Config, provider: ProviderConfig) -> tuple[ssl.SSLContext | None, Proxy | None]:

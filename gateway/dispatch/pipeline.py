@@ -4,6 +4,7 @@
     decide   may it be made now?
     render   the words, from the sealed facts
     route    the provider for this lender and channel
+             (where the lender has a question, its own service is asked now)
     reserve  a slot, a rate token, a closed circuit
     intend   one commit that writes the attempt before anything leaves
     send     the provider's request, once
@@ -30,6 +31,7 @@ from gateway.content import Catalogue, Problem, Rendered
 from gateway.content import Facts as TextFacts
 from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
+from gateway.dispatch.question import Question
 from gateway.dispatch.trail import Trail
 from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
@@ -101,7 +103,7 @@ class Job:
 class Steps:
     """The pure steps between claim and intend, with what they need.  `allowlist` is None where nobody is left out.
 
-    `max_fact_ages` are by occasion, `cadence/version/name`.
+    `max_fact_ages` are by occasion, `cadence/version/name`, `questions` by lender.
     """
 
     catalogue: Catalogue
@@ -112,6 +114,7 @@ class Steps:
     allowlist: Allowlist | None
     on_key_unknown: Callable[[int | None], None] = lambda key_id: None
     max_fact_ages: Mapping[str, dt.timedelta] = field(default_factory=dict)
+    questions: Mapping[str, Question] = field(default_factory=dict)
 
     def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
         """decide, route, open, render; None when the job may go on to reserve."""
@@ -137,6 +140,11 @@ class Steps:
             return policy.Defer(_spread(claimed, now, _UNTIL_ANOTHER_KNOWS), "cadence_unknown")
         job.send_by = verdict.send_by
         return None
+
+    def question(self, job: Job) -> Question | None:
+        """What is left to be asked before it is reserved."""
+        found = self.questions.get(job.claimed.lender)
+        return found if found is not None and found.concerns(job.claimed) else None
 
     def _spans(self, job: Job, now: dt.datetime) -> Sequence[Span] | None:
         """When what is planned may go out, by the zone data of today; None is any time, and what does not open."""

@@ -34,7 +34,7 @@ with alive as (
 )
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
        l.attempts, l.tries, r.not_after, coalesce(v.sealed, r.sealed), p.due_at, l.closed,
-       r.traceparent, l.occasion, t.fresh_at
+       r.traceparent, l.occasion, t.fresh_at, r.borrower, r.debt, r.instalment
 from picked p join live l on l.id = p.id join reminder r on r.id = p.id left join revision v on v.reminder = p.id
 left join lateral (
     select max(f.fresh_at) as fresh_at from ({freshness.TOLD}) f where l.occasion is not null
@@ -75,6 +75,9 @@ class Claimed(Struct, frozen=True, gc=False):
     traceparent: str | None = None
     occasion: str | None = None
     fresh_at: dt.datetime | None = None
+    borrower: str = ""
+    debt: str = ""
+    instalment: int | None = None
 
     def __repr__(self) -> str:
         return f"Claimed({self.id}, {self.stage}, {self.ladder}, {self.rung})"
@@ -111,7 +114,7 @@ async def claim(
 
 
 def _fields(row: Any, token: int) -> tuple[Any, ...]:
-    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]], row[17], row[18], row[19])
+    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]], *row[17:23])
 
 
 async def held_by(connection: Connection, worker: int) -> dict[int, int]:

@@ -221,6 +221,10 @@ async def test_what_is_told_of_the_borrower_counts_for_each_of_his_debts(databas
 async def test_what_was_requested_has_no_age(database: str) -> None:
     async with core(database) as it:
         request = await it.hand.born()
+        await it.hand.connection.execute(
+            "insert into debt_fact (subject, debt, id, sealed, source, topic, partition, told_at)"
+            " values ($1, $2, 1, '', '/core', 'repayments.events', 0, $3)", request.subject, request.debt, it.hand.now,
+        )  # fmt: skip
         _, [claimed] = await it.claimed(it.hand.now)
         assert (claimed.id, claimed.occasion, claimed.fresh_at) == (request.id, None, None)
 
