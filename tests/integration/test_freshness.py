@@ -229,6 +229,45 @@ async def test_what_was_requested_has_no_age(database: str) -> None:
         assert (claimed.id, claimed.occasion, claimed.fresh_at) == (request.id, None, None)
 
 
+_COST = """
+select sum(seq_scan) filter (where relname <> 'due')::bigint, sum(idx_scan) filter (where relname <> 'due')::bigint,
+       sum(n_tup_del) filter (where relname = 'due')::bigint
+from pg_stat_user_tables where relname in ('debt_fact', 'borrower_fact', 'due')
+"""
+
+
+async def test_a_claim_reads_facts_of_what_is_planned_alone_and_by_their_keys(database: str) -> None:
+    async with core(database) as it:
+        connection = it.hand.connection
+        for table, more in (("debt_fact", "debt, "), ("borrower_fact", "")):
+            await connection.execute(
+                f"insert into {table} (subject, {more}id, sealed, source, topic, partition, told_at)"
+                f" select decode(md5(n::text), 'hex'), {more and chr(39) + 'd' + chr(39) + ', '}n, '', $1, $2, 0, now()"
+                " from generate_series(1, 20000) n", CORE, TOPIC,
+            )  # fmt: skip
+            await connection.execute(f"analyze {table}")
+
+        async def cost_of(n: int) -> tuple[int, int]:
+            """Scans of the tables of facts by claims, once these are in the statistics."""
+            before = await connection.fetchrow(_COST)
+            worker = await it.hand.worker()
+            other = await asyncpg.connect(database)
+            for _ in range(n):
+                assert len(await claims.claim(other, worker.id, it.hand.now, 1, 1, it.hand.id())) == 1
+            await other.close()
+            async with asyncio.timeout(30):
+                while (after := await connection.fetchrow(_COST))[2] < before[2] + n:
+                    await asyncio.sleep(0.05)
+            return after[0] - before[0], after[1] - before[1]
+
+        await it.hand.read(*(it.hand.request() for _ in range(8)))
+        assert await cost_of(8) == (0, 0)
+        await it.read(it.told(planned()), now=planned().as_of)
+        it.hand.now = at("2026-12-30", "19:00")
+        full, by_key = await cost_of(6)
+        assert (full, by_key >= 2 * 6) == (0, True)
+
+
 # --- held -------------------------------------------------------------------------------------------------------------
 
 
