@@ -27,7 +27,9 @@ from gateway.content import DEFAULT_TEMPLATES, Catalogue
 from gateway.dispatch.dispatcher import Dispatcher
 from gateway.dispatch.pipeline import Steps
 from gateway.dispatch.provider import Provider
+from gateway.dispatch.question import Question
 from gateway.dispatch.reserve import Reservation
+from gateway.dispatch.transport import Transport
 from gateway.ids import to_reference
 from gateway.inforce import InForce
 from gateway.intake.consumer import Consumer
@@ -141,7 +143,8 @@ class Application:
         self._in_force.taken_by(partial(_renew_client, self._brokers.renewed))
         on_events = await self._start_relay(ground) if Role.RELAY in roles else _nobody
         receipts = await self._start_receipts(ground, providers, on_events)
-        dispatcher = self._dispatcher(ground, catalogue, providers, on_events)
+        questions = await self._open_questions(ground)
+        dispatcher = self._dispatcher(ground, catalogue, providers, questions, on_events)
         await self._start_recovery(ground, dispatcher)
         if Role.CALLBACKS in roles:
             await self._start_public(ground, receipts)
@@ -316,8 +319,35 @@ class Application:
         self._lifecycle.on_stop("receipts", whenever(receipts.stop), Phase.FLUSH)
         return receipts
 
+    async def _open_questions(self, ground: _Ground) -> dict[str, Question]:
+        opened = {}
+        for name, lender in self._config.lenders.items():
+            if (each := lender.question) is None:
+                continue
+            transport = parameters.question_transport(self._config, each)
+            await transport.open()
+            self._lifecycle.on_stop(f"question {name}", whenever(transport.close))
+            clock = asyncio.get_running_loop().time
+            opened[name] = question = Question(
+                each.url,
+                each.token.get_secret_value(),
+                transport,
+                Reservation(each.concurrency, each.rate_per_second, None, clock, partial(_question_failed, name)),
+                each.cache_seconds,
+                ground.clock.now,
+                self.metrics.asked,
+                each.requests,
+            )
+            self._in_force.taken_by(partial(_rotate_question, name, question, transport))
+        return opened
+
     def _dispatcher(
-        self, ground: _Ground, catalogue: Catalogue, providers: Mapping[str, Provider], on_events: Wake
+        self,
+        ground: _Ground,
+        catalogue: Catalogue,
+        providers: Mapping[str, Provider],
+        questions: Mapping[str, Question],
+        on_events: Wake,
     ) -> Dispatcher:
         config = self._config
         return Dispatcher(
@@ -332,6 +362,8 @@ class Application:
                 config.mode,
                 ground.allowlist,
                 self._reloads.key_unknown,
+                parameters.max_fact_ages(parameters.cadences(config)),
+                questions,
             ),
             ground.rules,
             parameters.limits(config),
@@ -492,6 +524,14 @@ def _renew_client(renew: Callable[[], None], was: Config | None, now: Config) ->
         renew()
 
 
+def _rotate_question(lender: str, question: Question, transport: Transport, was: Config | None, now: Config) -> None:
+    known = now.lenders[lender].question
+    assert known is not None
+    question.renew(known.url, known.token.get_secret_value())
+    if was is None or now.outbound != was.outbound:
+        transport.renew(*parameters.common_outbound(now))
+
+
 async def _any_number() -> int | None:
     """Nobody here sends: everything read goes into the queue."""
     return None
@@ -506,6 +546,10 @@ def _nobody() -> None:
 
 def _circuit_opened(provider: str, scope: FailureScope, failure: Failure, seconds: float) -> None:
     log.error("circuit_opened", provider=provider, scope=scope, failure=failure, seconds=round(seconds, 1))
+
+
+def _question_failed(lender: str, scope: FailureScope, failure: Failure, seconds: float) -> None:
+    log.error("question_circuit_opened", lender=lender, failure=failure, seconds=round(seconds, 1))
 
 
 def _receipt_failed(

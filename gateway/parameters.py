@@ -12,9 +12,10 @@ from typing import Any
 from gateway.allowlist import Allowlist
 from gateway.cadence.loading import PACKAGED, Cadences
 from gateway.cadence.loading import load as load_cadences
-from gateway.cadence.model import Cadence
+from gateway.cadence.model import Cadence, duration
 from gateway.config import DEFAULT, Config, Kafka, Lender, Tracing
 from gateway.config import Provider as ProviderConfig
+from gateway.config.question import Question as QuestionConfig
 from gateway.content import Catalogue
 from gateway.dispatch.dispatcher import Limits
 from gateway.dispatch.pipeline import LenderRoutes
@@ -119,6 +120,22 @@ def transport(config: Config, provider: ProviderConfig) -> Transport:
     return Transport(timeouts(provider), provider.concurrency, tls, proxy=proxy, loopback_only=simulated)
 
 
+def question_transport(config: Config, question: QuestionConfig) -> Transport:
+    """The common way out."""
+    seconds = question.timeout_seconds
+    tls, proxy = common_outbound(config)
+    simulated = config.mode is Mode.SIMULATE
+    return Transport(
+        Timeouts(seconds / 2, seconds, seconds), question.concurrency, tls, proxy=proxy, loopback_only=simulated
+    )
+
+
+def common_outbound(config: Config) -> tuple[ssl.SSLContext | None, Proxy | None]:
+    found = None if config.mode is Mode.SIMULATE else config.outbound.proxy
+    tls = config.outbound.tls
+    return (None if tls is None else tls.context), (None if found is None else Proxy(*found))
+
+
 def outbound(config: Config, provider: ProviderConfig) -> tuple[ssl.SSLContext | None, Proxy | None]:
     """Whose certificates count, None for the system's, and the proxy: the provider's own before the common ones.
 
@@ -211,6 +228,16 @@ def freeze_rule(config: Config) -> FreezeRule:
 
 def cadences(config: Config) -> Cadences:
     return load_cadences(config.cadences_path or PACKAGED)
+
+
+def max_fact_ages(cadences: Cadences) -> dict[str, dt.timedelta]:
+    """By occasion, as a planned reminder names it."""
+    return {
+        f"{cadence}/{occasion.name}": duration(occasion.max_fact_age)
+        for versions in cadences.by_name.values()
+        for cadence in versions
+        for occasion in cadence.occasions
+    }
 
 
 def cadence_of(config: Config, cadences: Cadences) -> CadenceOf:

@@ -1,5 +1,5 @@
 """Recovery: what nobody's memory holds any more: dead workers' claims, forgotten claims, ripe timers, what no freeze
-holds any more.
+holds any more, and whose facts are fresh again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from gateway.clock import AnchoredClock
-from gateway.ledger import claims, outcomes, releases, schema, timers, workers
+from gateway.ledger import claims, outcomes, releases, schema, stale, timers, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.observability.logs import get_logger
@@ -74,7 +74,7 @@ class Recovery:
             self._rescue_dead,
             self._give_back_forgotten,
             self._fire_timers,
-            *((self._release,) if self._sends else ()),
+            *((self._refresh, self._release) if self._sends else ()),
             self._make_partitions,
         )
         while True:
@@ -142,6 +142,12 @@ class Recovery:
             if moves:
                 self._on_due()
             if len(moves) < 100:
+                return
+
+    async def _refresh(self) -> None:
+        """Whose facts are fresh again waits for his turn; `_release` gives it."""
+        for _ in range(_MOST_RELEASES):
+            if not await self._database.transaction(lambda c: stale.turn(c, self._clock.now())):
                 return
 
     async def _release(self) -> None:

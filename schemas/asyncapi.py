@@ -17,7 +17,7 @@ from schemas.messages import (
     STATUS,
     WRONG_PARTY,
 )
-from schemas.repayments import FACT_TYPES, REPAYMENTS_TOPIC
+from schemas.repayments import FACT_TYPES, REPAYMENTS, REPAYMENTS_TOPIC, WATERMARK
 from schemas.shapes import MESSAGES, components, envelope, name_of
 
 STRUCTURED: Final = "application/cloudevents+json"
@@ -35,6 +35,7 @@ _REQUEST_KEY: Final = {
     "description": "The borrower's reference.  It keeps one borrower's records in order; correctness never depends on "
     "it, and any key or none is accepted.",
 }
+_BEAT_KEY: Final = {"type": "string", "description": "Means nothing: the producer names the partition."}
 _EVENT_KEY: Final = {
     "type": "string",
     "description": "The reminder's id, so that one reminder's events arrive in the order of `seq`.  The key of an "
@@ -70,8 +71,9 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
             "repayments": _channel(
                 REPAYMENTS_TOPIC,
                 "What a lender's core knows anyway.  Facts may come in any order and any number of times: of "
-                "each thing that can be known the latest `as_of` counts.",
-                *_modes(*FACT_TYPES),
+                "each thing that can be known the latest `as_of` counts.  A source's heartbeats go to every "
+                "partition.",
+                *_modes(*REPAYMENTS),
             ),
             "events": _channel(
                 EVENTS_TOPIC,
@@ -96,6 +98,7 @@ def document(examples: dict[str, list[Any]]) -> dict[str, Any]:
                     for each, type_ in FACT_TYPES.items()
                     for name, message in _both_modes(each, _first_line(type_), examples).items()
                 },
+                **_both_modes(WATERMARK, _first_line(REPAYMENTS[WATERMARK]), examples, _BEAT_KEY),
                 _message_name(STATUS): _structured(STATUS, "A reminder's state, or an answer.", _EVENT_KEY, examples),
                 **{
                     _message_name(name): _structured(name, summary, _CONTACT_KEY, examples)
@@ -138,10 +141,12 @@ def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
     return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
 
 
-def _both_modes(type_name: str, summary: str, examples: dict[str, list[Any]]) -> dict[str, Any]:
+def _both_modes(
+    type_name: str, summary: str, examples: dict[str, list[Any]], key: dict[str, Any] = _REQUEST_KEY
+) -> dict[str, Any]:
     return {
-        _message_name(type_name): _structured(type_name, summary, _REQUEST_KEY, examples),
-        _message_name(type_name, "Binary"): _binary(type_name, summary, examples),
+        _message_name(type_name): _structured(type_name, summary, key, examples),
+        _message_name(type_name, "Binary"): _binary(type_name, summary, key, examples),
     }
 
 
@@ -160,7 +165,7 @@ def _structured(type_name: str, summary: str, key: dict[str, Any], examples: dic
     }
 
 
-def _binary(type_name: str, summary: str, examples: dict[str, list[Any]]) -> dict[str, Any]:
+def _binary(type_name: str, summary: str, key: dict[str, Any], examples: dict[str, list[Any]]) -> dict[str, Any]:
     """CloudEvents Kafka binding 1.0, §3.2: the attributes are headers, the value is the data alone."""
     required = {
         "ce_specversion": {"const": "1.0"},
@@ -180,7 +185,7 @@ def _binary(type_name: str, summary: str, examples: dict[str, list[Any]]) -> dic
         "contentType": BINARY,
         "headers": {"type": "object", "properties": {**required, **optional}, "required": list(required)},
         "payload": {"$ref": REF.format(name=_message_name(type_name))},
-        "bindings": {"kafka": {"key": _REQUEST_KEY, "bindingVersion": "0.5.0"}},
+        "bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}},
         "examples": [
             {"headers": _binary_headers(event), "payload": event["data"]} for event in examples.get(type_name, [])
         ],

@@ -30,6 +30,7 @@ CONTACT_CHANGED: Final = "borrower.contact_changed.v1"
 PREFERENCE_CHANGED: Final = "borrower.preference_changed.v1"
 OPTED_OUT: Final = "borrower.opted_out.v1"
 OPTED_IN: Final = "borrower.opted_in.v1"
+WATERMARK: Final = "repayment.watermark.v1"
 
 _END: Final = r"$(?!\n)"
 
@@ -235,3 +236,16 @@ FACT_TYPES: Final[dict[str, type[Struct]]] = {
     OPTED_OUT: BorrowerOptedOut,
     OPTED_IN: BorrowerOptedIn,
 }
+
+
+class Watermark(Struct, frozen=True, forbid_unknown_fields=True):
+    """A heartbeat: what this source knew up to `as_of`, it has published before this record in this partition.
+
+    To be published to every partition of the topic, of nobody in particular.
+    """
+
+    as_of: Moment
+
+
+# Everything on the topic.
+REPAYMENTS: Final[dict[str, type[Struct]]] = {**FACT_TYPES, WATERMARK: Watermark}

@@ -11,13 +11,13 @@ from msgspec import Struct
 
 from schemas import repayments, vocabulary
 from schemas.messages import DATA_TYPES, AttemptSummary, CloudEvent, DeadLetter, ReminderStatus
-from schemas.repayments import FACT_TYPES
+from schemas.repayments import REPAYMENTS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 PUSH_EVENT: Final = "push-event"
 
 # Everything on Kafka, by its type.
-MESSAGES: Final[dict[str, type[Struct]]] = {**DATA_TYPES, **FACT_TYPES}
+MESSAGES: Final[dict[str, type[Struct]]] = {**DATA_TYPES, **REPAYMENTS}
 
 # What we send never holds a null: a field without a value is left out.
 OUTGOING: Final = {type_.__name__ for type_ in (ReminderStatus, AttemptSummary, DeadLetter)}

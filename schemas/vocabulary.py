@@ -140,6 +140,7 @@ class Reason(StrEnum):
     STOP_UNREADABLE = "stop_unreadable"  # a stop or cancel naming this borrower could not be read
     FACT_MISSING = "fact_missing"  # what it would say is not known to be so
     MERGED_INTO = "merged_into"  # another reminder's message tells of it, too; suppressed once that is intended
+    STALE_FACTS = "stale_facts"  # what is known of the debt is older than its occasion allows
     # suppressed
     DUPLICATE_STAGE = "duplicate_stage"  # another reminder already owns lender, borrower, debt, instalment, stage, step
     OPTED_OUT = "opted_out"

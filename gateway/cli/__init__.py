@@ -20,6 +20,7 @@ from gateway.cli import (
     reseal,
     service,
     show,
+    sources,
     sums,
     tell,
     unknowns,
@@ -45,6 +46,7 @@ app.command()(brakes.unfreeze)
 app.command()(brakes.freezes)
 app.command()(sums.sums)
 app.command()(plan.plan)
+app.command()(sources.sources)
 app.command()(reseal.reseal)
 app.command()(providers.providers)
 app.add_typer(cadence.app, name="cadence")

@@ -29,19 +29,24 @@ class Row:
 
 
 def read(files: list[Path], source: str, now: dt.datetime) -> Iterator[tuple[str, Row | str]]:
-    """Where each row stands, and its fact or what is wrong with it, without any of its values."""
+    """Where each row stands, and its fact or what is wrong with it, without any of its values.  Heartbeats say nothing
+    here: they are of a partition, and on a rehearsal's calendar everything is known when it is so.
+    """
     from gateway.cli.rows import rows
 
     for file in files:
         for row in rows(file):
-            yield row.where, (row.problem or "is empty") if row.value is None else _row(row.value, source, now)
+            found = (row.problem or "is empty") if row.value is None else _row(row.value, source, now)
+            if found is not None:
+                yield row.where, found
 
 
-def _row(row: Mapping[str, Any], source: str, now: dt.datetime) -> Row | str:
+def _row(row: Mapping[str, Any], source: str, now: dt.datetime) -> Row | str | None:
     from gateway.cli.events import BadRow, Event, as_json, key_of
     from gateway.intake import facts
     from gateway.intake.cloudevents import Record, Unread, read_event
     from gateway.intake.faults import Fault
+    from schemas.repayments import WATERMARK
 
     try:
         event = row if "specversion" in row else _event(row, source, now)
@@ -51,6 +56,8 @@ def _row(row: Mapping[str, Any], source: str, now: dt.datetime) -> Row | str:
     except BadRow as error:
         return str(error)
     read = read_event(Record("", 0, 0, None, value))
+    if not isinstance(read, Unread) and read.type == WATERMARK:
+        return None
     found = read.fault if isinstance(read, Unread) else facts.read(read, now)
     if isinstance(found, Fault):
         return str(found)

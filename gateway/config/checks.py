@@ -52,6 +52,9 @@ def check(draft: Draft) -> Iterator[Problem]:
         ways = {("providers", name): each.outbound for name, each in draft.providers.items()}
         for path, outbound in ({(): draft.outbound} | ways).items():
             yield from _proxy_on_loopback((*path, "outbound", "proxy_url"), outbound)
+        for ref, lender in draft.lenders.items():
+            if lender.question is not None and not is_loopback(urlsplit(lender.question.url).hostname or ""):
+                yield problem(("lenders", ref, "question", "url"), ProblemReason.NOT_LOOPBACK, _ELSEWHERE)
     if draft.brakes is not None:
         yield from _brakes(draft, draft.brakes)
     for ref, lender in draft.lenders.items():

@@ -21,6 +21,7 @@ from gateway.config.keys import Sealing
 from gateway.config.outbound import Outbound
 from gateway.config.problems import ProblemReason, misfit
 from gateway.config.provider import Provider, ProviderName
+from gateway.config.question import Question
 from gateway.config.tracing import Tracing
 from gateway.content import LENDER_LENGTH, plain
 from schemas.messages import Ref
@@ -49,7 +50,8 @@ LenderRef = Annotated[str, AfterValidator(_reference)]
 class Lender(Section):
     """A legal entity or brand.  `name` is what the borrower reads; `routes` say which provider serves a channel.
 
-    Its plans are made with `cadence`, those of a product with its own in `cadences`.
+    Its plans are made with `cadence`, those of a product with its own in `cadences`.  Its own service is asked the
+    `question` before a reminder leaves.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Lender(Section):
     routes: Annotated[dict[Channel, str], Field(min_length=1)]
     cadence: str = "default"
     cadences: dict[str, str] = Field(default_factory=dict)
+    question: Question | None = None
 
     def cadence_of(self, product: str | None) -> str:
         """By name."""

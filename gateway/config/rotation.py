@@ -19,6 +19,7 @@ from gateway.config.connections import Kafka
 from gateway.config.outbound import Outbound
 from gateway.config.problems import Path
 from gateway.config.provider import Provider
+from gateway.config.question import Question
 from gateway.config.references import is_reference
 from gateway.config.sources import Tree
 from gateway.config.tracing import Tracing
@@ -35,6 +36,7 @@ _TOGETHER: Final[Mapping[type[BaseModel], tuple[str, ...]]] = {
     Kafka: ("bootstrap", "security"),
     Tracing: ("endpoint", "ca_file", "headers"),
     Outbound: ("proxy_url", "proxy_credentials"),
+    Question: ("url", "token"),
 }
 _TOKENS: Final = "callback_tokens"
 

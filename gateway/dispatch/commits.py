@@ -207,7 +207,7 @@ def _verdict(job: Job, verdict: policy.Verdict) -> Verdict:
         case policy.Expire(rule):
             return made(rule=rule, expire=True)
         case policy.Hold(reason, rule):
-            return made(rule=rule, hold=reason)
+            return made(rule=rule, hold=reason, max_fact_age=job.max_fact_age)
         case policy.Suppress(reason, rule):
             return made(rule=rule, suppress=reason)
         case policy.Skip(rule):

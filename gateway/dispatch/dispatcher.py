@@ -23,6 +23,7 @@ from gateway.dispatch.commits import CommitObserver, Commits
 from gateway.dispatch.hands import Hands
 from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
+from gateway.dispatch.question import Question
 from gateway.dispatch.send import Retries, Sender
 from gateway.dispatch.trail import trail_of
 from gateway.ids import to_reference
@@ -86,6 +87,7 @@ class Dispatcher:
         self._metrics = metrics
         self._hands = Hands(limits.slots, limits.urgent_share)
         self._sends: dict[int, asyncio.Task[None]] = {}  # by attempt
+        self._asks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._freezes = Freezes({})
@@ -136,9 +138,9 @@ class Dispatcher:
         return cut
 
     async def stop(self) -> None:
-        for task in self._loops:
+        for task in (*self._loops, *self._asks):
             task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*self._loops, *self._asks, return_exceptions=True)
         for batcher in (self._intents, self._verdicts, self._outcomes):
             await batcher.flushed()
 
@@ -246,14 +248,35 @@ class Dispatcher:
                 continue
             if job.trail is not None:
                 job.trail.mark("rendered")
-            wait = job.reserve(partial(self._reserved, job))
-            if wait == 0:
-                job.reserved()
-                reached(CrashPoint.AFTER_RESERVE)
+            if (question := self._steps.question(job)) is not None:
+                task = asyncio.create_task(self._ask(job, question))
+                self._asks.add(task)
+                task.add_done_callback(self._asks.discard)
+            elif self._reserve(job):
                 ready.append(job)
-            elif wait is not None:
-                self._defer(job, wait)
         self._intents.extend(ready)
+
+    async def _ask(self, job: Job, question: Question) -> None:
+        """Its lender has the last word; then it goes on as the others."""
+        try:
+            verdict = await question.ask(job.claimed, job.told)
+        except Exception as error:
+            self._give_up(job, error)
+            return
+        if verdict is not None:
+            self._verdicts.add((job, verdict))
+        elif self._reserve(job):
+            self._intents.add(job)
+
+    def _reserve(self, job: Job) -> bool:
+        """Whether it is reserved at once; else it stands in line, or is sent back to the queue."""
+        wait = job.reserve(partial(self._reserved, job))
+        if wait == 0:
+            job.reserved()
+            reached(CrashPoint.AFTER_RESERVE)
+        elif wait is not None:
+            self._defer(job, wait)
+        return wait == 0
 
     def _reserved(self, job: Job, wait: float) -> None:
         """Its time in line is over, one way or the other."""

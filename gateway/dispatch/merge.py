@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from gateway.cadence import calendar
@@ -47,7 +48,9 @@ class Merger:
         if company:
             until = {subject: end for subject, end in days.values() if subject in company}
             mine = {id_: job.claimed.token for id_, job in planned.items()}
-            done = await self._database.transaction(lambda c: merging.gather(c, until, mine, now, self._message))
+            done = await self._database.transaction(
+                lambda c: merging.gather(c, until, mine, now, partial(self._message, now))
+            )
             self._metrics.moved(done.moves)
             waits, put_back = done.waits, done.yields
         async with self._database.connection() as connection:
@@ -68,9 +71,11 @@ class Merger:
         tomorrow = calendar.local_date(now, zone) + calendar.DAY
         return job.claimed.subject, calendar.resolve(tomorrow, dt.time.min, zone)
 
-    def _message(self, day: Sequence[Waiting]) -> Message | None:
+    def _message(self, now: dt.datetime, day: Sequence[Waiting]) -> Message | None:
         opened: list[tuple[int, Key, dt.date]] = []
         for each in day:
+            if self._steps.is_stale(each.occasion, each.fresh_at, now):
+                continue  # nothing is told of it now, by whichever message
             try:
                 personal = decode(self._steps.sealer.open(each.sealed, each.id, SEALED_FIELD))
             except SealBroken:

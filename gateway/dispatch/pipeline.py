@@ -4,6 +4,7 @@
     decide   may it be made now?
     render   the words, from the sealed facts
     route    the provider for this lender and channel
+             (where the lender has a question, its own service is asked now)
     reserve  a slot, a rate token, a closed circuit
     intend   one commit that writes the attempt before anything leaves
     send     the provider's request, once
@@ -30,6 +31,7 @@ from gateway.content import Catalogue, Payment, Problem, Rendered
 from gateway.content import Facts as TextFacts
 from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
+from gateway.dispatch.question import Question
 from gateway.dispatch.trail import Trail
 from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
@@ -45,6 +47,8 @@ from providers.contract import Message
 from schemas.vocabulary import Channel, Mode, Reason, Rejection, Stage
 
 _UNTIL_A_KEY_COMES: Final = dt.timedelta(seconds=30)
+_UNTIL_ANOTHER_KNOWS: Final = dt.timedelta(seconds=30)
+_NEVER_TOLD: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Job:
     reserved_at: float = 0.0  # by the reservation's clock: which circuits its answer may close
     intent: Intent | None = field(default=None, repr=False)
     mode: Mode = Mode.LIVE  # under which it is decided
+    max_fact_age: dt.timedelta | None = None  # of what is planned
     trail: Trail | None = None  # where its trace is recorded
     yields: bool = False  # a lesson, and something else is due for the borrower that day
     told: Sequence[Told] = field(default=(), repr=False)  # what its message tells of besides
@@ -99,7 +104,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The pure steps between claim and intend, with what they need.  `allowlist` is None where nobody is left out."""
+    """The pure steps between claim and intend, with what they need.  `allowlist` is None where nobody is left out.
+
+    `max_fact_ages` are by occasion, `cadence/version/name`, `questions` by lender.
+    """
 
     catalogue: Catalogue
     sealer: Sealer
@@ -108,6 +116,8 @@ class Steps:
     mode: Mode
     allowlist: Allowlist | None
     on_key_unknown: Callable[[int | None], None] = lambda key_id: None
+    max_fact_ages: Mapping[str, dt.timedelta] = field(default_factory=dict)
+    questions: Mapping[str, Question] = field(default_factory=dict)
 
     def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
         """decide, route, open, render; None when the job may go on to reserve."""
@@ -121,11 +131,33 @@ class Steps:
         # What does not open is not called unlisted: if it may be sent for all else, `open` holds it.
         listed = self.allowlist is None or self.open(job, now) is not None or self.allowlist.lists(job.address)
         spans = self._spans(job, now)
-        verdict = policy.decide(now, policy.Facts(claimed.not_after, frozen, claimed.closed, listed, spans, job.yields))
-        if isinstance(verdict, policy.Send):
-            job.send_by = verdict.send_by
-            return None
-        return verdict
+        stale_at = None
+        if claimed.occasion is not None:
+            job.max_fact_age = self.max_fact_ages.get(claimed.occasion)
+            stale_at = self._stale_at(claimed.occasion, claimed.fresh_at)
+        facts = policy.Facts(claimed.not_after, frozen, claimed.closed, listed, spans, stale_at, job.yields)
+        verdict = policy.decide(now, facts)
+        if not isinstance(verdict, policy.Send):
+            return verdict
+        if claimed.occasion is not None and job.max_fact_age is None:
+            # Of a version of a cadence that this process was started without; another one has it.
+            return policy.Defer(_spread(claimed, now, _UNTIL_ANOTHER_KNOWS), "cadence_unknown")
+        job.send_by = verdict.send_by
+        return None
+
+    def is_stale(self, occasion: str, fresh_at: dt.datetime | None, now: dt.datetime) -> bool:
+        """Whether what is known of it is too old to be told at all."""
+        stale_at = self._stale_at(occasion, fresh_at)
+        return stale_at is not None and now >= stale_at
+
+    def _stale_at(self, occasion: str, fresh_at: dt.datetime | None) -> dt.datetime | None:
+        age = self.max_fact_ages.get(occasion)
+        return None if age is None else (fresh_at or _NEVER_TOLD) + age
+
+    def question(self, job: Job) -> Question | None:
+        """What is left to be asked before it is reserved."""
+        found = self.questions.get(job.claimed.lender)
+        return found if found is not None and found.concerns(job.claimed) else None
 
     def _spans(self, job: Job, now: dt.datetime) -> Sequence[Span] | None:
         """When what is planned may go out, by the zone data of today; None is any time, and what does not open."""
@@ -167,8 +199,7 @@ class Steps:
         job.provider = self.providers[name]
         closed = job.provider.reservation.circuits.wait(job.claimed.template)
         if closed > 0:
-            spread = 1 + (job.claimed.id >> 8 & 0xFF) / 0xFF  # so that they do not all come back at once
-            return policy.Defer(now + dt.timedelta(seconds=closed * spread), "provider_busy")
+            return policy.Defer(_spread(job.claimed, now, dt.timedelta(seconds=closed)), "provider_busy")
         return None
 
     def render(self, job: Job, now: dt.datetime, ids: IdSource) -> policy.Verdict | None:
@@ -247,6 +278,11 @@ class Steps:
         return tuple(sorted(found, key=lambda each: each.due_date))
 
 
+def _spread(claimed: Claimed, now: dt.datetime, wait: dt.timedelta) -> dt.datetime:
+    """After the wait and up to once more of it, so that they do not all come back at once."""
+    return now + wait * (1 + (claimed.id >> 8 & 0xFF) / 0xFF)
+
+
 def _ttl(provider: Provider, send_by: dt.datetime, now: dt.datetime) -> int:
     """How long the provider may try, in seconds: never past the time by which it may be sent."""
     left = max(int((send_by - now).total_seconds()), 1)
@@ -266,6 +302,7 @@ class _Inputs(msgspec.Struct, gc=False, omit_defaults=True):
     locale: str | None = None
     segments: int = 0
     occasion: str | None = None  # of a cadence
+    fresh_at: dt.datetime | None = None  # as of when what is known of its debt was complete
     mode: Mode = Mode.LIVE  # what was delivered in another mode reached no borrower, and must not look as if it had
 
 
@@ -277,7 +314,7 @@ def inputs_of(job: Job) -> str:
     claimed, rendered = job.claimed, job.rendered
     provider = None if job.provider is None else job.provider.name
     found = _Inputs(claimed.not_after, claimed.due_at, claimed.rung, claimed.channel, claimed.tries, provider)
-    found.mode, found.occasion = job.mode, claimed.occasion
+    found.mode, found.occasion, found.fresh_at = job.mode, claimed.occasion, claimed.fresh_at
     if rendered is not None:
         found.template, found.locale, found.segments = rendered.template_version, rendered.locale, rendered.segments
     return _encode(found).decode()

@@ -10,15 +10,23 @@ from typing import Final
 from gateway.cadence.model import Cadence
 from gateway.content import Catalogue
 from gateway.ids import IdSource, subject_bucket, subject_key
-from gateway.intake import checks, facts, references
+from gateway.intake import checks, facts, fields, references
 from gateway.intake.cloudevents import Record, Unread, read_event
 from gateway.intake.decode import Decoded, LenderFacts
 from gateway.intake.faults import Fault
 from gateway.intake.letters import letter, seal
-from gateway.ledger.commands import Origin, Told
+from gateway.ledger.commands import Heartbeat, Origin, Told
 from gateway.sealing import Sealer
 from schemas.messages import CloudEvent
-from schemas.repayments import BorrowerOptedOut, DebtStopped, Fact, RepaymentPaid, RepaymentPlanned
+from schemas.repayments import (
+    WATERMARK,
+    BorrowerOptedOut,
+    DebtStopped,
+    Fact,
+    RepaymentPaid,
+    RepaymentPlanned,
+    Watermark,
+)
 from schemas.vocabulary import Channel, Rejection
 
 _OUR_TYPE: Final = re.compile(r"(?:repayment|debt|credit|legal|borrower)\.[a-z_]+\.v[0-9]+")
@@ -46,7 +54,9 @@ class FactDecoder:
         if isinstance(event, Unread):
             unread = event
         else:
-            found = self._fact(event, now)
+            found = self._said(event, now)
+            if isinstance(found, Watermark):
+                return Decoded(_heartbeat(record, event, found, ids))
             if not isinstance(found, Fault):
                 return Decoded(_told(record, event, found, ids))
             unread = Unread(found, event.type, event.source, event.data, event.traceparent or None)
@@ -57,9 +67,12 @@ class FactDecoder:
         """The record as a dead letter with this id keeps it, and its fingerprint."""
         return seal(record, identifier, self._sealer)
 
-    def _fact(self, event: CloudEvent, now: dt.datetime) -> Fact | Fault:
+    def _said(self, event: CloudEvent, now: dt.datetime) -> Fact | Watermark | Fault:
         if references.is_number(event.source):
             return Fault(Rejection.BAD_REFERENCE, "source")
+        return _watermark(event, now) if event.type == WATERMARK else self._fact(event, now)
+
+    def _fact(self, event: CloudEvent, now: dt.datetime) -> Fact | Fault:
         found = facts.read(event, now, self._lenders)
         if isinstance(found, Fault):
             if found == Fault(Rejection.UNKNOWN_TYPE, "type") and _OUR_TYPE.fullmatch(event.type):
@@ -93,6 +106,25 @@ class FactDecoder:
             if problem is not None:
                 return Fault(problem.rejection, f"data.{problem.field}")
         return None
+
+
+def _watermark(event: CloudEvent, now: dt.datetime) -> Watermark | Fault:
+    found = fields.convert(event.data, Watermark)
+    if isinstance(found, Watermark) and (
+        not checks.is_sane(found.as_of, now) or found.as_of > now + checks.STATE_AHEAD
+    ):
+        return Fault(Rejection.BAD_DATE, "data.as_of")
+    return found
+
+
+def _heartbeat(record: Record, event: CloudEvent, said: Watermark, ids: IdSource) -> Heartbeat:
+    return Heartbeat(
+        origin=Origin(record.topic, record.partition, record.offset),
+        id=ids.next(record.offset & 0xFF),
+        source=event.source,
+        as_of=said.as_of,
+        traceparent=event.traceparent or None,
+    )
 
 
 def _told(record: Record, event: CloudEvent, fact: Fact, ids: IdSource) -> Told:

@@ -69,7 +69,7 @@ _OURS: Final = frozenset(
         (
             messages.CloudEvent, messages.ReminderRequested, messages.Borrower, messages.Debt, messages.Contact,
             messages.ReminderCancelled, messages.RequestScope, messages.DebtScope, messages.BorrowerScope,
-            repayments.Instalment, repayments.Times, *repayments.FACT_TYPES.values(),
+            repayments.Instalment, repayments.Times, *repayments.REPAYMENTS.values(),
         )
     )
 )  # fmt: skip

@@ -206,5 +206,6 @@ def claimed_of(request: Request, token: int) -> Claimed:
     return Claimed(
         request.id, request.subject, request.lender, request.source, request.request_id, request.product,
         request.stage, request.template, request.lane, request.ladder, 0, 0, 0, request.not_after, request.sealed,
-        request.send_at, token, traceparent=request.traceparent,
+        request.send_at, token, traceparent=request.traceparent, borrower=request.borrower, debt=request.debt,
+        instalment=request.instalment,
     )  # fmt: skip

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway.ledger import freshness
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL
 from gateway.ledger.situations import LANE, REASON
 from schemas.vocabulary import Channel, Lane, Reason
 
 # Urgent first; bulk takes what is left of the limit, and no more than its own.
-_CLAIM: Final = """
+_CLAIM: Final = f"""
 with alive as (
     select 1 from worker where id = $1 and lease_until > clock_timestamp()
 ), urgent as (
@@ -33,10 +34,13 @@ with alive as (
 )
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
        l.attempts, l.tries, r.not_after, coalesce(v.sealed, r.sealed), p.due_at, l.closed,
-       r.traceparent, l.occasion
+       r.traceparent, l.occasion, t.fresh_at, r.borrower, r.debt, r.instalment
 from picked p join live l on l.id = p.id join reminder r on r.id = p.id left join revision v on v.reminder = p.id
+left join lateral (
+    select max(f.fresh_at) as fresh_at from ({freshness.TOLD}) f where l.occasion is not null
+) t on true
 order by p.lane, p.due_at, p.id
-"""
+"""  # noqa: S608  joins constants of ours
 
 _OLDEST: Final = (
     "select lane, min(due_at), count(*) from (select lane, due_at from due where due_at <= $1) d group by lane"
@@ -45,7 +49,10 @@ _HELD: Final = "select id, token from claim where worker = $1"
 
 
 class Claimed(Struct, frozen=True, gc=False):
-    """A reminder in this worker's hands, with what it takes to decide, render and route."""
+    """A reminder in this worker's hands, with what it takes to decide, render and route.
+
+    `fresh_at` is as of when what is known of its debt was complete when it was claimed; of what is planned only.
+    """
 
     id: int
     subject: bytes
@@ -67,6 +74,10 @@ class Claimed(Struct, frozen=True, gc=False):
     closed: Reason | None = None
     traceparent: str | None = None
     occasion: str | None = None
+    fresh_at: dt.datetime | None = None
+    borrower: str = ""
+    debt: str = ""
+    instalment: int | None = None
 
     def __repr__(self) -> str:
         return f"Claimed({self.id}, {self.stage}, {self.ladder}, {self.rung})"
@@ -103,7 +114,7 @@ async def claim(
 
 
 def _fields(row: Any, token: int) -> tuple[Any, ...]:
-    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]], row[17], row[18])
+    return (*row[:8], LANE[row[8]], *row[9:16], token, REASON[row[16]], *row[17:23])
 
 
 async def held_by(connection: Connection, worker: int) -> dict[int, int]:

@@ -85,6 +85,16 @@ class Told(Struct, frozen=True):
         return f"Told({self.id}, {type(self.fact).__name__})"
 
 
+class Heartbeat(Struct, frozen=True, gc=False):
+    """A source has published, before it in its partition, everything that it knew up to `as_of`."""
+
+    origin: Origin
+    id: int
+    source: str
+    as_of: dt.datetime
+    traceparent: str | None = None
+
+
 class Stop(Struct, frozen=True, gc=False):
     """A readable cancel.  `kind` and `value` name the tombstone: the request key in hex, the debt ref, or nothing."""
 
@@ -129,4 +139,4 @@ class Letter(Struct, frozen=True, gc=False):
         return f"Letter({self.id}, {self.reason})"
 
 
-Command = Request | Validation | Stop | Told | Letter
+Command = Request | Validation | Stop | Told | Heartbeat | Letter

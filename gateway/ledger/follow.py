@@ -116,6 +116,7 @@ class Move(Struct, gc=False):
     correction: bool = False
     resume_at: dt.datetime | None = None
     freeze: int = 0  # the id of what holds a frozen one; 0 when that is over already
+    max_fact_age: dt.timedelta | None = None  # of one that is held for stale facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +416,11 @@ def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.dateti
 def freeze(was: Situation, now: dt.datetime, by: int) -> Move:
     """Held by the freeze with this id until that is over, or until `not_after`."""
     return replace(hold(was, Reason.FROZEN, now, was.not_after), freeze=by)
+
+
+def stale(was: Situation, now: dt.datetime, max_fact_age: dt.timedelta) -> Move:
+    """Held until its facts are younger than that again, or until `not_after`."""
+    return replace(hold(was, Reason.STALE_FACTS, now, was.not_after), max_fact_age=max_fact_age)
 
 
 def skip(was: Situation, now: dt.datetime, rules: Rules) -> Move:

@@ -18,6 +18,7 @@ from gateway.ledger.situations import LANE
 from schemas.vocabulary import Lane
 
 CAP: Final = 10_001
+GONE_AFTER: Final = dt.timedelta(days=30)  # a source that has been silent for longer is missed no more
 
 
 class ReadOutcome(StrEnum):
@@ -56,6 +57,13 @@ _HELD: Final = """
 select count(*) from (select from subject where unreadable_stop_at is not null order by key limit 10001) as first
 """
 _HELD_BY_FREEZES: Final = "select count(*) from (select from frozen order by id limit 10001) as first"
+_STALE: Final = """
+select count(distinct id) from (select id from stale order by id, topic, source, partition limit 10001) as first
+"""
+# As many rows as there are sources and partitions.
+_SILENT: Final = """
+select min(as_of) from (select as_of, beats from fact_watermark limit 10001) as first where beats and as_of > $1
+"""
 # As many rows as there are partitions and outcomes.
 # In one statement, so of one moment: what the offsets say and what was counted must be the same number at any time.
 _READ: Final = """
@@ -86,7 +94,8 @@ class Reading:
     `parked` are receipts that wait for their attempt or for a calmer moment; its age is how overdue the first one is.
     `held_borrowers` are those of whom a stop could not be read; `frozen_reminders` those that a freeze holds, or
     has held until their turn comes.  `passed` and `outcomes` are terms of the sums, both of one moment.  `workers` are
-    processes whose lease stands; of `unowned_shards` nobody publishes the events.
+    processes whose lease stands; of `unowned_shards` nobody publishes the events.  `stale_reminders` wait for facts;
+    `silence` is the age of the oldest watermark of a source that sends heartbeats.
     """
 
     due: Mapping[Lane, Backlog]
@@ -101,6 +110,8 @@ class Reading:
     outcomes: Mapping[ReadOutcome, int] = field(default_factory=dict)
     workers: int = 0
     unowned_shards: int = 0
+    stale_reminders: int = 0
+    silence: float = 0.0
 
 
 async def read(connection: Connection, now: dt.datetime) -> Reading:
@@ -126,6 +137,8 @@ async def read(connection: Connection, now: dt.datetime) -> Reading:
         {ReadOutcome(outcome): n for outcome, n in read.items()},
         await connection.fetchval(_WORKERS),
         await connection.fetchval(_UNOWNED),
+        await connection.fetchval(_STALE),
+        _age(now, await connection.fetchval(_SILENT, now - GONE_AFTER)),
     )
 
 

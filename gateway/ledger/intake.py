@@ -17,9 +17,9 @@ from typing import Final
 
 import asyncpg
 
-from gateway.ledger import accept, deadletters, freezes, offsets, plans, stops, subjects
+from gateway.ledger import accept, deadletters, freezes, freshness, offsets, plans, stops, subjects
 from gateway.ledger.accept import Accepted, Slots
-from gateway.ledger.commands import Command, Letter, Request, Stop, Told, Validation
+from gateway.ledger.commands import Command, Heartbeat, Letter, Request, Stop, Told, Validation
 from gateway.ledger.database import Connection, is_misfit
 from gateway.ledger.follow import Move, Rules
 from schemas.vocabulary import Rejection
@@ -98,6 +98,9 @@ async def write(
     result = await body.bisect(fresh) if careful else await body.write(fresh)
     result.frozen = frozenset(value for kind, value in in_force.slices if kind == "source")
     result.outcomes.update(_skipped(fresh, stored, following))
+    # Not by what became a dead letter: of that nobody knows what it said.
+    raised = [each for each in fresh if each.id in result.commands]
+    await freshness.raise_watermarks(connection, freshness.watermarks(raised, now))
     await offsets.count(connection, topic, result.outcomes)
     await offsets.store(connection, topic, following)
     return result
@@ -200,6 +203,9 @@ class Body:
                 letters += await self._stop(halts, result)
             if told:
                 await self._tell(told, result)
+            if beats := [each for each in wave if isinstance(each, Heartbeat)]:
+                result.outcomes.update((each.origin.partition, "command") for each in beats)
+                result.commands.update(each.id for each in beats)
             if validations:
                 await accept.answer_validations(self.connection, validations, self.now)
                 result.outcomes.update((each.origin.partition, "command") for each in validations)
@@ -274,7 +280,7 @@ class Body:
         )  # fmt: skip
 
     def blamed(self, command: Command) -> Letter:
-        if isinstance(command, Letter | Validation):
+        if isinstance(command, Letter | Validation | Heartbeat):
             raise AssertionError("the ledger refused a record without data of its own")
         # Losing a stop is worse than losing a reminder: hold what it names.
         reason = Rejection.REFUSED_BY_LEDGER if isinstance(command, Request) else Rejection.UNREADABLE_STOP

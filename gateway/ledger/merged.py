@@ -19,6 +19,9 @@ class Told(Struct, frozen=True):
     reminder: int
     sealed: bytes
     along: bool
+    debt: str
+    instalment: int
+    stage: str
 
 
 Row: TypeAlias = tuple[int, int, bool]  # reminder, leader, along
@@ -39,7 +42,7 @@ where m.leader = any($1::bigint[]) and l.state = 'held' and l.reason = 'merged_i
 """
 _LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
 _TOLD: Final = """
-select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along
+select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage
 from merged m join reminder r on r.id = m.reminder left join revision v on v.reminder = m.reminder
 where m.leader = any($1::bigint[]) order by m.leader, m.reminder
 """

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import follow, merged, moves, situations, subjects
+from gateway.ledger import follow, freshness, merged, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Queue
 from schemas.vocabulary import ReminderState
@@ -35,8 +35,9 @@ cross join lateral (
         and (l.state in ('sending', 'awaiting') or (l.state = 'scheduled' and l.at < i.until)) limit 1
 ) l
 """
-_OF_THE_DAY: Final = """
-select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed)
+_OF_THE_DAY: Final = f"""
+select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed), l.occasion,
+       (select max(f.fresh_at) from ({freshness.TOLD}) f)
 from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
 join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and (
     (l.state = 'scheduled' and l.at < i.until)
@@ -44,11 +45,11 @@ join live l on l.subject = i.subject and l.occasion is not null and l.attempts =
 )
 join reminder r on r.id = l.id left join revision v on v.reminder = l.id
 order by l.id
-"""
+"""  # noqa: S608  joins a constant of the ledger
 
 
 class Waiting(Struct, frozen=True):
-    """A planned reminder of a day, with its business key and its sealed facts."""
+    """A planned reminder of a day: its business key, its sealed facts, as of when these are known to be complete."""
 
     id: int
     subject: bytes
@@ -57,6 +58,8 @@ class Waiting(Struct, frozen=True):
     stage: str
     step: str
     sealed: bytes
+    occasion: str
+    fresh_at: dt.datetime | None
 
 
 class Message(Struct, frozen=True):
@@ -125,6 +128,11 @@ async def gather(
             planned.append(follow.release(leader, now))
         elif changed and leader.queue is Queue.CLAIM and mine.get(leader.id) != leader.token:
             planned += [move for move in [follow.revise(leader, now)] if move is not None]
+    alone = found.keys() - {
+        id_ for message in messages for id_ in (message.leader, *message.along, *message.superseded)
+    }
+    let_go = [found[each] for each in alone if found[each].state is ReminderState.HELD]
+    planned += [follow.release(was, now) for was in let_go]
     if joined:
         await merged.leave(connection, [each.leader for each in messages])
         await merged.join(connection, joined)

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import follow, frozen, merged, situations
+from gateway.ledger import follow, frozen, merged, situations, stale
 from gateway.ledger.database import Conflict, Connection
 from gateway.ledger.follow import Attempt, Move, Queue, Situation
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
@@ -178,6 +178,7 @@ async def apply(
     riders = _Riders([(*change, change[1] not in _STILL_OPEN) for change in attempts], sorted(set(refs)))
     touched = {move.was.id: move.was for move in (*advance, *end)} | {each.id: each for each in changed}
     await _note_unsettled(connection, touched.values(), {move.was.id for move in end})
+    await stale.note(connection, [*advance, *end])
     await frozen.note(connection, [*advance, *end])
     if advance:
         await _run(connection, _ADVANCE, [_advance_row(move) for move in advance], riders)

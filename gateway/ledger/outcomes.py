@@ -46,6 +46,7 @@ class Verdict:
     expire: bool = False
     skip: bool = False
     defer_until: dt.datetime | None = None
+    max_fact_age: dt.timedelta | None = None  # of a hold for stale facts
 
     @property
     def name(self) -> str:
@@ -134,6 +135,9 @@ async def settle(
             planned.append(follow.skip(was, now, rules))
         elif verdict.hold is Reason.FROZEN:
             planned.append(follow.freeze(was, now, holders.get(was.id, freezes.OF_NONE)))
+        elif verdict.hold is Reason.STALE_FACTS:
+            assert verdict.max_fact_age is not None
+            planned.append(follow.stale(was, now, verdict.max_fact_age))
         elif verdict.hold is not None:
             recheck = now + rules.freeze_recheck if verdict.hold in RECHECKED else was.not_after
             planned.append(follow.hold(was, verdict.hold, now, recheck))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from msgspec import Struct
 
-from gateway.ledger import accept, follow, merging, moves, outbox, situations, stops
+from gateway.ledger import accept, follow, freshness, merging, moves, outbox, situations, stale, stops
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Request, Told
 from gateway.ledger.database import Connection
@@ -162,6 +162,7 @@ async def write(
         for subject, facts in by_subject.items()
     }
     await _keep(connection, wanted.values())
+    await freshness.note_told(connection, told, now)
     written = Written()
     now_there = await situations.read(connection, (each.reminder for each in standing.values()))
     leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
@@ -195,6 +196,7 @@ async def write(
     written.moves += waits
     written.moves += await _revise(connection, revised, now)
     written.moves += await merging.forget(connection, untold, now)
+    written.moves += await _refresh(connection, now_there.values(), {was.id for was, _, _ in stopped}, now)
     ended = {was.id for was, _, _ in stopped if not _under_way(was)}
     await _bear(connection, wanted.values(), standing, now_there, ended, now, in_force, rules, written)
     return written
@@ -282,6 +284,24 @@ async def _revise(
     taken_back = [move for _, _, was in revised if (move := follow.revise(was, now)) is not None]
     taken_back += await moves.apply(connection, taken_back)
     return [*taken_back, *await merging.retell(connection, [was.id for _, _, was in revised], now)]
+
+
+async def _refresh(
+    connection: Connection, there: Iterable[Situation], stopped: Collection[int], now: dt.datetime
+) -> list[Move]:
+    """What was held for stale facts goes on where these are fresh; else it waits where the last of them stood."""
+    held = {was.id: was for was in there if was.queue is not None and stale.is_stale(was) and was.id not in stopped}
+    if not held:
+        return []
+    known, ages = await freshness.of(connection, held), await stale.ages(connection, held)
+    made = []
+    for was in held.values():
+        # Without an age it waits for its turn already.
+        fresh_at, age = known[was.id].fresh_at, ages.get(was.id)
+        if age is not None and fresh_at is not None:
+            made.append(follow.release(was, now) if fresh_at + age > now else follow.stale(was, now, age))
+    made += await moves.apply(connection, made)
+    return made
 
 
 def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned, *, out: bool) -> bool:

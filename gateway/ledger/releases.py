@@ -1,5 +1,7 @@
 """Releases: what a freeze has held leaves by and by when it is over, by one timetable for all processes.
 
+So does what was held for facts that are fresh again, see `stale`.
+
 Urgent before bulk, then by when it was to go.  Every reminder whose time has come gets the timetable's next free place,
 `release_per_second` places a second, and is due then.  What is to go later goes when it was to, without a place.  What
 is past its `not_after` ends expired, and what another freeze covers is held by that one.
@@ -101,7 +103,7 @@ async def _move(
 ) -> list[Move]:
     unreadable = await subjects.lock(connection, (subject for _, subject in turn if subject is not None))
     found = await situations.read(connection, [reminder for reminder, _ in turn])
-    held = {id_: was for id_, was in found.items() if _is_frozen(was)}
+    held = {id_: was for id_, was in found.items() if _waits(was)}
     # Left behind by a process of a version that knew nothing of these rows.
     if gone := [reminder for reminder, _ in turn if reminder not in held]:
         await frozen.leave(connection, gone)
@@ -127,5 +129,6 @@ async def _move(
     return planned
 
 
-def _is_frozen(was: Situation) -> bool:
-    return was.state is ReminderState.HELD and was.reason is Reason.FROZEN and was.queue is Queue.TIMER
+def _waits(was: Situation) -> bool:
+    reasons = (Reason.FROZEN, Reason.STALE_FACTS)
+    return was.state is ReminderState.HELD and was.reason in reasons and was.queue is Queue.TIMER

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway import tracing
 from gateway.ids import bucket_of, from_reference, request_key, to_reference
-from gateway.ledger import freezes, merged, situations
+from gateway.ledger import freezes, freshness, merged, situations, stale
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL, Queue, Situation
 from gateway.ledger.states import FAILED, REACHED
@@ -162,6 +162,8 @@ async def push_provider(connection: Connection, attempt: int) -> str | None:
 
 # --- where it stands ------------------------------------------------------------------------------------------------
 
+# Held, and not looked at again before that.
+_UNTIL_THE_END: Final = frozenset({Reason.FROZEN, Reason.STALE_FACTS, Reason.MERGED_INTO, Reason.FACT_MISSING})
 _QUEUE: Final = {Queue.DUE: "due at", Queue.CLAIM: "in a worker's hands, due at", Queue.TIMER: "waits until"}
 
 
@@ -169,10 +171,18 @@ async def _standing(connection: Connection, story: Timeline, now: dt.datetime, r
     was, say = story.situation, story.now.append
     if was.queue is not None:
         held, frozen = was.state is ReminderState.HELD, was.reason is Reason.FROZEN
-        lasts = frozen or was.reason is Reason.MERGED_INTO
-        say((("ends, if still held, at" if lasts else "looked at again at") if held else _QUEUE[was.queue], was.at))
+        say(
+            (
+                ("ends, if still held, at" if was.reason in _UNTIL_THE_END else "looked at again at")
+                if held
+                else _QUEUE[was.queue],
+                was.at,
+            )
+        )
         if was.resume_at is not None:
             say(("goes, once released, at", was.resume_at))
+        if was.occasion is not None:
+            await _freshness(connection, story)
         by = await _freezes(connection, story, now, routes)
         if held and frozen and not by:
             by = ["nothing any more: it waits for its turn"]
@@ -201,6 +211,23 @@ async def _standing(connection: Connection, story: Timeline, now: dt.datetime, r
         say(("debt and stage", "free for another request"))
     else:
         say(("debt and stage", "held by this reminder" if owner == was.id else f"held by {to_reference(owner)}"))
+
+
+async def _freshness(connection: Connection, story: Timeline) -> None:
+    """As of when what is known of its debt is complete, and whose word would make it younger."""
+    was, say = story.situation, story.now.append
+    known = (await freshness.of(connection, [was.id]))[was.id]
+    say(("facts known as of", known.fresh_at or "never"))
+    if was.state is not ReminderState.HELD or was.reason is not Reason.STALE_FACTS:
+        return
+    age = (await stale.ages(connection, [was.id])).get(was.id)
+    if age is None:
+        say(("stale facts", "no more: it waits for its turn"))
+        return
+    if known.fresh_at is not None:
+        say(("facts stale since", known.fresh_at + age))
+    for topic, source, partition in sorted(known.places):
+        say(("waits for", f"{source} in {topic}/{partition}"))
 
 
 async def _freezes(connection: Connection, story: Timeline, now: dt.datetime, routes: Routes) -> list[str]:

@@ -61,6 +61,10 @@ class GaugeRefresher:
         self._parked = gauge("parked_receipts", f"Receipts kept and not applied yet. {_CAPPED}")
         self._parked_age = gauge("parked_overdue_seconds", "How overdue the first of them is.")
         self._held = gauge("held_borrowers", f"Borrowers held by a stop that could not be read. {_CAPPED}")
+        self._stale = gauge("stale_reminders", f"Reminders held until their facts are fresh again. {_CAPPED}")
+        self._silence = gauge(
+            "facts_silence_seconds", "The age of the oldest watermark of a source of facts that sends heartbeats."
+        )
         self._passed = gauge("ledger_records_passed", "Records read, by the offsets in the ledger.")
         records = gauge("ledger_records", "Records read, by what became of them, as the ledger has it.", "outcome")
         self._records = {outcome: records.labels(outcome) for outcome in ReadOutcome}
@@ -108,6 +112,8 @@ class GaugeRefresher:
         self._parked_age.set(reading.parked.age)
         self._held.set(reading.held_borrowers)
         self._frozen_reminders.set(reading.frozen_reminders)
+        self._stale.set(reading.stale_reminders)
+        self._silence.set(reading.silence)
         self._passed.set(reading.passed)
         self._workers.set(reading.workers)
         self._unowned.set(reading.unowned_shards)

@@ -92,7 +92,7 @@ REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
         Reason.RELEASED,
         Reason.REVISED,
     ),
-    ReminderState.HELD: (Reason.FROZEN, Reason.POISON, Reason.BUG, Reason.STOP_UNREADABLE),
+    ReminderState.HELD: (Reason.FROZEN, Reason.POISON, Reason.BUG, Reason.STOP_UNREADABLE, Reason.STALE_FACTS),
     ReminderState.SENDING: (None,),
     ReminderState.AWAITING: (None, Reason.OUTCOME_UNKNOWN),
     ReminderState.DELIVERED: (None,),

@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.dispatch.circuit import CircuitState
+from gateway.dispatch.question import Asked
 from gateway.ledger.follow import Move, Queue
 from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.quotas import QuotaRule, VolumeKind
@@ -120,6 +121,11 @@ class Metrics:
             product(channels, TokenResult),
         )
         self._sent = histogram("send_seconds", "Time of one send, retries included.", _SEND_BUCKETS)
+        self._questions = counts("questions", "Questions to lenders' own services.", ("outcome",), _each(Asked))
+        self._question_seconds = Durations(
+            registry, f"{NAMESPACE}_question_seconds", "From a question to what came of it.", "outcome", Asked,
+            _SEND_BUCKETS,
+        )  # fmt: skip
         self._rescued = counts("rescues", "Claims taken back from workers.", ("kind",), _each(Rescue))
         self._brakes = counts(
             "volume_brakes",
@@ -195,6 +201,11 @@ class Metrics:
             self._ripened[name, self._channel[name], before, ended] += 1
         if outcome is AttemptState.INTENDED:
             self._moves[ReminderState.SENDING, None] += 1
+
+    def asked(self, outcome: Asked, seconds: float) -> None:
+        """A lender's own service was asked whether a reminder may leave."""
+        self._questions[outcome,] += 1
+        self._question_seconds.observe(outcome, seconds)
 
     def sent(self, provider: str, seconds: float) -> None:
         self._sent.observe(self._name(provider), seconds)

@@ -1,7 +1,8 @@
 """The one place that says whether a contact may be made now.
 
-Today's rules are stops, time, the allowlist and the hours of a cadence: cancelled, frozen, expired, not listed, not
-now.  Stops come before time; the allowlist comes after, so that what it ends is what would have been tried without it.
+Today's rules are stops, time, freshness, the allowlist and the hours of a cadence: cancelled, frozen, expired, stale,
+not listed, not now.  Stops come before time; the allowlist comes after, so that what it ends is what would have been
+tried without it.
 Packs of windows, caps and wording come behind the same call.  Intend looks at the stops again under the borrower's
 lock.
 """
@@ -63,7 +64,8 @@ class Facts(Struct, frozen=True):
     """What is known about the contact when it is decided.  `cancelled` is the stop that closed its ladder.
 
     `listed` is False for an address that the mode does not let us reach.  `spans` are when it may be made, from start
-    until before end, in their order; None is any time.  `yields` when it teaches, and something else is due that day.
+    until before end, in their order; None is any time.  From `stale_at` on what is known of the debt is too old; None
+    is never.  `yields` when it teaches, and something else is due that day.
     """
 
     not_after: dt.datetime
@@ -71,6 +73,7 @@ class Facts(Struct, frozen=True):
     cancelled: Reason | None = None
     listed: bool = True
     spans: Sequence[Span] | None = None
+    stale_at: dt.datetime | None = None
     yields: bool = False
 
 
@@ -82,15 +85,18 @@ def decide(now: dt.datetime, facts: Facts) -> Verdict:
         return Hold(Reason.FROZEN, "frozen")
     if now >= facts.not_after:
         return Expire()
+    if facts.stale_at is not None and now >= facts.stale_at:
+        return Hold(Reason.STALE_FACTS, "max_fact_age")
     if not facts.listed:
         return Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
     if facts.yields:
         return Defer(now + dt.timedelta(days=1), "yields")
+    send_by = facts.not_after if facts.stale_at is None else min(facts.not_after, facts.stale_at)
     if facts.spans is None:
-        return Send(send_by=facts.not_after)
+        return Send(send_by)
     open_next = next((each for each in facts.spans if now < each.end), None)
     if open_next is None or open_next.start >= facts.not_after:
         return Expire("outside_hours")
     if now < open_next.start:
         return Defer(open_next.start, "outside_hours")
-    return Send(min(facts.not_after, open_next.end))
+    return Send(min(send_by, open_next.end))

@@ -226,13 +226,14 @@ insert into due select 'urgent', $1::timestamptz + n * interval '1 second', n fr
 insert into claim select n, 1, 'bulk', $1, 1 from generate_series(1, 30000) as n;
 insert into unsettled select n, $1 from generate_series(1, 30000) as n;
 insert into frozen select n, 1, 'bulk', $1 from generate_series(1, 30000) as n;
+insert into stale select n, 't', 's', n % 3, interval '1 day', 'bulk', $1 from generate_series(1, 30000) as n;
 insert into outbox (bucket, reminder, seq, id, topic, payload)
     select n % 256, n, 1, 0, '', '' from generate_series(1, 30000) as n;
 insert into parked select $1::timestamptz - n * interval '1 second', n from generate_series(1, 30000) as n;
 insert into subject select decode(md5(n::text), 'hex'), 'l', n::text, case when n % 2 = 0 then $1::timestamptz end
     from generate_series(1, 60000) as n;
 """
-TABLES = ["due", "claim", "unsettled", "outbox", "frozen", "parked", "subject"]
+TABLES = ["due", "claim", "unsettled", "outbox", "frozen", "parked", "subject", "stale"]
 _SCANNED = """
 select coalesce(sum(t.seq_scan), 0)::bigint,
        (select coalesce(sum(i.idx_tup_read), 0)::bigint from pg_stat_user_indexes i where i.relname = any($1::text[]))
@@ -266,6 +267,7 @@ async def test_the_cost_is_fixed_whatever_waits(database: str, other: Any) -> No
             await asyncio.sleep(0.05)
     assert reading.due == {Lane.BULK: Backlog(CAP, 30_000.0), Lane.URGENT: Backlog()}
     assert (reading.claims, reading.unknown.rows, reading.outbox.rows, reading.frozen_reminders) == (CAP,) * 4
+    assert reading.stale_reminders == CAP
     assert (reading.parked, reading.held_borrowers) == (Backlog(CAP, 30_000.0), CAP)
     assert after[0] - before[0] == 0, "a full scan"
     assert after[1] - before[1] <= rounds * (len(TABLES) * CAP + 10)
@@ -299,7 +301,14 @@ async def test_every_gauge_exists_at_zero_and_shows_what_is_read(ledger: Databas
         lambda c: freezes.add(c, "lender", "acme", reason="test", author="test", now=NOW, until=None)
     )
     await ledger.fetch("insert into frozen values (1, 1, 'bulk', now()) returning 1")
+    await ledger.fetch("insert into stale values (1, 't', '/core', 1, '1 day', 'bulk', now()) returning 1")
+    await ledger.fetch("insert into stale values (1, 't', '/other', 1, '1 day', 'bulk', now()) returning 1")
+    for source, days, beats in (("/core", 1, True), ("/never", 9, False), ("/gone", 31, True), ("/other", 0, True)):
+        as_of = NOW - days * 86_400 * SECOND
+        await ledger.fetch("insert into fact_watermark values ('t', $1, 1, $2, $3) returning 1", source, as_of, beats)
     assert await refresher.refresh()
+    assert value(registry, "stale_reminders") == 1
+    assert value(registry, "facts_silence_seconds") == 86_440
     assert value(registry, "queue_depth", lane="bulk") == 1
     assert value(registry, "queue_oldest_age_seconds", lane="bulk") == 40
     assert value(registry, "queue_depth", lane="urgent") == 0

@@ -7,12 +7,15 @@ import datetime as dt
 import json
 import re
 import secrets
+import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
 from tests.integration.test_sums import sums
@@ -25,14 +28,46 @@ TODAY = dt.datetime.now(dt.UTC)
 # Where it is noon now, so that what is due may be sent: the hours of the cadence are nine to eight.
 ZONE = f"Etc/GMT{TODAY.hour - 12:+d}" if TODAY.hour != 12 else "Etc/GMT"
 DAY = dt.timedelta(days=1)
+TOKEN = "question-token-0123456789"
+
+
+class Lender:
+    """Its own service, which is asked before a reminder leaves: whether it may, unless `says` has another answer."""
+
+    def __init__(self) -> None:
+        self.says: dict[str, Any] = {}  # by debt
+        self.asked: list[dict[str, Any]] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        assert request.headers["authorization"] == f"Bearer {TOKEN}"
+        about = await request.json()
+        self.asked.append(about)
+        says = self.says.get(about["debt"], {"answer": "send"})
+        return web.Response(status=says) if isinstance(says, int) else web.json_response(says)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Its address."""
+        app = web.Application()
+        app.router.add_post("/may", self.answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/may"
+        finally:
+            await runner.cleanup()
 
 
 class Core:
     """A lender's core: it tells facts, in their order, keyed by borrower."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    lender: Lender
+
+    def __init__(self, bootstrap: str, topic: str, source: str = "/core") -> None:
         self._bootstrap = bootstrap
         self._topic = topic
+        self._source = source
         self._told = 0
 
     async def tell(self, *facts: tuple[str, dict[str, Any]] | bytes, key: bytes | None = None) -> None:
@@ -46,11 +81,29 @@ class Core:
                 kind, data = each
                 self._told += 1
                 event = {
-                    "specversion": "1.0", "id": f"fact-{self._told}", "source": "/core", "type": kind, "data": data,
+                    "specversion": "1.0", "id": f"fact-{self._told}", "source": self._source, "type": kind,
+                    "data": data,
                 }  # fmt: skip
                 borrower = data["borrower"]["ref"] if "borrower" in data else data["borrower_ref"]
                 await producer.send(self._topic, json.dumps(event).encode(), key=borrower.encode())
             await producer.flush()
+        finally:
+            await producer.stop()
+
+    def another(self, source: str) -> Core:
+        return Core(self._bootstrap, self._topic, source)
+
+    async def beat(self, *partitions: int) -> None:
+        """Heartbeats of now into these partitions, and how far they were read."""
+        event = {
+            "specversion": "1.0", "id": "beat", "source": self._source, "type": "repayment.watermark.v1",
+            "data": {"as_of": moment(0)},
+        }  # fmt: skip
+        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
+        await producer.start()
+        try:
+            for partition in partitions:
+                await producer.send_and_wait(self._topic, json.dumps(event).encode(), partition=partition)
         finally:
             await producer.stop()
 
@@ -82,6 +135,18 @@ def fact(kind: str, number: int, back: float = 30, **more: Any) -> tuple[str, di
     }  # fmt: skip
 
 
+async def said_by(scene: Scene, *command: str) -> str:
+    """What a command of ours prints."""
+    gateway = scene.gateway
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *command, "--config", str(gateway.config), env=gateway.environ,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(
     postgres: Any, kafka: Any, tmp_path_factory: pytest.TempPathFactory
@@ -90,13 +155,19 @@ async def stage(
     topic = f"repayments-{secrets.token_hex(4)}"
     async with empty_world(postgres, kafka, home) as world:
         await kafka.create_topics({topic: 4})
-        gateway = world.gateway({"kafka": {"repayments_topic": topic}})
-        gateway.spawn()
-        await gateway.ready(60)
-        try:
-            yield Scene(world, gateway), Core(world.bootstrap, topic)
-        finally:
-            await gateway.child.kill()
+        token = home / "question-token"
+        token.write_text(TOKEN)
+        lender, core = Lender(), Core(world.bootstrap, topic)
+        core.lender = lender
+        async with lender.serving() as url:
+            question = {"url": url, "token": f"file:{token}", "cache_seconds": 0}
+            gateway = world.gateway({"kafka": {"repayments_topic": topic}, "lenders": {"acme": {"question": question}}})
+            gateway.spawn()
+            await gateway.ready(60)
+            try:
+                yield Scene(world, gateway), core
+            finally:
+                await gateway.child.kill()
 
 
 async def standing(scene: Scene, number: int) -> dict[str, str]:
@@ -174,7 +245,7 @@ async def test_bad_facts_are_dead_letters_and_hold_up_nobody(stage: tuple[Scene,
     bad = [
         planned(50, there(), params={}),  # the words need a way to pay
         planned(51, there(), currency="XXX"),
-        ("repayment.watermark.v1", {"lender": "acme", "borrower_ref": "borrower-53"}),
+        ("repayment.watermark.v2", {"lender": "acme", "borrower_ref": "borrower-53"}),
         planned(54, there(), -3600),
     ]
     before = await scene.deadletters()
@@ -190,6 +261,73 @@ async def test_bad_facts_are_dead_letters_and_hold_up_nobody(stage: tuple[Scene,
         ("bad_date", "data.as_of"), ("bad_params", "data.params.pay_url"), ("unknown_currency", "data.currency"),
         ("unknown_version", "type"),
     ]  # fmt: skip
+
+
+async def test_what_is_stale_waits_for_a_heartbeat_of_its_source_in_its_partition(stage: tuple[Scene, Core]) -> None:
+    """The core fell silent four days ago: nobody knows what was paid since."""
+    scene, others = stage
+    core = others.another("/silent-core")
+    # Three days before it is due was yesterday there; it is good for today, too.
+    await core.tell(planned(60, there() + 2 * DAY, 4 * 86_400))
+    await stands(scene, 60, d3="held stale_facts")
+    partition = await scene.value("select partition from debt_fact where debt = 'debt-60'")
+    await others.beat(partition)
+    elsewhere = [each for each in range(4) if each != partition]
+    await core.beat(*elsewhere)
+
+    async def heard() -> bool | None:
+        rows = await scene.sql(
+            "select partition from fact_watermark where source = '/silent-core' and as_of > $1", TODAY
+        )
+        return {row["partition"] for row in rows} == set(elsewhere) or None
+
+    await until(heard, "heartbeats elsewhere", 30)
+    await asyncio.sleep(3)  # more than a round of recovery: nobody may have been released by those
+    assert (await standing(scene, 60))["d3"] == "held stale_facts"
+    assert not [each for each in scene.log() if each["recipient"] == address("sms", 60)]
+    oldest = json.loads((await said_by(scene, "sources", "--json", "--limit", "1")).splitlines()[0])
+    assert {name: oldest[name] for name in ("source", "partition", "beats")} == {
+        "source": "/silent-core", "partition": partition, "beats": False,
+    }  # fmt: skip
+    assert oldest["seconds"] >= 4 * 86_400
+    await core.beat(partition)
+    await stands(scene, 60, d3="delivered")
+    rules = await scene.sql(
+        "select verdict, rule from decision d join reminder r on r.id = d.reminder"
+        " where r.debt = 'debt-60' order by d.at"
+    )
+    assert [tuple(row) for row in rules] == [("hold", "max_fact_age"), ("send", "none")]
+
+
+async def test_its_lender_has_the_last_word(stage: tuple[Scene, Core]) -> None:
+    """Paid at the counter a minute ago, which the core does not know yet."""
+    scene, core = stage
+    core.lender.says |= {"debt-70": {"answer": "never", "reason": "paid"}, "debt-71": 503}
+    core.lender.says["debt-72"] = {"answer": "later"}
+    for number in (70, 71, 72, 73):
+        await core.tell(planned(number, there()), fact("repayment.debit_failed.v1", number, instalment=1))
+    await stands(scene, 73, due="delivered")
+    await stands(scene, 70, due="cancelled paid")
+    for number in (71, 72):
+        await stands(scene, number, due="scheduled deferred")
+    rules = await scene.sql(
+        "select r.debt, d.rule, d.attempt from decision d join reminder r on r.id = d.reminder"
+        " where r.debt = any($1) and r.stage = 'due'",
+        ["debt-70", "debt-71", "debt-72", "debt-73"],
+    )
+    assert {row["debt"]: row["rule"] for row in rules} == {
+        "debt-70": "question_never", "debt-71": "question_failed", "debt-72": "question_later", "debt-73": "none",
+    }  # fmt: skip
+    assert [row["debt"] for row in rules if row["attempt"] is not None] == ["debt-73"]
+    sent = {each["recipient"] for each in scene.log()}
+    assert sent.isdisjoint(address("sms", number) for number in (70, 71, 72))
+    [about] = [each for each in core.lender.asked if each["debt"] == "debt-73"]
+    assert about == {
+        "lender": "acme", "borrower_ref": "borrower-73", "debt": "debt-73", "instalment": 1, "stage": "due",
+    }  # fmt: skip
+    await scene.world.publish([requested(901)])
+    assert await scene.ended(901) == ("delivered", None)
+    assert {each["debt"] for each in core.lender.asked} <= {f"debt-{number}" for number in range(100)}, "of plans only"
 
 
 async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) -> None:

@@ -42,6 +42,13 @@ def test_the_example_is_told_line_by_line_and_adds_up() -> None:
     ]  # fmt: skip
 
 
+def test_heartbeats_among_the_facts_say_nothing(tmp_path: Path) -> None:
+    beat = {"type": "repayment.watermark.v1", "data": {"as_of": "2026-12-01T00:00:00Z"}}
+    file = tmp_path / "facts.jsonl"
+    file.write_text(json.dumps(beat) + "\n" + EXAMPLE.read_text() + json.dumps(beat) + "\n")
+    assert run("plan", file) == run("plan", EXAMPLE)
+
+
 def test_as_json() -> None:
     text, _ = run("plan", EXAMPLE, "--json")
     lines = [json.loads(line) for line in text.splitlines()]

@@ -83,6 +83,13 @@ def test_simulate_refuses_everything_else_whatever_it_leads_to(simulated: Case, 
     assert url.rpartition("/")[2] not in str(simulated.error())
 
 
+def test_simulate_asks_no_lender_elsewhere(simulated: Case) -> None:
+    simulated.put("lenders/harbour/question", {"url": AWAY, "token": "env:TEXT_KEY"})
+    assert simulated.found() == {("lenders.harbour.question.url", "not_loopback")}
+    simulated.put("lenders/harbour/question/url", "http://127.0.0.1:4020/may")
+    assert simulated.load().mode is Mode.SIMULATE
+
+
 def test_every_url_of_a_third_partys_adapter_counts(simulated: Case) -> None:
     simulated.adapters["post"] = Post()
     simulated.put(

@@ -47,8 +47,25 @@ SASL = {"protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me"
 
 PLANS = put("kafka/repayments_topic", "repayments.events")
 
+ASKS = {"url": "https://may.example.com", "token": "env:TEXT_KEY"}
+
+
+def question(**changes: Any) -> Edit:
+    return put("lenders/harbour/question", ASKS | changes)
+
+
 # What is changed, and the one problem that must come of it.
 ONE = [
+    # the question to a lender's own service
+    (question(url="http://may.example.com"), "lenders.harbour.question.url", "insecure_url"),
+    (question(token="canary"), "lenders.harbour.question.token", "literal_secret"),
+    (
+        each_of(question(token="env:SPACED"), variable("SPACED", "canary two words")),
+        "lenders.harbour.question.token",
+        "wrong_value",
+    ),
+    (question(timeout_seconds=11), "lenders.harbour.question.timeout_seconds", "wrong_value"),
+    (question(cache_seconds=61), "lenders.harbour.question.cache_seconds", "wrong_value"),
     # the file and its keys
     (text("a: [1"), "", "not_yaml"),
     (text("- a\n- b\n"), "", "not_yaml"),

@@ -199,6 +199,28 @@ def test_another_accounts_secrets_wait_with_it(rotation: Rotation, key: str, val
     assert (text_key(again.config), again.unapplied) == ("canary-text-key", found.unapplied)
 
 
+def asked_with(config: Config) -> tuple[str, str]:
+    question = config.lenders["harbour"].question
+    assert question is not None
+    return question.url, question.token.get_secret_value()
+
+
+def test_the_token_of_a_question_rotates_and_waits_with_its_url(rotation: Rotation) -> None:
+    rotation.write("asks", "canary-first-token")
+    rotation.case.put("lenders/harbour/question", {"url": "https://may.example.com", "token": rotation.at("asks")})
+    rotation.running = rotation.case.load()
+    rotation.write("asks", "canary-second-token")
+    rotation.save()
+    rotation.running = rotation.rotate().config
+    assert asked_with(rotation.running) == ("https://may.example.com", "canary-second-token")
+    rotation.write("asks", "canary-third-token")
+    rotation.case.put("lenders/harbour/question/url", "https://other.example.com")
+    rotation.save()
+    found = rotation.rotate()
+    assert asked_with(found.config) == ("https://may.example.com", "canary-second-token")
+    assert found.unapplied == ("lenders.harbour.question.token", "lenders.harbour.question.url")
+
+
 def test_an_account_that_comes_back_rotates_again(rotation: Rotation) -> None:
     rotation.case.put("providers/texts/settings/account", "A2")
     rotation.write("text-key", "canary-key-of-other-account")

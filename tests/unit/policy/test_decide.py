@@ -91,3 +91,34 @@ def test_outside_its_hours_it_waits_for_the_next_ones(
 def test_hours_come_after_everything_that_ends_it() -> None:
     assert decide(NOW, Facts(LATER, listed=False, spans=[])) == Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
     assert decide(NOW, Facts(LATER, cancelled=STOPS[0], spans=[])) == Cancel(STOPS[0])
+
+
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("stale_at", "verdict"),
+    [
+        (None, Send(DAYS)),
+        (NOW + HOUR, Send(NOW + HOUR)),
+        (DAYS + HOUR, Send(DAYS)),
+        (NOW, Hold(Reason.STALE_FACTS, "max_fact_age")),
+        (NOW - HOUR, Hold(Reason.STALE_FACTS, "max_fact_age")),
+    ],
+)
+def test_what_is_known_may_be_only_so_old(stale_at: dt.datetime | None, verdict: object) -> None:
+    assert decide(NOW, Facts(DAYS, stale_at=stale_at)) == verdict
+
+
+def test_it_leaves_within_its_hours_and_while_its_facts_are_fresh() -> None:
+    spans = [_span(-1, 2)]
+    assert decide(NOW, Facts(DAYS, spans=spans, stale_at=NOW + HOUR)) == Send(NOW + HOUR)
+    assert decide(NOW, Facts(DAYS, spans=spans, stale_at=NOW + 3 * HOUR)) == Send(spans[0].end)
+
+
+def test_stale_comes_after_stops_freezes_and_time_and_before_the_rest() -> None:
+    assert decide(NOW, Facts(DAYS, cancelled=STOPS[0], stale_at=NOW)) == Cancel(STOPS[0])
+    assert decide(NOW, Facts(DAYS, frozen=True, stale_at=NOW)) == Hold(Reason.FROZEN, "frozen")
+    assert decide(NOW, Facts(NOW, stale_at=NOW)) == Expire("not_after")
+    assert decide(NOW, Facts(DAYS, listed=False, stale_at=NOW)) == Hold(Reason.STALE_FACTS, "max_fact_age")
+    assert decide(NOW, Facts(DAYS, spans=[], stale_at=NOW)) == Hold(Reason.STALE_FACTS, "max_fact_age")

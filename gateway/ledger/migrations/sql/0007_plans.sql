@@ -79,3 +79,39 @@ create type occurrence_row as (
     subject bytea, debt text, instalment int, stage text, step text, reminder bigint, print bytea, said bytea
 );
 create type debt_fact_row as (subject bytea, debt text, id bigint, cadence text, version int, sealed bytea);
+
+-- Freshness.  Of each debt and borrower where the last event stood, and as of when it was so; never in the future.
+alter table borrower_fact add column source text, add column topic text, add column partition int,
+    add column told_at timestamptz;
+alter table debt_fact add column source text, add column topic text, add column partition int,
+    add column told_at timestamptz;
+create type told_row as (
+    subject bytea, debt text, source text, topic text, partition int, told_at timestamptz
+);
+
+-- Up to when a source has told everything in a partition, by its own records and heartbeats.  Who `beats` may be missed.
+create table fact_watermark (
+    topic text not null,
+    source text not null,
+    partition int not null,
+    as_of timestamptz not null,
+    beats boolean not null,
+    primary key (topic, source, partition)
+) with (fillfactor = 50);
+
+-- What is held for stale facts, under each place whose watermark would make them fresh again: it may be released once
+-- that is younger than `max_age`.  `at` is when it was to go.
+create table stale (
+    id bigint not null,
+    topic text not null,
+    source text not null,
+    partition int not null,
+    max_age interval not null,
+    lane lane not null,
+    at timestamptz not null,
+    primary key (id, topic, source, partition)
+);
+create index stale_turn on stale (topic, source, partition, max_age, lane, at, id);
+create type stale_row as (
+    id bigint, topic text, source text, partition int, max_age interval, lane lane, at timestamptz
+);
