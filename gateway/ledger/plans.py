@@ -14,14 +14,14 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from gateway.ledger import accept, follow, moves, outbox, situations, stops
+from gateway.ledger import accept, fact_stops, follow, moves, situations, tombstones
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Request, Told
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules, Situation
 from gateway.ledger.freezes import Freezes
-from gateway.ledger.states import NO_CONTACT
-from schemas.vocabulary import Reason, ReminderState
+from gateway.ledger.tombstones import Stones
+from schemas.vocabulary import Reason
 
 _BORROWERS: Final = "select subject, id, sealed from borrower_fact where subject = any($1::bytea[])"
 _DEBTS: Final = "select subject, debt, id, cadence, version, sealed from debt_fact where subject = any($1::bytea[])"
@@ -98,13 +98,14 @@ class Wanted(Struct, frozen=True):
     """What is known of one borrower now, and what follows.
 
     `reminders` are those there are to be, `gone` the occasions that are none and why.  What is in neither is not part
-    of any plan any more.
+    of any plan any more.  `stones` is what changes for reminders that are requested.
     """
 
     borrower: SealedBorrower | None
     debts: tuple[SealedDebt, ...]
     reminders: Mapping[Key, Planned]
     gone: Mapping[Key, Reason | None]
+    stones: Stones
 
 
 class FactsBroken(Exception):
@@ -159,8 +160,11 @@ async def write(
     }
     await _keep(connection, wanted.values())
     written = Written()
-    now_there = await situations.read(connection, (each.reminder for each in standing.values()))
     leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
+    made = {each.reminder for each in standing.values()}
+    changed = {subject: each.stones for subject, each in wanted.items()}
+    written.moves += await fact_stops.write(connection, changed, leads, made, now, rules)
+    now_there = await situations.read(connection, made)
     revised: list[tuple[Key, Planned, Situation]] = []
     stopped: list[tuple[Situation, Reason, Told]] = []
     for key, stands in standing.items():
@@ -173,14 +177,17 @@ async def write(
             if (reason := mine.gone.get(key, Reason.REPLANNED)) is not None:
                 stopped.append((was, reason, leads[key[0]]))
         elif planned.print != stands.print:
-            if not _under_way(was):
+            if not fact_stops.under_way(was):
                 stopped.append((was, Reason.REPLANNED, leads[key[0]]))
         elif planned.said != stands.said:
             revised.append((key, planned, was))
-    written.moves += await _stop(connection, stopped, now, rules)
+    written.moves += await fact_stops.end(connection, stopped, now, rules)
     written.moves += await _revise(connection, revised, now)
-    ended = {was.id for was, _, _ in stopped if not _under_way(was)}
-    await _bear(connection, wanted.values(), standing, now_there, ended, now, in_force, rules, written)
+    ended = {was.id for was, _, _ in stopped if not fact_stops.under_way(was)}
+    # Who has opted out by a call has told no fact: what would only be born suppressed is not made at every fact.
+    out = await tombstones.opted_out(connection, list(wanted))
+    willing = [each for subject, each in wanted.items() if subject not in out]
+    await _bear(connection, willing, standing, now_there, ended, now, in_force, rules, written)
     return written
 
 
@@ -225,30 +232,6 @@ async def _keep(connection: Connection, wanted: Iterable[Wanted]) -> None:
         used = sorted({(each.cadence, each.version) for each in debts if each.cadence is not None})
         if used:
             await connection.execute(_IN_USE, [name for name, _ in used], [version for _, version in used])
-
-
-def _under_way(was: Situation) -> bool:
-    """Whether anybody was, or may have been, contacted already: such a reminder is not made anew."""
-    return was.state is ReminderState.SENDING or any(each.state not in NO_CONTACT for each in was.attempts)
-
-
-async def _stop(
-    connection: Connection, stopped: Sequence[tuple[Situation, Reason, Told]], now: dt.datetime, rules: Rules
-) -> list[Move]:
-    """Ends what is to be none any more.  What may have left already is answered, where somebody has stopped it."""
-    made: list[Move] = []
-    late: list[tuple[int, int, bytes, str | None]] = []
-    for was, reason, by in stopped:
-        if reason is Reason.REPLANNED and _under_way(was):
-            continue  # of an instalment that is no more: it ends by itself
-        move, too_late = follow.cancel(was, reason, now, rules)
-        if move is not None:
-            made.append(move)
-        if too_late:
-            late.append((was.id, by.id, stops.too_late(was, now), by.traceparent))
-    await moves.apply(connection, made)
-    await outbox.add(connection, late)
-    return made
 
 
 async def _revise(

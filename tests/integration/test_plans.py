@@ -46,7 +46,11 @@ class Plans:
         self.hand = mine
         self.hand.now = EARLY
         self.ids = IdSource(61, lambda: int(self.hand.now.timestamp() * 1000))
-        self.planner = Planner(SEALER, loading.load(), lambda lender, product: "default", lambda: self.ids)
+        cadences = loading.load()
+        self.planner = Planner(
+            SEALER, cadences, lambda lender, product, now: cadences.version("default", 1), {"harbour": tuple(Channel)},
+            lambda: self.ids,
+        )  # fmt: skip
         self._offset = 0
 
     async def tell(self, *facts: Fact, now: dt.datetime | None = None) -> intake.Result:
@@ -122,7 +126,7 @@ async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
     async with plans(database) as it:
         result = await it.tell(planned())
         assert await it.standing() == USUAL
-        assert len(result.accepted) == len(USUAL)
+        assert len(result.planned) == len(USUAL)
         assert await it.hand.value("select count(*) from due") == len(USUAL)
         assert await it.hand.value("select count(*) from outbox") == len(USUAL)
         assert await it.hand.value("select cadence || '/' || version from debt_fact") == "default/1"
@@ -194,7 +198,7 @@ async def test_new_contacts_revise_the_addresses(database: str) -> None:
         )  # fmt: skip
         await it.tell(other)
         assert await it.reminders() == len(USUAL)
-        assert (await it.says("d7")).contacts == ((Channel.PUSH, "token-19"), (Channel.SMS, "+86138001380019"))
+        assert (await it.says("d7")).contacts == ((Channel.PUSH, "token-19"), (Channel.SMS, "+86139000012349"))
 
 
 async def test_other_hours_make_it_anew_at_another_time(database: str) -> None:

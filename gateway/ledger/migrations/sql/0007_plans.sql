@@ -1,6 +1,6 @@
 -- Plans: what is known of borrowers and debts, and which reminder stands for which occasion of an instalment.
 --
--- Only new tables and types: processes of the version before go on as they were.
+-- New tables and types, and more kinds of tombstones: processes of the version before go on as they were.
 
 -- What facts have told, sealed under the row's own id.  One row per borrower of a lender, one per debt.
 create table borrower_fact (
@@ -58,3 +58,18 @@ create type occurrence_row as (
     subject bytea, debt text, instalment int, stage text, step text, reminder bigint, print bytea, said bytea
 );
 create type debt_fact_row as (subject bytea, debt text, id bigint, cadence text, version int, sealed bytea);
+
+-- Stops that facts tell, for reminders that were requested.  Of the kinds before only `opted_out` stays as it was: what
+-- processes of the version before do not know they take for a cancel of nothing, or of the debt.
+alter table tombstone drop constraint tombstone_kind_known;
+alter table tombstone add constraint tombstone_kind_known
+    check (kind in ('request', 'debt', 'borrower', 'opted_out', 'channel_out', 'paid', 'stopped', 'opted_in')) not valid;
+
+-- Payments of single instalments: of their own, so that who has paid many is not asked about all of them.
+create table paid_instalment (
+    subject bytea not null,
+    debt text not null,
+    instalment int not null,
+    as_of timestamptz not null,
+    primary key (subject, debt, instalment)
+);
