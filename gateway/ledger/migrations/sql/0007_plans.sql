@@ -59,8 +59,8 @@ create type occurrence_row as (
 );
 create type debt_fact_row as (subject bytea, debt text, id bigint, cadence text, version int, sealed bytea);
 
--- Stops that facts tell, for reminders that were requested.  Of the kinds before only `opted_out` stays as it was: what
--- processes of the version before do not know they take for a cancel of nothing, or of the debt.
+-- Stops that facts tell, for reminders that were requested.  Processes of the version before take `paid` and `stopped` of
+-- a debt for a cancel of it, by its as_of; a stop of the whole borrower and one channel they do not know.
 alter table tombstone drop constraint tombstone_kind_known;
 alter table tombstone add constraint tombstone_kind_known
     check (kind in ('request', 'debt', 'borrower', 'opted_out', 'channel_out', 'paid', 'stopped', 'opted_in')) not valid;
