@@ -86,6 +86,8 @@ class Commits:
                 self._metrics.attempt(intent.provider, AttemptState.INTENDED, None)
             elif intent.attempt in done.opted_out:
                 found[intent.attempt] = policy.Suppress(Reason.OPTED_OUT, "opted_out")
+            elif intent.attempt in done.channel_out:
+                found[intent.attempt] = policy.Skip("channel_opted_out", Reason.OPTED_OUT)
             elif intent.attempt in done.frozen:
                 found[intent.attempt] = policy.Hold(Reason.FROZEN, "frozen")
             elif intent.attempt in done.over:
@@ -210,8 +212,8 @@ def _verdict(job: Job, verdict: policy.Verdict) -> Verdict:
             return made(rule=rule, hold=reason, max_fact_age=job.max_fact_age)
         case policy.Suppress(reason, rule):
             return made(rule=rule, suppress=reason)
-        case policy.Skip(rule):
-            return made(rule=rule, skip=True)
+        case policy.Skip(rule, reason):
+            return made(rule=rule, skip=reason)
         case policy.Defer(until, rule):
             return made(rule=rule, defer_until=until)
         case policy.Send():

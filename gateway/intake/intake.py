@@ -19,7 +19,7 @@ from gateway.ledger.commands import Command, Request
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
-from gateway.ledger.plans import Planner
+from gateway.ledger.wanted import Planner
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed
 from gateway.tracing import Tracer

@@ -19,10 +19,11 @@ from gateway.cadence.loading import Cadences
 from gateway.cadence.model import Cadence, Occasion
 from gateway.cadence.planning import Occurrence, Outcome, Skip, Skipped, outcomes
 from gateway.ids import IdSource, stage_key, subject_bucket
+from gateway.intake import tombstones
 from gateway.intake.decode_facts import CadenceOf
 from gateway.ledger.commands import Request, Told
 from gateway.ledger.follow import LADDER_LETTER
-from gateway.ledger.plans import FactsBroken, Key, Planned, SealedBorrower, SealedDebt, Wanted
+from gateway.ledger.wanted import FactsBroken, Key, Planned, SealedBorrower, SealedDebt, Wanted
 from gateway.sealing import KeyUnknown, SealBroken, Sealer
 from schemas.vocabulary import Channel, Reason
 
@@ -96,7 +97,8 @@ class Planner:
                 self._sort(subject, lead, case, known, cadence, outcome, reminders, gone)
             if known != was.debts.get(debt) or (cadence is not None and row.cadence is None):
                 kept.append(self._sealed_debt(row, known, cadence))
-        return Wanted(self._kept_borrower(subject, borrower, was, case), tuple(kept), reminders, gone)
+        kept_borrower = self._kept_borrower(subject, borrower, was, case)
+        return Wanted(kept_borrower, tuple(kept), reminders, gone, tombstones.changed(was, case))
 
     def _open(self, borrower: SealedBorrower | None, debts: Sequence[SealedDebt]) -> Case:
         known = BorrowerFacts()

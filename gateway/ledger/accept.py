@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.ids import to_reference
-from gateway.ledger import frozen, outbox
+from gateway.ledger import frozen, outbox, tombstones
 from gateway.ledger.commands import Letter, Request, Validation
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import LADDER_CHANNEL, Rules
@@ -28,7 +28,6 @@ _KNOWN: Final = "select key, hash, reminder from inbox where key = any($1::bytea
 
 _NAMES: Final = "select id, lender, source, request_id from reminder where id = any($1::bigint[])"
 
-_TOMBSTONES: Final = "select subject, kind, value, as_of from tombstone where subject = any($1::bytea[])"
 _HELD: Final = "select key from subject where key = any($1::bytea[]) and unreadable_stop_at is not null"
 
 _STAGES: Final = """
@@ -241,12 +240,14 @@ async def _births(
     connection: Connection, fresh: Sequence[Request], now: dt.datetime, in_force: Freezes, rules: Rules
 ) -> list[_Birth]:
     subjects = list({each.subject for each in fresh})
-    tombstones: dict[bytes, list[tuple[str, str, dt.datetime]]] = {}
-    for row in await connection.fetch(_TOMBSTONES, subjects):
-        tombstones.setdefault(row[0], []).append((row[1], row[2], row[3]))
+    stones = await tombstones.read(connection, fresh)
     held = {row[0] for row in await connection.fetch(_HELD, subjects)}
 
-    cancelled = {each.id: reason for each in fresh if (reason := _stopped(each, tombstones.get(each.subject, ())))}
+    cancelled = {
+        each.id: reason
+        for each in fresh
+        if each.subject in stones and (reason := tombstones.stopped(each, stones[each.subject], each.request_key))
+    }
     owners = await _own_stages(connection, [each for each in fresh if each.id not in cancelled])
 
     births = []
@@ -282,19 +283,6 @@ async def _births(
         else:
             births.append(_Birth(each, ReminderState.SCHEDULED, None, max(each.send_at, now), "due"))
     return births
-
-
-def _stopped(request: Request, stones: Sequence[tuple[str, str, dt.datetime]]) -> Reason | None:
-    """What stops it from the start; that the borrower wants no reminders outlasts whatever the lender knows later."""
-    for kind, value, as_of in stones:
-        if kind == "opted_out":
-            return Reason.OPTED_OUT
-        if kind == "request":
-            if value == request.request_key.hex():
-                return Reason.CANCELLED_REQUEST
-        elif request.state_as_of <= as_of and (kind == "borrower" or value == request.debt):
-            return Reason.CANCELLED_BORROWER if kind == "borrower" else Reason.CANCELLED_DEBT
-    return None
 
 
 async def _own_stages(connection: Connection, requests: Sequence[Request]) -> dict[bytes, int]:

@@ -59,8 +59,11 @@ async def write(connection: Connection, heard: Sequence[Heard], now: dt.datetime
     for choice, (type_, event) in _TOLD.items():
         wished = [each for each in heard if each.choice == choice]
         await outbox.add(connection, [_row(each, _wish(each, event)) for each in wished], type_)
-    stopped = {each.was.subject for each in heard if each.choice == Choice.STOP and each.was is not None}
-    return await stops.opt_out(connection, stopped, now, rules)
+    since: dict[bytes, dt.datetime] = {}
+    for each in heard:
+        if each.choice == Choice.STOP and each.was is not None:
+            since[each.was.subject] = max(each.at, since.get(each.was.subject, each.at))
+    return await stops.opt_out(connection, since, now, rules)
 
 
 def _row(heard: Heard, event: Struct) -> outbox.Row:

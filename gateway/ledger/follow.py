@@ -423,13 +423,14 @@ def stale(was: Situation, now: dt.datetime, max_fact_age: dt.timedelta) -> Move:
     return replace(hold(was, Reason.STALE_FACTS, now, was.not_after), max_fact_age=max_fact_age)
 
 
-def skip(was: Situation, now: dt.datetime, rules: Rules) -> Move:
-    """This contact's text would say what is no longer so: the next one, or the end when there is none."""
+def skip(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> Move:
+    """This contact is not to be made: its text is no longer so, or its channel unwanted.  The next, or the end."""
     if any(each.state in OPEN for each in was.attempts):
         return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(was.attempts[-1].provider))
     move = _next_contact(was, now)
     if move.queue is None and not was.attempts:
-        return _end(was, ReminderState.EXPIRED, Reason.OUT_OF_DATE, now)
+        state = ReminderState.SUPPRESSED if reason is Reason.OPTED_OUT else ReminderState.EXPIRED
+        return _end(was, state, reason, now)
     return move
 
 

@@ -22,6 +22,7 @@ from gateway.ledger.accept import Accepted, Slots
 from gateway.ledger.commands import Command, Heartbeat, Letter, Request, Stop, Told, Validation
 from gateway.ledger.database import Connection, is_misfit
 from gateway.ledger.follow import Move, Rules
+from gateway.ledger.wanted import FactsBroken, Planner
 from schemas.vocabulary import Rejection
 
 # The sealed record of a command, and its fingerprint.
@@ -75,7 +76,7 @@ async def write(
     careful: bool = False,
     seal: Seal = lambda command: (b"", b""),
     known: Mapping[int, int] = MappingProxyType({}),
-    planner: plans.Planner | None = None,
+    planner: Planner | None = None,
 ) -> Result:
     """Writes a batch; `following` are the next offsets.  Commands of one borrower must be in their Kafka order.
 
@@ -124,7 +125,7 @@ _OUR_KEYS: Final = re.compile(r".*_(?:pkey|key|idx|once)")
 
 def blames_record(error: BaseException) -> bool:
     """Whether the error is about one record's data, so that bisection will find it."""
-    if is_misfit(error) or isinstance(error, plans.FactsBroken):
+    if is_misfit(error) or isinstance(error, FactsBroken):
         return True
     state: str = getattr(error, "sqlstate", None) or ""
     if state.startswith(_CLASS_INTEGRITY):
@@ -168,7 +169,7 @@ class Body:
     slots: Slots | None
     seal: Seal
     owners: dict[bytes, bytes]
-    planner: plans.Planner | None = None
+    planner: Planner | None = None
 
     async def bisect(self, commands: Sequence[Command]) -> Result:
         """Halves until the blamed records stand alone; those become dead letters, their neighbours are written."""
@@ -177,7 +178,7 @@ class Body:
         try:
             async with self.connection.transaction():
                 return await self.write(commands)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, plans.FactsBroken) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, FactsBroken) as error:
             if not blames_record(error):
                 raise
             if len(commands) == 1:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.ledger import freezes, merging, subjects, volume
+from gateway.ledger import freezes, merging, subjects, tombstones, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move
@@ -60,9 +60,6 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 """
 
-# A borrower's own stop that was stored while somebody else had his lock.
-_OPTED_OUT: Final = "select subject from tombstone where subject = any($1::bytea[]) and kind = 'opted_out'"
-
 # The routes may have changed while a message may still be under way with another provider: two of them would not know
 # of each other's.  Not only the last attempt counts: it may be a repeat that never left.
 _ELSEWHERE: Final = """
@@ -107,8 +104,8 @@ class Intended:
 
     `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
     to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.  `dear` cost more
-    than a whole cap by themselves.  The borrowers of `opted_out` want no more.  `moves` are of those whose
-    message it is, too.
+    than a whole cap by themselves.  The borrowers of `opted_out` want no more, those of `channel_out` none by this
+    channel.  `moves` are of those whose message it is, too.
     """
 
     sendable: frozenset[int]
@@ -118,6 +115,7 @@ class Intended:
     over: Mapping[int, tuple[Breach, ...]] = field(default_factory=dict)
     dear: frozenset[int] = frozenset()
     opted_out: frozenset[int] = frozenset()
+    channel_out: frozenset[int] = frozenset()
     moves: Sequence[Move] = ()
 
 
@@ -132,7 +130,7 @@ async def intend(
 
     What is written is counted in the same commit, so that `quotas` hold across processes.
     """
-    permitted, frozen, stopped, opted_out = await _fence(connection, intents, now)
+    permitted, frozen, stopped, opted_out, channel_out = await _fence(connection, intents, now)
     elsewhere = await _elsewhere(connection, [each for each in permitted if each.claimed.attempts])
     permitted = [each for each in permitted if each.attempt not in elsewhere]
     bounded = Bounded() if quotas is None else await _bound(connection, worker, permitted, quotas, now)
@@ -144,12 +142,13 @@ async def intend(
     await bounded.store(connection, sendable)
     lead = [each.claimed.id for each in permitted if each.leads and each.attempt in sendable]
     made = await merging.tell(connection, lead, now) if lead else []
-    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, frozenset(bounded.dear), opted_out, made)
+    dear = frozenset(bounded.dear)
+    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, dear, opted_out, channel_out, made)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
     """The same fences before another first byte of an attempt already intended (a retry inside the lease)."""
-    permitted, frozen, stopped, _ = await _fence(connection, intents, now)
+    permitted, frozen, stopped, _, _ = await _fence(connection, intents, now)
     return Intended(await _existing(connection, _AGAIN, worker, permitted), frozen, stopped)
 
 
@@ -166,8 +165,8 @@ async def _existing(connection: Connection, sql: str, worker: int, intents: Sequ
 
 async def _fence(
     connection: Connection, intents: Sequence[Intent], now: dt.datetime
-) -> tuple[list[Intent], frozenset[int], frozenset[int], frozenset[int]]:
-    """What is left, and what a freeze, a stop that could not be read and the borrower's own stop keep back."""
+) -> tuple[list[Intent], frozenset[int], frozenset[int], frozenset[int], frozenset[int]]:
+    """What is left, and what a freeze, a stop that could not be read and the borrower's own stops keep back."""
     in_force = await freezes.read_shared(connection, now)
     held = await subjects.lock(connection, (intent.claimed.subject for intent in intents))
     frozen: frozenset[int] = frozenset()
@@ -176,11 +175,15 @@ async def _fence(
             intent.attempt for intent in intents if in_force.covers(intent.claimed.facts(intent.provider))
         )
     stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
-    rows = await connection.fetch(_OPTED_OUT, list({intent.claimed.subject for intent in intents}))
-    gone = {row[0] for row in rows}
-    opted_out = frozenset(intent.attempt for intent in intents if intent.claimed.subject in gone)
-    kept_back = frozen | stopped | opted_out
-    return [each for each in intents if each.attempt not in kept_back], frozen, stopped, opted_out
+    # Also a stop of the borrower's own that was stored while somebody else had his lock.
+    refused = await tombstones.refused(connection, {intent.claimed.subject for intent in intents})
+    opted_out = frozenset(intent.attempt for intent in intents if (intent.claimed.subject, "") in refused)
+    channel_out = frozenset(
+        intent.attempt for intent in intents if (intent.claimed.subject, intent.claimed.channel) in refused
+    )
+    kept_back = frozen | stopped | opted_out | channel_out
+    permitted = [each for each in intents if each.attempt not in kept_back]
+    return permitted, frozen, stopped, opted_out, channel_out
 
 
 async def _bound(

@@ -44,7 +44,7 @@ class Verdict:
     suppress: Reason | None = None
     cancel: Reason | None = None
     expire: bool = False
-    skip: bool = False
+    skip: Reason | None = None
     defer_until: dt.datetime | None = None
     max_fact_age: dt.timedelta | None = None  # of a hold for stale facts
 
@@ -132,7 +132,7 @@ async def settle(
             assert move is not None  # it is scheduled
             planned.append(move)
         elif verdict.skip:
-            planned.append(follow.skip(was, now, rules))
+            planned.append(follow.skip(was, verdict.skip, now, rules))
         elif verdict.hold is Reason.FROZEN:
             planned.append(follow.freeze(was, now, holders.get(was.id, freezes.OF_NONE)))
         elif verdict.hold is Reason.STALE_FACTS:

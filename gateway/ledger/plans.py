@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import accept, follow, freshness, merging, moves, outbox, situations, stale, stops
+from gateway.ledger import accept, fact_stops, follow, freshness, merging, moves, situations, stale, tombstones
 from gateway.ledger.accept import Accepted
-from gateway.ledger.commands import Request, Told
+from gateway.ledger.commands import Told
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules, Situation
 from gateway.ledger.freezes import Freezes
-from gateway.ledger.states import NO_CONTACT
-from schemas.vocabulary import Reason, ReminderState
+from gateway.ledger.wanted import Key, Planned, Planner, SealedBorrower, SealedDebt, Wanted
+from schemas.vocabulary import Reason
 
 _BORROWERS: Final = "select subject, id, sealed from borrower_fact where subject = any($1::bytea[])"
 _DEBTS: Final = "select subject, debt, id, cadence, version, sealed from debt_fact where subject = any($1::bytea[])"
@@ -56,76 +56,10 @@ _COUNT: Final = """
 insert into planned_count (topic, partition, n) select * from unnest($1::text[], $2::int[], $3::bigint[])
 on conflict (topic, partition) do update set n = planned_count.n + excluded.n
 """
-# Whom a "no more" in a call has ended everything for, whatever facts say.
-_SILENT: Final = "select subject from tombstone where kind = 'opted_out' and subject = any($1::bytea[])"
 _OWNED: Final = "select key from stage_key where key = any($1::bytea[])"
 
 # What a later fact may take back.
 _LIFTED: Final = frozenset({Reason.PAID, Reason.STOPPED, Reason.REPLANNED, Reason.OPTED_OUT})
-
-Key = tuple[bytes, str, int, str, str]  # subject, debt, instalment, stage, step
-
-
-class SealedBorrower(Struct, frozen=True, gc=False):
-    """`sealed` is None where nothing has been told yet; the id is then a new one."""
-
-    subject: bytes
-    id: int
-    sealed: bytes | None
-
-
-class SealedDebt(Struct, frozen=True, gc=False):
-    subject: bytes
-    debt: str
-    id: int
-    cadence: str | None
-    version: int | None
-    sealed: bytes | None
-
-
-class Planned(Struct, frozen=True):
-    """What an occasion is to be: its business key, hashes of when and how it goes out and of what it says.
-
-    One that `lacks` waits for a fact.  `request` makes it anew, `sealed` seals what it says for the id of a reminder;
-    usually neither is needed.
-    """
-
-    stage_key: bytes
-    print: bytes
-    said: bytes
-    lacks: bool
-    request: Callable[[], Request]
-    sealed: Callable[[int], bytes]
-
-
-class Wanted(Struct, frozen=True):
-    """What is known of one borrower now, and what follows.
-
-    `reminders` are those there are to be, `gone` the occasions that are none and why.  What is in neither is not part
-    of any plan any more.
-    """
-
-    borrower: SealedBorrower | None
-    debts: tuple[SealedDebt, ...]
-    reminders: Mapping[Key, Planned]
-    gone: Mapping[Key, Reason | None]
-
-
-class FactsBroken(Exception):
-    """What is known of a borrower does not open any more: his fact becomes a dead letter, and he is held."""
-
-
-class Planner(Protocol):
-    """Opens what is sealed, tells it the facts, plans; pure but for ids.  Raises FactsBroken."""
-
-    def plan(
-        self,
-        subject: bytes,
-        facts: Sequence[Told],
-        borrower: SealedBorrower | None,
-        debts: Sequence[SealedDebt],
-        now: dt.datetime,
-    ) -> Wanted: ...
 
 
 class _Stands(Struct, frozen=True, gc=False):
@@ -164,11 +98,14 @@ async def write(
     await _keep(connection, wanted.values())
     await freshness.note_told(connection, told, now)
     written = Written()
-    now_there = await situations.read(connection, (each.reminder for each in standing.values()))
     leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
+    made = {each.reminder for each in standing.values()}
+    changed = {subject: each.stones for subject, each in wanted.items()}
+    written.moves += await fact_stops.write(connection, changed, leads, made, now, rules)
+    now_there = await situations.read(connection, made)
     revised: list[tuple[Key, Planned, Situation]] = []
     stopped: list[tuple[Situation, Reason, Told]] = []
-    waits: list[Move] = []
+    lacks: dict[int, bool] = {}
     untold: list[int] = []  # what a message has told of, and its next one is not to
     for key, stands in standing.items():
         was = now_there.get(stands.reminder)
@@ -185,20 +122,22 @@ async def write(
             if (reason := mine.gone.get(key, Reason.REPLANNED)) is not None:
                 stopped.append((was, reason, leads[key[0]]))
         elif planned.print != stands.print:
-            if not _under_way(was):
+            if not fact_stops.under_way(was):
                 stopped.append((was, Reason.REPLANNED, leads[key[0]]))
         else:
             if planned.said != stands.said:
                 revised.append((key, planned, was))
-            waits += [move for move in [follow.wait(was, planned.lacks, now)] if move is not None]
-    written.moves += await _stop(connection, stopped, now, rules)
-    waits += await moves.apply(connection, waits)
-    written.moves += waits
+            lacks[was.id] = planned.lacks
+    written.moves += await fact_stops.end(connection, stopped, now, rules)
+    written.moves += await _wait(connection, lacks, now)
     written.moves += await _revise(connection, revised, now)
     written.moves += await merging.forget(connection, untold, now)
     written.moves += await _refresh(connection, now_there.values(), {was.id for was, _, _ in stopped}, now)
-    ended = {was.id for was, _, _ in stopped if not _under_way(was)}
-    await _bear(connection, wanted.values(), standing, now_there, ended, now, in_force, rules, written)
+    ended = {was.id for was, _, _ in stopped if not fact_stops.under_way(was)}
+    # Who has opted out by a call has told no fact: what would only be born suppressed is not made at every fact.
+    out = await tombstones.opted_out(connection, list(wanted))
+    willing = [each for subject, each in wanted.items() if subject not in out]
+    await _bear(connection, willing, standing, now_there, ended, now, in_force, rules, written)
     return written
 
 
@@ -245,28 +184,11 @@ async def _keep(connection: Connection, wanted: Iterable[Wanted]) -> None:
             await connection.execute(_IN_USE, [name for name, _ in used], [version for _, version in used])
 
 
-def _under_way(was: Situation) -> bool:
-    """Whether anybody was, or may have been, contacted already: such a reminder is not made anew."""
-    return was.state is ReminderState.SENDING or any(each.state not in NO_CONTACT for each in was.attempts)
-
-
-async def _stop(
-    connection: Connection, stopped: Sequence[tuple[Situation, Reason, Told]], now: dt.datetime, rules: Rules
-) -> list[Move]:
-    """Ends what is to be none any more.  What may have left already is answered, where somebody has stopped it."""
-    made: list[Move] = []
-    late: list[tuple[int, int, bytes, str | None]] = []
-    for was, reason, by in stopped:
-        if reason is Reason.REPLANNED and _under_way(was):
-            continue  # of an instalment that is no more: it ends by itself
-        move, too_late = follow.cancel(was, reason, now, rules)
-        if move is not None:
-            made.append(move)
-        if too_late:
-            late.append((was.id, by.id, stops.too_late(was, now), by.traceparent))
-    made += await moves.apply(connection, made)
-    await outbox.add(connection, late)
-    return made
+async def _wait(connection: Connection, lacks: Mapping[int, bool], now: dt.datetime) -> list[Move]:
+    """What lacks a fact is held, what lacks it no more goes on.  Read anew: a stop may have moved it."""
+    found = await situations.read(connection, lacks)
+    made = [move for was in found.values() if (move := follow.wait(was, lacks[was.id], now)) is not None]
+    return [*made, *await moves.apply(connection, made)]
 
 
 async def _revise(
@@ -275,15 +197,16 @@ async def _revise(
     """What it says has changed.  One in a worker's hands is taken back, so that nothing outdated leaves."""
     if not revised:
         return []
-    await connection.execute(
-        _REVISE, [was.id for _, _, was in revised], [planned.sealed(was.id) for _, planned, was in revised]
-    )
+    ids = [was.id for _, _, was in revised]
+    await connection.execute(_REVISE, ids, [planned.sealed(was.id) for _, planned, was in revised])
     await connection.execute(
         _KEEP_OCCURRENCES, [(*key, was.id, planned.print, planned.said) for key, planned, was in revised]
     )
-    taken_back = [move for _, _, was in revised if (move := follow.revise(was, now)) is not None]
+    # Read anew: a stop of what its message tells of may have taken it back.
+    found = await situations.read(connection, ids)
+    taken_back = [move for was in found.values() if (move := follow.revise(was, now)) is not None]
     taken_back += await moves.apply(connection, taken_back)
-    return [*taken_back, *await merging.retell(connection, [was.id for _, _, was in revised], now)]
+    return [*taken_back, *await merging.retell(connection, ids, now)]
 
 
 async def _refresh(
@@ -304,14 +227,12 @@ async def _refresh(
     return made
 
 
-def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned, *, out: bool) -> bool:
+def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> bool:
     """Whether one that has ended is made again: where its time is another, or what we ourselves ended it for is over.
 
-    What somebody has cancelled stays so, and is not told of at every fact; nor what a borrower has who wants no more.
+    What somebody has cancelled stays so, and is not told of at every fact.
     """
-    if stands is None or planned.print != stands.print:
-        return True
-    return was.reason in _LIFTED and not (out and was.reason is Reason.OPTED_OUT)
+    return stands is None or planned.print != stands.print or was.reason in _LIFTED
 
 
 async def _bear(
@@ -327,15 +248,11 @@ async def _bear(
 ) -> None:
     """Makes the reminders that are not there: of occasions nobody was contacted for, whoever asked for it."""
     missing: list[tuple[Key, Planned]] = []
-    opted_out = {each.id for each in now_there.values() if each.reason is Reason.OPTED_OUT}
-    asked = list({key[0] for key, stands in standing.items() if stands.reminder in opted_out})
-    silent = {row[0] for row in await connection.fetch(_SILENT, asked)} if asked else set()
     for each in wanted:
         for key, planned in each.reminders.items():
             stands = standing.get(key)
             was = None if stands is None else now_there.get(stands.reminder)
-            out = key[0] in silent
-            if was is None or was.id in ended or (was.queue is None and _may_be_again(was, stands, planned, out=out)):
+            if was is None or was.id in ended or (was.queue is None and _may_be_again(was, stands, planned)):
                 missing.append((key, planned))
     if not missing:
         return

@@ -54,7 +54,7 @@ insert into tombstone (subject, kind, value, as_of)
 select distinct a.subject, 'opted_out', '', $3::timestamptz
 from unnest($1::bigint[], $2::text[]) as i(attempt, provider)
 join attempt a on a.id = i.attempt and a.provider = i.provider
-order by 1 on conflict (subject, kind, value) do nothing
+order by 1 on conflict (subject, kind, value) do update set as_of = greatest(tombstone.as_of, excluded.as_of)
 """
 # Parked anew only where it was parked: of two sweepers that hold the same receipt one finds nothing.
 _SWEPT: Final = """

@@ -19,12 +19,13 @@ import asyncpg
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.ledger import accept, freezes, intake, manual, plans, subjects
+from gateway.ledger import accept, freezes, intake, manual, subjects
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Command, Letter, Request, Stop, Told
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
+from gateway.ledger.wanted import FactsBroken, Planner
 from schemas.vocabulary import Reason, Rejection, ReminderState
 
 _LOCK: Final = "select id from deadletter where id = any($1::bigint[]) order by id for no key update"
@@ -127,7 +128,7 @@ async def redrive(
     rules: Rules,
     may_hold: Collection[int] = (),
     names: Names = lambda letter, reason, sealed: None,
-    planner: plans.Planner | None = None,
+    planner: Planner | None = None,
 ) -> Redrive:
     """Redrives letters, by what their records are decoded to now; in the order of their ids, which is that of reading.
 
@@ -193,13 +194,13 @@ async def _one(
     in_force: freezes.Freezes,
     owners: dict[bytes, bytes],
     made: Redrive,
-    planner: plans.Planner | None,
+    planner: Planner | None,
 ) -> Redriven:
     body = _Again(connection, now, rules, in_force, None, lambda command: (b"", b""), owners, planner)
     try:
         async with connection.transaction():
             result = await body.write([command])
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, plans.FactsBroken) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, FactsBroken) as error:
         if not intake.blames_record(error):
             raise
         return _refused(letter, body.blamed(command))

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import follow, moves, outbox, situations, subjects
+from gateway.ledger import follow, moves, outbox, situations, subjects, tombstones
 from gateway.ledger.commands import Stop
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Rules
 from schemas.messages import ReminderStatus
 from schemas.vocabulary import Answer, Reason, ReminderState
-
-_BURY: Final = """
-insert into tombstone (subject, kind, value, as_of)
-select subject, kind, value, max(as_of) from unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[])
-    as t(subject, kind, value, as_of) group by 1, 2, 3
-on conflict (subject, kind, value) do update set as_of = greatest(tombstone.as_of, excluded.as_of)
-"""
 
 _BY_REQUEST: Final = """
 select r.id from inbox i join reminder r on r.id = i.reminder where i.key = $1 and r.subject = $2
@@ -37,13 +30,7 @@ _encode = msgspec.json.Encoder().encode
 
 async def write(connection: Connection, stops: Sequence[Stop], now: dt.datetime, rules: Rules) -> list[Move]:
     """Applies stops whose subjects are locked, in their order: tombstone, moves, answers."""
-    await connection.execute(
-        _BURY,
-        [each.subject for each in stops],
-        [each.kind for each in stops],
-        [each.value for each in stops],
-        [each.as_of for each in stops],
-    )
+    await tombstones.bury(connection, [(each.subject, each.kind, each.value, each.as_of) for each in stops])
     made: list[Move] = []
     for stop in stops:
         made += await _cancel(connection, stop, await _named(connection, stop), now, rules)
@@ -97,17 +84,17 @@ def too_late(was: follow.Situation, now: dt.datetime) -> bytes:
     )
 
 
-async def opt_out(connection: Connection, keys: Collection[bytes], now: dt.datetime, rules: Rules) -> list[Move]:
+async def opt_out(
+    connection: Connection, since: Mapping[bytes, dt.datetime], now: dt.datetime, rules: Rules
+) -> list[Move]:
     """These borrowers want no more reminders of their lender: what is here is stopped, what comes is born suppressed.
 
-    The caller holds their locks.
+    Unless they have agreed again after they had said so.  The caller holds their locks.
     """
-    wanted = sorted(keys)
-    if not wanted:
+    if not since:
         return []
-    n = len(wanted)
-    await connection.execute(_BURY, wanted, ["opted_out"] * n, [""] * n, [now] * n)
-    rows = await connection.fetch(_LIVE_OF, wanted)
+    out = await tombstones.opt_out(connection, since)
+    rows = await connection.fetch(_LIVE_OF, sorted(out))
     found = (await situations.read(connection, [row[0] for row in rows])).values()
     planned = [move for was in found if (move := follow.cancel(was, Reason.OPTED_OUT, now, rules)[0]) is not None]
     planned += await moves.apply(connection, planned)

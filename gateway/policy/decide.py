@@ -48,9 +48,10 @@ class Cancel(Struct, frozen=True):
 
 
 class Skip(Struct, frozen=True):
-    """This contact cannot be made any more; the next one may."""
+    """This contact cannot be made any more; the next one may.  `reason` is told where there is none."""
 
     rule: str
+    reason: Reason = Reason.OUT_OF_DATE
 
 
 class Expire(Struct, frozen=True):

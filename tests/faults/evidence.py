@@ -71,7 +71,7 @@ class Evidence:
 
 @dataclass
 class Ledger:
-    """Postgres at one moment."""
+    """Postgres at one moment.  `topic` is where the requests are; other reminders are made by plans."""
 
     reminders: dict[int, asyncpg.Record]
     live: dict[int, asyncpg.Record]
@@ -85,6 +85,7 @@ class Ledger:
     reminder_steps: list[witness.Step]
     attempt_steps: list[witness.Step]
     seen: list[asyncpg.Record]  # everything the witness saw, in its order
+    topic: str
     redriven: list[asyncpg.Record] = field(default_factory=list)  # which dead letters left the dead
 
 
@@ -94,12 +95,22 @@ select d.partition, d."offset", r.outcome, r.reminder from redrive r join deadle
 """
 # The stops and the intents they should have prevented.
 _STOPPED: Final = """
+with t as (
+    select subject, kind, value, null::int as instalment, as_of, kind || ':' || value as note from tombstone
+    union all
+    select subject, 'paid', debt, instalment, as_of, 'paid:' || debt || ':' || instalment from paid_instalment
+)
 select a.id as attempt, a.reminder, t.kind
-from tombstone t
-join witness.seen s on s.what = 'stop' and s.key = t.subject and s.state = t.kind || ':' || t.value
+from t
+join witness.seen s on s.what = 'stop' and s.key = t.subject and s.state = t.note
 join reminder r on r.subject = t.subject and case t.kind
     when 'request' then exists (select 1 from inbox i where encode(i.key, 'hex') = t.value and i.reminder = r.id)
     when 'debt' then r.debt = t.value and r.state_as_of <= t.as_of
+    when 'paid' then r.debt = t.value and r.state_as_of <= t.as_of
+        and (t.instalment is null or t.instalment = r.instalment)
+    when 'stopped' then t.value in ('', r.debt)
+    when 'opted_in' then false
+    when 'channel_out' then false
     else r.state_as_of <= t.as_of end
 join attempt a on a.reminder = r.id
 join witness.seen w on w.what = 'attempt' and w.id = a.id and w.state = 'intended' and w.n > s.n
@@ -134,6 +145,7 @@ async def look(connection: Any, topic: str) -> Ledger:
         reminder_steps=await witness.steps(connection, "reminder"),
         attempt_steps=await witness.steps(connection, "attempt"),
         seen=list(await fetch("select * from witness.seen order by n")),
+        topic=topic,
         redriven=list(await fetch(_REDRIVEN)),
     )
 

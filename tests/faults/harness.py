@@ -50,7 +50,8 @@ HURRY: Final[Mapping[str, Any]] = {
     "shutdown": {"not_ready_seconds": 0, "drain_seconds": 4, "flush_seconds": 2, "leave_seconds": 1},
 }
 _LEFT_SQL: Final = """
-select $1 - (select coalesce(sum(n), 0) from intake_count) as unread, (select count(*) from live) as live,
+select $1 - (select coalesce(sum(n), 0) from intake_count where topic = $2) as unread,
+       (select count(*) from live) as live,
        (select count(*) from claim) as claim, (select count(*) from outbox) as outbox,
        (select count(*) from parked) as parked
 """
@@ -133,7 +134,7 @@ class Stand:
         return [(each["request_id"], each["seq"], each["state"]) for each in events if each.get("seq")]
 
     async def quiet(self, within: float = 60) -> float:
-        """Waits until every record was read and everything has ended; the seconds it took.
+        """Waits until every request was read and everything has ended; the seconds it took.
 
         Nothing may be published meanwhile.
         """
@@ -142,7 +143,7 @@ class Stand:
         left: dict[str, int] = {}
 
         async def done() -> bool:
-            [row] = await self.fetch(_LEFT_SQL, records)
+            [row] = await self.fetch(_LEFT_SQL, records, self.world.topics.requests)
             left.update(row)
             return not any(left.values())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.faults import tables
@@ -15,8 +15,8 @@ from tests.faults.topics import Topic
 def requests_are_accounted_for(
     report: Report, ledger: Ledger, requests: Topic, told: Mapping[str, dict[str, Any]], letters: Topic
 ) -> None:
-    accepted = Counter((row["partition"], row["offset"]) for row in ledger.reminders.values())
-    dead = Counter((row["partition"], row["offset"]) for row in ledger.deadletters)
+    accepted = Counter((row["partition"], row["offset"]) for row in requested(ledger))
+    dead = Counter((row["partition"], row["offset"]) for row in ledger.deadletters if row["topic"] == ledger.topic)
     redriven = {(row["partition"], row["offset"]): row for row in ledger.redriven}
     obeyed = _Obeyed(ledger, told)
     repeated: Counter[tuple[str, str]] = Counter()
@@ -65,6 +65,11 @@ def requests_are_accounted_for(
     report.counts["commands"] = sum(n for (_, outcome), n in outcomes.items() if outcome == "command")
 
 
+def requested(ledger: Ledger) -> Iterator[Any]:
+    """The reminders that requests have made."""
+    return (row for row in ledger.reminders.values() if row["topic"] == ledger.topic)
+
+
 def _is_request(event: Mapping[str, Any]) -> bool:
     data = event.get("data")
     valid = str(event.get("type")).startswith("reminder.requested.") and isinstance(data, dict)
@@ -98,7 +103,7 @@ class _Obeyed:
 def _recorded(
     report: Report, ledger: Ledger, repeated: Counter[tuple[str, str]], told: Mapping[str, dict[str, Any]]
 ) -> None:
-    known = {(row["source"], row["request_id"]) for row in ledger.reminders.values()}
+    known = {(row["source"], row["request_id"]) for row in requested(ledger)}
     answers = Counter(
         (each["source"], each["request_id"]) for each in told.values() if each.get("answer") == "duplicate"
     )
@@ -118,7 +123,7 @@ def _told_dead(report: Report, ledger: Ledger, letters: Topic) -> None:
 
 
 def no_request_counts_twice(report: Report, ledger: Ledger) -> None:
-    requests = Counter((row["source"], row["request_id"]) for row in ledger.reminders.values())
+    requests = Counter((row["source"], row["request_id"]) for row in requested(ledger))
     contacted = {row["reminder"] for row in ledger.attempts.values() if row["state"] not in tables.NO_CONTACT}
     names = ("lender", "borrower", "debt", "instalment", "stage", "step")
     known = contacted & ledger.reminders.keys()

@@ -405,11 +405,26 @@ async def test_i9_an_intent_after_a_stop_of_the_request(run: Run) -> None:
     only_i9(await run.judged(intent(CANCELLED)), "after a stop of its request")
 
 
-@pytest.mark.parametrize(("kind", "value"), [("debt", "debt-1"), ("borrower", "")])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("debt", "debt-1"),
+        ("borrower", ""),
+        ("paid", "debt-1"),
+        ("stopped", "debt-1"),
+        ("stopped", ""),
+        ("opted_out", ""),
+    ],
+)
 async def test_i9_an_intent_after_a_stop_of(kind: str, value: str, run: Run) -> None:
     only_i9(await run.judged(buried(SMS, kind, value), intent(SMS)), f"after a stop of its {kind}")
     assert not (await run.judged(intent(SMS), buried(SMS, kind, value))).violations, "the intent was first"
     assert not (await run.judged(buried(SMS, kind, value), intent(PUSH))).violations, "another borrower"
+
+
+@pytest.mark.parametrize(("kind", "value"), [("opted_in", ""), ("paid", "another"), ("stopped", "another")])
+async def test_i9_an_intent_after_what_does_not_stop_it(kind: str, value: str, run: Run) -> None:
+    assert not (await run.judged(buried(SMS, kind, value), intent(SMS))).violations
 
 
 SLICES = (

@@ -41,6 +41,9 @@ begin
         insert into witness.seen (what, id, state) values ('attempt', NEW.id, NEW.state::text);
     when 'tombstone' then
         insert into witness.seen (what, state, key) values ('stop', NEW.kind || ':' || NEW.value, NEW.subject);
+    when 'paid_instalment' then
+        insert into witness.seen (what, state, key)
+        values ('stop', 'paid:' || NEW.debt || ':' || NEW.instalment, NEW.subject);
     when 'subject' then
         insert into witness.seen (what, key)
         values (case when NEW.unreadable_stop_at is null then 'released' else 'held' end, NEW.key);
@@ -65,6 +68,8 @@ create trigger witness after insert or update on public.ending for each row exec
 create trigger witness after insert or update of state on public.attempt
     for each row execute function witness.note();
 create trigger witness after insert or update on public.tombstone for each row execute function witness.note();
+create trigger witness after insert or update on public.paid_instalment
+    for each row execute function witness.note();
 create trigger witness after update of unreadable_stop_at on public.subject
     for each row execute function witness.note();
 create trigger witness after insert or update or delete on public."freeze"

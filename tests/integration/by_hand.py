@@ -42,10 +42,10 @@ RULES: Final = Rules(
     resend=frozenset({("p", RESENDS)}),
 )
 _TABLES: Final = (
-    "subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt, unsettled, provider_ref,"
-    " decision, receipt, reply, parked, engagement, outbox, deadletter, intake_count, intake_offset, worker,"
-    ' "freeze", frozen, volume, redrive, settlement, manual_count, borrower_fact, debt_fact, occurrence, revision,'
-    " cadence_in_use, fact_watermark, stale"
+    "subject, tombstone, paid_instalment, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
+    " unsettled, provider_ref, decision, receipt, reply, parked, engagement, outbox, deadletter, intake_count,"
+    ' intake_offset, worker, "freeze", frozen, volume, redrive, settlement, manual_count, borrower_fact, debt_fact,'
+    " occurrence, revision, cadence_in_use, planned_count, fact_watermark, stale, merged"
 )
 
 

@@ -22,6 +22,11 @@ from tests.unit.cadence.facts import EARLY
 TOPIC = "repayments.events"
 SEALER = Sealer({1: b"k" * 32}, 1, b"i" * 32)
 
+USUAL = {
+    "d7": "12-03", "d3": "12-07", "due": "12-11", "overdue_early 12-13": "12-13", "overdue_mid 12-17": "12-17",
+    "overdue_mid 12-25": "12-25", "overdue_late 01-09": "held fact_missing",
+}  # fmt: skip
+
 
 class Plans:
     """One borrower's facts, told to the ledger."""

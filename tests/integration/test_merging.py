@@ -183,6 +183,22 @@ async def test_a_message_in_hand_is_taken_back_when_what_it_tells_of_is_no_longe
         assert await it.state("loan-2") == "cancelled stopped"
 
 
+async def test_all_of_a_message_may_change_at_once(database: str) -> None:
+    """One fact after another would find what the one before has moved."""
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2", "loan-3")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        await it.tell(
+            paid(NOON, outstanding="90.00", debt="loan-1"), paid(NOON, debt="loan-2"),
+            paid(NOON, outstanding="80.00", debt="loan-3"), now=NOON,
+        )  # fmt: skip
+        assert (await it.intend(worker, job)).sendable == frozenset()
+        (job,) = await it.claimed(worker)
+        assert decode(SEALER.open(job.claimed.sealed, job.claimed.id, SEALED_FIELD)).amount == "90.00"
+        assert told(job) == ["80.00"]
+
+
 async def test_a_message_in_other_hands_is_taken_back_when_one_more_joins_it(database: str) -> None:
     async with day(database) as it:
         await it.debts("loan-1")

@@ -7,15 +7,13 @@ import datetime as dt
 import pytest
 
 from gateway import personal
-from gateway.ids import subject_key
 from schemas.repayments import Fact
 from schemas.vocabulary import Channel
-from tests.integration.plans_by_hand import SEALER, plans
+from tests.integration.plans_by_hand import SEALER, USUAL, plans
 from tests.unit.cadence.facts import (
     DUE,
     EARLY,
     at,
-    back_in,
     failed,
     moved,
     out,
@@ -27,11 +25,6 @@ from tests.unit.cadence.facts import (
     resumed,
     stopped,
 )
-
-USUAL = {
-    "d7": "12-03", "d3": "12-07", "due": "12-11", "overdue_early 12-13": "12-13", "overdue_mid 12-17": "12-17",
-    "overdue_mid 12-25": "12-25", "overdue_late 01-09": "held fact_missing",
-}  # fmt: skip
 
 
 async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
@@ -201,18 +194,3 @@ async def test_in_whatever_order_facts_come_the_same_reminders_wait(database: st
             await it.tell(fact, now=at("2026-12-12"))
         waiting = {name: when for name, when in (await it.standing()).items() if " " not in when}
         assert waiting == {name: when for name, when in one.items() if " " not in when}
-
-
-async def test_who_wants_no_more_is_not_told_of_at_every_fact(database: str) -> None:
-    """What a key in a call has ended stays so, once: also where facts are told again, or say that he has opted in."""
-    async with plans(database) as it:
-        await it.tell(planned(), stopped(at("2026-11-21")))
-        subject = subject_key("harbour", "b-1")
-        await it.hand.connection.execute("insert into tombstone values ($1, 'opted_out', '', now())", subject)
-        await it.tell(resumed(at("2026-11-22")))
-        assert set((await it.standing()).values()) == {"suppressed opted_out"}
-        before, rows = await it.reminders(), await it.everything()
-        await it.tell(planned())
-        await it.tell(back_in(at("2026-11-23")))
-        assert await it.reminders() == before
-        assert await it.everything() == rows

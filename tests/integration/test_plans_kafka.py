@@ -216,6 +216,24 @@ async def test_what_is_paid_before_it_leaves_does_not_leave(stage: tuple[Scene, 
     assert not [each for each in scene.log() if each["recipient"] == address("sms", 2)]
 
 
+async def test_a_channel_that_is_unwanted_is_left_out_of_what_is_requested(stage: tuple[Scene, Core]) -> None:
+    scene, core = stage
+    await core.tell(
+        *(("borrower.opted_out.v1", {"lender": "acme", "borrower_ref": f"borrower-{number}", "as_of": moment(30),
+                                     "channel": "sms"}) for number in (60, 61))
+    )  # fmt: skip
+    await until(
+        lambda: scene.value("select count(*) = 2 from tombstone where kind = 'channel_out'"), "what is unwanted", 30
+    )
+    await scene.world.publish([requested(60, ["sms", "push"]), requested(61)])
+    assert await scene.ended(60) == ("delivered", None)
+    assert scene.sent(60) == ["fcm"]
+    assert await scene.ended(61) == ("suppressed", "opted_out")
+    assert scene.sent(61) == []
+    rules = await scene.sql("select rule from decision where verdict = 'skip'")
+    assert [row[0] for row in rules] == ["channel_opted_out"] * 2
+
+
 async def test_it_tells_what_it_plans_by_its_debt_and_stage(stage: tuple[Scene, Core]) -> None:
     scene, core = stage
     await core.tell(planned(4, there() + 20 * DAY))

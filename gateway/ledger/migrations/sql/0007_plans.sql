@@ -115,3 +115,18 @@ create index stale_turn on stale (topic, source, partition, max_age, lane, at, i
 create type stale_row as (
     id bigint, topic text, source text, partition int, max_age interval, lane lane, at timestamptz
 );
+
+-- Stops that facts tell, for reminders that were requested.  Processes of the version before take `paid` and `stopped` of
+-- a debt for a cancel of it, by its as_of; a stop of the whole borrower and one channel they do not know.
+alter table tombstone drop constraint tombstone_kind_known;
+alter table tombstone add constraint tombstone_kind_known
+    check (kind in ('request', 'debt', 'borrower', 'opted_out', 'channel_out', 'paid', 'stopped', 'opted_in')) not valid;
+
+-- Payments of single instalments: of their own, so that who has paid many is not asked about all of them.
+create table paid_instalment (
+    subject bytea not null,
+    debt text not null,
+    instalment int not null,
+    as_of timestamptz not null,
+    primary key (subject, debt, instalment)
+);

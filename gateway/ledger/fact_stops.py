@@ -1,0 +1,86 @@
+"""Facts that stop: they end what waits, answer for what may have left, and leave tombstones for what comes later.
+
+The borrower's lock is held, and all of it is in the transaction that keeps the facts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.ledger import follow, moves, outbox, situations, stops, tombstones
+from gateway.ledger.commands import Told
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Move, Rules, Situation
+from gateway.ledger.states import NO_CONTACT
+from gateway.ledger.tombstones import Stones
+from schemas.vocabulary import Reason, ReminderState
+
+_LIVING: Final = """
+select l.id, l.subject, r.debt, r.instalment, r.state_as_of
+from live l join reminder r on r.id = l.id where l.subject = any($1::bytea[])
+"""
+
+
+class _Living(Struct, frozen=True, gc=False):
+    id: int
+    subject: bytes
+    debt: str
+    instalment: int | None
+    state_as_of: dt.datetime
+
+
+async def write(
+    connection: Connection,
+    changed: Mapping[bytes, Stones],
+    by: Mapping[bytes, Told],
+    planned: Collection[int],
+    now: dt.datetime,
+    rules: Rules,
+) -> list[Move]:
+    """Obeys what facts have changed, by borrower, for all that was requested: `planned` are those that was not.
+
+    `by` are the facts that are answered.
+    """
+    await tombstones.replace(connection, changed)
+    whom = [subject for subject, each in changed.items() if each.buried]
+    if not whom:
+        return []
+    reasons: dict[int, Reason] = {}
+    for row in await connection.fetch(_LIVING, whom):
+        mine = _Living(*row)
+        if mine.id not in planned and (reason := tombstones.stopped(mine, changed[mine.subject].buried.items())):
+            reasons[mine.id] = reason
+    found = await situations.read(connection, reasons)
+    ended = [(was, reasons[was.id], by[was.subject]) for was in found.values()]
+    return await end(connection, ended, now, rules)
+
+
+async def end(
+    connection: Connection, stopped: Sequence[tuple[Situation, Reason, Told]], now: dt.datetime, rules: Rules
+) -> list[Move]:
+    """Ends what is to be none any more.  What may have left already is answered, where somebody has stopped it.
+
+    What is closed already stays as it is, and is not answered again.
+    """
+    made: list[Move] = []
+    late: list[tuple[int, int, bytes, str | None]] = []
+    for was, reason, told in stopped:
+        if was.closed is not None or (reason is Reason.REPLANNED and under_way(was)):
+            continue  # of an instalment that is no more: it ends by itself
+        move, too_late = follow.cancel(was, reason, now, rules)
+        if move is not None:
+            made.append(move)
+        if too_late:
+            late.append((was.id, told.id, stops.too_late(was, now), told.traceparent))
+    made += await moves.apply(connection, made)
+    await outbox.add(connection, late)
+    return made
+
+
+def under_way(was: Situation) -> bool:
+    """Whether anybody was, or may have been, contacted already: such a reminder is not made anew."""
+    return was.state is ReminderState.SENDING or any(each.state not in NO_CONTACT for each in was.attempts)

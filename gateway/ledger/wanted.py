@@ -1,0 +1,78 @@
+"""What there is to be for a borrower: what is known of him, sealed, and the reminders that follow from it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.ledger.commands import Request, Told
+from gateway.ledger.tombstones import Stones
+from schemas.vocabulary import Reason
+
+Key = tuple[bytes, str, int, str, str]  # subject, debt, instalment, stage, step
+
+
+class SealedBorrower(Struct, frozen=True, gc=False):
+    """`sealed` is None where nothing has been told yet; the id is then a new one."""
+
+    subject: bytes
+    id: int
+    sealed: bytes | None
+
+
+class SealedDebt(Struct, frozen=True, gc=False):
+    subject: bytes
+    debt: str
+    id: int
+    cadence: str | None
+    version: int | None
+    sealed: bytes | None
+
+
+class Planned(Struct, frozen=True):
+    """What an occasion is to be: its business key, hashes of when and how it goes out and of what it says.
+
+    One that `lacks` waits for a fact.  `request` makes it anew, `sealed` seals what it says for the id of a reminder;
+    usually neither is needed.
+    """
+
+    stage_key: bytes
+    print: bytes
+    said: bytes
+    lacks: bool
+    request: Callable[[], Request]
+    sealed: Callable[[int], bytes]
+
+
+class Wanted(Struct, frozen=True):
+    """What is known of one borrower now, and what follows.
+
+    `reminders` are those there are to be, `gone` the occasions that are none and why.  What is in neither is not part
+    of any plan any more.  `stones` is what changes for reminders that are requested.
+    """
+
+    borrower: SealedBorrower | None
+    debts: tuple[SealedDebt, ...]
+    reminders: Mapping[Key, Planned]
+    gone: Mapping[Key, Reason | None]
+    stones: Stones
+
+
+class FactsBroken(Exception):
+    """What is known of a borrower does not open any more: his fact becomes a dead letter, and he is held."""
+
+
+class Planner(Protocol):
+    """Opens what is sealed, tells it the facts, plans; pure but for ids.  Raises FactsBroken."""
+
+    def plan(
+        self,
+        subject: bytes,
+        facts: Sequence[Told],
+        borrower: SealedBorrower | None,
+        debts: Sequence[SealedDebt],
+        now: dt.datetime,
+    ) -> Wanted: ...
