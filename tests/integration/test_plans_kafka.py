@@ -41,6 +41,9 @@ class Lender:
         about = await request.json()
         self.asked.append(about)
         says = self.says.get(about["debt"], {"answer": "send"})
+        if isinstance(says, asyncio.Event):
+            await says.wait()
+            says = {"answer": "send"}
         return web.Response(status=says) if isinstance(says, int) else web.json_response(says)
 
     @asynccontextmanager
@@ -334,3 +337,20 @@ async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) 
         "select (select count(*) from reminder where occasion is not null), (select sum(n) from planned_count)"
     )
     assert done[0][0] == done[0][1]
+
+
+async def test_whoever_is_asked_when_it_stops_keeps_nothing_in_its_hands(stage: tuple[Scene, Core]) -> None:
+    """The last one here: it stops the gateway."""
+    scene, core = stage
+    core.lender.says["debt-74"] = never = asyncio.Event()
+    await core.tell(planned(74, there()), fact("repayment.debit_failed.v1", 74, instalment=1))
+
+    async def asked() -> bool:
+        return any(each["debt"] == "debt-74" for each in core.lender.asked)
+
+    await until(asked, "a question", 30)
+    assert await scene.gateway.child.stop(within=25) == 0
+    never.set()
+    assert await scene.sql("select 1 from claim") == []
+    assert (await standing(scene, 74))["due"] in ("scheduled", "scheduled deferred")
+    assert not [each for each in scene.log() if each["recipient"] == address("sms", 74)]
