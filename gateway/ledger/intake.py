@@ -191,7 +191,9 @@ class Body:
     async def write(self, commands: Sequence[Command]) -> Result:
         """Runs of requests and runs of stops alternate only where one borrower has both: his order is kept."""
         result = Result()
-        result.heard.update(each.source for each in commands if each.source is not None)
+        # Heartbeats are many and never bad: among them nobody would see that all else is.
+        spoken = (each for each in commands if not isinstance(each, Heartbeat))
+        result.heard.update(each.source for each in spoken if each.source is not None)
         for wave in _waves(commands):
             requests = [each for each in wave if isinstance(each, Request)]
             halts = [each for each in wave if isinstance(each, Stop)]

@@ -212,19 +212,22 @@ async def _revise(
 async def _refresh(
     connection: Connection, there: Iterable[Situation], stopped: Collection[int], now: dt.datetime
 ) -> list[Move]:
-    """What was held for stale facts goes on where these are fresh; else it waits where the last of them stood."""
+    """What was held for stale facts waits for its turn where these are fresh, else where the last of them stood."""
     held = {was.id: was for was in there if was.queue is not None and stale.is_stale(was) and was.id not in stopped}
     if not held:
         return []
     known, ages = await freshness.of(connection, held), await stale.ages(connection, held)
-    made = []
-    for was in held.values():
-        # Without an age it waits for its turn already.
-        fresh_at, age = known[was.id].fresh_at, ages.get(was.id)
-        if age is not None and fresh_at is not None:
-            made.append(follow.release(was, now) if fresh_at + age > now else follow.stale(was, now, age))
-    made += await moves.apply(connection, made)
-    return made
+    fresh = []
+    again = []
+    for id_, age in ages.items():  # who has none waits for his turn already
+        fresh_at = known[id_].fresh_at
+        if fresh_at is not None and fresh_at + age > now:
+            fresh.append(id_)
+        else:
+            again.append(follow.stale(held[id_], now, age))
+    if fresh:
+        await stale.turn_of(connection, fresh)
+    return [*again, *await moves.apply(connection, again)]
 
 
 def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> bool:

@@ -36,6 +36,13 @@ select p.topic, p.source, p.partition, p.max_age from place p
 join fact_watermark w on w.topic = p.topic and w.source = p.source and w.partition = p.partition
 where $1::timestamptz - w.as_of < p.max_age
 """
+_TURN_OF: Final = """
+with gone as (
+    delete from stale where id = any($1::bigint[]) returning id, lane, at
+)
+insert into frozen (id, held_by, lane, at) select distinct on (id) id, $2::bigint, lane, at from gone
+on conflict (id) do nothing
+"""
 _TURN: Final = """
 with picked as (
     select s.id, s.lane, s.at
@@ -82,6 +89,11 @@ async def _enter(connection: Connection, entering: Sequence[Move]) -> None:
 async def ages(connection: Connection, reminders: Collection[int]) -> dict[int, dt.timedelta]:
     """How old the facts of those that are held here may be."""
     return {row[0]: row[1] for row in await connection.fetch(_AGES, list(reminders))}
+
+
+async def turn_of(connection: Connection, reminders: Sequence[int]) -> None:
+    """These have been told of: they wait for their turn.  The caller holds the borrowers' locks."""
+    await connection.execute(_TURN_OF, reminders, freezes.OF_NONE)
 
 
 async def turn(connection: Connection, now: dt.datetime, limit: int = 500) -> bool:

@@ -150,6 +150,18 @@ async def test_a_fact_that_becomes_a_dead_letter_raises_nothing(database: str) -
         assert await it.watermarks() == {(CORE, 0): planned().as_of}
 
 
+async def test_heartbeats_do_not_hide_that_all_else_is_bad(database: str) -> None:
+    async with core(database) as it:
+        noon = at("2026-12-01", "12:00")
+        beats = [it.heartbeat(noon) for _ in range(3)]
+        bad = Letter(it.origin(), it.ids.next(0), Rejection.BAD_DATE, noon, b"", b"", source=CORE)
+        result = await it.hand.tx(
+            lambda c: intake.write(c, TOPIC, [*beats, bad], {0: bad.origin.offset + 1}, noon, it.hand.rules)
+        )
+        assert (result.heard, result.refused) == ({CORE: 1}, {CORE: 1})
+        assert (result.outcomes[0, "command"], result.outcomes[0, "deadletter"]) == (3, 1)
+
+
 async def test_a_zombie_owner_of_a_partition_raises_nothing(database: str) -> None:
     """It has read a heartbeat and hangs; its successor reads on.  What the zombie writes then is below the offset."""
     async with core(database) as it:
@@ -310,8 +322,9 @@ async def test_what_the_core_tells_of_the_borrower_releases_his_own(database: st
         assert await it.state(claimed) == ("held", Reason.STALE_FACTS)
         assert await it.hand.value("select partition from stale") == 2, "where its last event stood"
         await it.read(it.told(paid(evening - DAY / 2, outstanding="40.00"), 2), now=evening)
-        assert await it.state(claimed) == ("scheduled", Reason.RELEASED)
         assert await it.waiting() == 0
+        [move] = await it.hand.release()
+        assert (move.was.id, move.at) == (claimed.id, evening + LEAD), "in its turn: the others may be told of, too"
 
 
 async def test_a_payment_ends_what_is_stale(database: str) -> None:

@@ -43,6 +43,9 @@ class Lender:
         about = await request.json()
         self.asked.append(about)
         says = self.says.get(about["debt"], {"answer": "send"})
+        if isinstance(says, asyncio.Event):
+            await says.wait()
+            says = {"answer": "send"}
         return web.Response(status=says) if isinstance(says, int) else web.json_response(says)
 
     @asynccontextmanager
@@ -364,10 +367,26 @@ async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) 
     assert re.search(r"records not read yet, by the broker +│ 0 ", done.stdout)
 
 
-async def test_what_nobody_reads_is_missing_from_the_sums(stage: tuple[Scene, Core]) -> None:
-    """The broker's side knows the topic of the facts too."""
+async def test_whoever_is_asked_when_it_stops_keeps_nothing_in_its_hands(stage: tuple[Scene, Core]) -> None:
+    """It stops the gateway: only the next one comes after it."""
     scene, core = stage
-    await scene.gateway.child.kill()
+    core.lender.says["debt-74"] = never = asyncio.Event()
+    await core.tell(planned(74, there()), fact("repayment.debit_failed.v1", 74, instalment=1))
+
+    async def asked() -> bool:
+        return any(each["debt"] == "debt-74" for each in core.lender.asked)
+
+    await until(asked, "a question", 30)
+    assert await scene.gateway.child.stop(within=25) == 0
+    never.set()
+    assert await scene.sql("select 1 from claim") == []
+    assert (await standing(scene, 74))["due"] in ("scheduled", "scheduled deferred")
+    assert not [each for each in scene.log() if each["recipient"] == address("sms", 74)]
+
+
+async def test_what_nobody_reads_is_missing_from_the_sums(stage: tuple[Scene, Core]) -> None:
+    """The broker's side knows the topic of the facts too.  The gateway has stopped."""
+    scene, core = stage
     await core.tell(planned(902, there() + 20 * DAY))
     done = await asyncio.to_thread(sums, scene.gateway)
     assert re.search(r"records not read yet, by the broker +│ 1 ", done.stdout), done.stdout
