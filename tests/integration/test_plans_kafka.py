@@ -289,9 +289,9 @@ async def test_what_is_stale_waits_for_a_heartbeat_of_its_source_in_its_partitio
     scene, others = stage
     core = others.another("/silent-core")
     # Three days before it is due was yesterday there; it is good for today, too.
-    await core.tell(planned(60, there() + 2 * DAY, 4 * 86_400))
-    await stands(scene, 60, d3="held stale_facts")
-    partition = await scene.value("select partition from debt_fact where debt = 'debt-60'")
+    await core.tell(planned(80, there() + 2 * DAY, 4 * 86_400))
+    await stands(scene, 80, d3="held stale_facts")
+    partition = await scene.value("select partition from debt_fact where debt = 'debt-80'")
     await others.beat(partition)
     elsewhere = [each for each in range(4) if each != partition]
     await core.beat(*elsewhere)
@@ -304,18 +304,18 @@ async def test_what_is_stale_waits_for_a_heartbeat_of_its_source_in_its_partitio
 
     await until(heard, "heartbeats elsewhere", 30)
     await asyncio.sleep(3)  # more than a round of recovery: nobody may have been released by those
-    assert (await standing(scene, 60))["d3"] == "held stale_facts"
-    assert not [each for each in scene.log() if each["recipient"] == address("sms", 60)]
+    assert (await standing(scene, 80))["d3"] == "held stale_facts"
+    assert not [each for each in scene.log() if each["recipient"] == address("sms", 80)]
     oldest = json.loads((await said_by(scene, "sources", "--json", "--limit", "1")).splitlines()[0])
     assert {name: oldest[name] for name in ("source", "partition", "beats")} == {
         "source": "/silent-core", "partition": partition, "beats": False,
     }  # fmt: skip
     assert oldest["seconds"] >= 4 * 86_400
     await core.beat(partition)
-    await stands(scene, 60, d3="delivered")
+    await stands(scene, 80, d3="delivered")
     rules = await scene.sql(
         "select verdict, rule from decision d join reminder r on r.id = d.reminder"
-        " where r.debt = 'debt-60' order by d.at"
+        " where r.debt = 'debt-80' order by d.at"
     )
     assert [tuple(row) for row in rules] == [("hold", "max_fact_age"), ("send", "none")]
 
