@@ -134,6 +134,7 @@ class Reason(StrEnum):
     POISON = "poison"  # rescued too often without ever reaching an intent
     BUG = "bug"
     STOP_UNREADABLE = "stop_unreadable"  # a stop or cancel naming this borrower could not be read
+    RECEIPTS_UNHEALTHY = "receipts_unhealthy"  # silence proves nothing: the provider's receipts do not come in
     # suppressed
     DUPLICATE_STAGE = "duplicate_stage"  # another reminder already owns lender, borrower, debt, instalment, stage, step
     OPTED_OUT = "opted_out"

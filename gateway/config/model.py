@@ -49,7 +49,8 @@ LenderRef = Annotated[str, AfterValidator(_reference)]
 class Lender(Section):
     """A legal entity or brand.  `name` is what the borrower reads; `routes` say which provider serves a channel.
 
-    Its plans are made with `cadence`, those of a product with its own in `cadences`.
+    Its plans are made with `cadence`, those of a product with its own in `cadences`.  `call_centre_per_hour` is how
+    many planned contacts an hour may lead to a call with its people; None: any number.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Lender(Section):
     routes: Annotated[dict[Channel, str], Field(min_length=1)]
     cadence: str = "default"
     cadences: dict[str, str] = Field(default_factory=dict)
+    call_centre_per_hour: Count | None = None
 
     def cadence_of(self, product: str | None) -> str:
         """By name."""

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.ledger import freezes, subjects, volume
+from gateway.ledger import freezes, pacing, subjects, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
+from gateway.ledger.follow import Rules
+from gateway.ledger.pacing import Paced
 from gateway.ledger.quotas import Breach, Quotas
 from gateway.ledger.volume import Bounded, Load
 from schemas.vocabulary import Lane
@@ -63,12 +65,16 @@ where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_t
 _OPTED_OUT: Final = "select subject from tombstone where subject = any($1::bytea[]) and kind = 'opted_out'"
 
 # The routes may have changed while a message may still be under way with another provider: two of them would not know
-# of each other's.  Not only the last attempt counts: it may be a repeat that never left.
+# of each other's.  Not only the last attempt counts: it may be a repeat that never left.  What was handed over on a
+# rung that was passed by time is in nobody's way; what may or may not have left is in the way of every other rung.
 _ELSEWHERE: Final = """
-select i.attempt from unnest($1::bigint[], $2::bigint[], $3::text[]) as i(attempt, reminder, provider)
+select i.attempt
+from unnest($1::bigint[], $2::bigint[], $3::text[], $4::smallint[]) as i(attempt, reminder, provider, rung)
 cross join lateral (
-    select 1 from attempt a where a.reminder = i.reminder and a.provider <> i.provider
-        and a.state in ('intended', 'accepted', 'sent', 'unknown') limit 1
+    select 1 from attempt a where a.reminder = i.reminder and (
+        a.state in ('intended', 'unknown') and (a.provider <> i.provider or a.rung <> i.rung)
+        or a.state in ('accepted', 'sent') and a.provider <> i.provider and a.rung = i.rung
+    ) limit 1
 ) a
 """
 
@@ -104,7 +110,8 @@ class Intended:
 
     `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
     to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.  `dear` cost more
-    than a whole cap by themselves.  The borrowers of `opted_out` want no more.
+    than a whole cap by themselves.  The borrowers of `opted_out` want no more.  For those of `paced_out` their lender's
+    call centre has no place in this hour.
     """
 
     sendable: frozenset[int]
@@ -114,6 +121,7 @@ class Intended:
     over: Mapping[int, tuple[Breach, ...]] = field(default_factory=dict)
     dear: frozenset[int] = frozenset()
     opted_out: frozenset[int] = frozenset()
+    paced_out: frozenset[int] = frozenset()
 
 
 async def intend(
@@ -122,22 +130,30 @@ async def intend(
     intents: Sequence[Intent],
     now: dt.datetime,
     quotas: Quotas | None = None,
+    rules: Rules | None = None,
 ) -> Intended:
     """Writes the attempts that still may be made.  What is in none of the sets lost its claim: drop it.
 
-    What is written is counted in the same commit, so that `quotas` hold across processes.
+    What is written is counted in the same commit, so that `quotas`, and by `rules` the pace of call centres, hold
+    across processes.
     """
     permitted, frozen, stopped, opted_out = await _fence(connection, intents, now)
     elsewhere = await _elsewhere(connection, [each for each in permitted if each.claimed.attempts])
     permitted = [each for each in permitted if each.attempt not in elsewhere]
+    paced = (
+        Paced() if rules is None else await pacing.pace(connection, [_contact(each) for each in permitted], rules, now)
+    )
+    permitted = [each for each in permitted if each.attempt not in paced.full]
     bounded = Bounded() if quotas is None else await _bound(connection, worker, permitted, quotas, now)
     permitted = [each for each in permitted if each.attempt not in bounded.over and each.attempt not in bounded.dear]
     sendable: frozenset[int] = frozenset()
     if permitted:
         rows = await connection.fetch(_INTEND, worker, [_row(each) for each in permitted], now)
         sendable = frozenset(row[0] for row in rows)
+    await paced.store(connection, sendable)
     await bounded.store(connection, sendable)
-    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, frozenset(bounded.dear), opted_out)
+    dear = frozenset(bounded.dear)
+    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, dear, opted_out, paced.full)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
@@ -199,8 +215,14 @@ async def _elsewhere(connection: Connection, repeats: Sequence[Intent]) -> froze
         [each.attempt for each in repeats],
         [each.claimed.id for each in repeats],
         [each.provider for each in repeats],
+        [each.claimed.rung for each in repeats],
     )
     return frozenset(row[0] for row in rows)
+
+
+def _contact(intent: Intent) -> pacing.Contact:
+    claimed = intent.claimed
+    return pacing.Contact(intent.attempt, claimed.lender, claimed.occasion, claimed.channel)
 
 
 def _row(intent: Intent) -> tuple[Any, ...]:
