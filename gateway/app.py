@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from gateway import internal, parameters
 from gateway.allowlist import Allowlist
 from gateway.brokers import Brokers
+from gateway.cadence.loading import Cadences
 from gateway.calls import Calls
 from gateway.clock import AnchoredClock
 from gateway.config import Config, Role
@@ -78,6 +79,7 @@ class _Ground:
     rules: Rules
     allowlist: Allowlist | None
     tracer: Tracer | None
+    cadences: Cadences
 
 
 class Application:
@@ -197,6 +199,7 @@ class Application:
 
     async def _start_ground(self, tracer: Tracer | None) -> _Ground:
         config, settings = self._config, self._config.database
+        cadences = parameters.cadences(config)
         database = Database(
             settings.dsn.get_secret_value(),
             size=settings.pool_size,
@@ -207,6 +210,8 @@ class Application:
         self._lifecycle.on_stop("database", whenever(database.close))
         async with database.connection() as connection:
             await schema.check(connection)
+            # Whatever it does: what it moves would go on by rules that it does not know.
+            await plans.check(connection, cadences.versions)
             clock = AnchoredClock(await workers.clock(connection))
         worker = Worker(
             database,
@@ -230,7 +235,8 @@ class Application:
 
         self._in_force.taken_by(take)
         allowlist = parameters.allowlist(config, sealer)
-        return _Ground(database, clock, worker, sealer, parameters.rules(config), allowlist, tracer)
+        rules = parameters.rules(config, cadences, discover())
+        return _Ground(database, clock, worker, sealer, rules, allowlist, tracer, cadences)
 
     async def _open_providers(self, ground: _Ground) -> dict[str, Provider]:
         adapters = discover()
@@ -449,9 +455,7 @@ class Application:
     ) -> None:
         """Facts are read however much is due: among them are stops."""
         config = self._config
-        cadences = parameters.cadences(config)
-        async with ground.database.connection() as connection:
-            await plans.check(connection, cadences.versions)
+        cadences = ground.cadences
         intake = Intake(
             ground.database,
             ground.worker,

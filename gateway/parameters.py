@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -27,6 +27,7 @@ from gateway.intake.decode import LenderFacts
 from gateway.intake.decode_facts import CadenceOf, FactDecoder
 from gateway.intake.intake import FreezeRule
 from gateway.intake.planner import Planner
+from gateway.ledger.climbing import climbs
 from gateway.ledger.follow import Rules
 from gateway.ledger.quotas import MILLIONTHS, Quota, Quotas
 from gateway.lifecycle import Phase
@@ -49,7 +50,8 @@ def phases(config: Config) -> dict[Phase, float]:
 # --- ledger and dispatch ----------------------------------------------------------------------------------------------
 
 
-def rules(config: Config) -> Rules:
+def rules(config: Config, cadences: Cadences, adapters: Mapping[str, Adapter]) -> Rules:
+    """With what every version of every cadence says, also those that only plans of long ago were made with."""
     dispatch = config.dispatch
     return Rules(
         receipt_window={name: dt.timedelta(hours=each.receipt_window_hours) for name, each in config.providers.items()},
@@ -61,7 +63,29 @@ def rules(config: Config) -> Rules:
         release_per_second=dispatch.release_per_second,
         routes={name: _routes(each) for name, each in config.lenders.items()},
         quotas=quotas(config),
+        climbs={
+            occasion: climb
+            for versions in cadences.by_name.values()
+            for each in versions
+            for occasion, climb in climbs(each).items()
+        },
+        receipts=frozenset(
+            name for name, each in config.providers.items() if _tells(config, each, adapters[each.adapter])
+        ),
+        replaces=frozenset(name for name, each in config.providers.items() if adapters[each.adapter].replaces),
+        call_centre={
+            name: each.call_centre_per_hour
+            for name, each in config.lenders.items()
+            if each.call_centre_per_hour is not None
+        },
     )
+
+
+def _tells(config: Config, provider: ProviderConfig, adapter: Adapter) -> bool:
+    """Whether anybody tells what became of a message: the provider, or of a push the lender's app."""
+    if adapter.channel is Channel.PUSH and config.http.app_tokens:
+        return True
+    return adapter.receipts and bool(provider.callback_tokens)
 
 
 def quotas(config: Config) -> Quotas | None:

@@ -141,6 +141,7 @@ class Reason(StrEnum):
     FACT_MISSING = "fact_missing"  # what it would say is not known to be so
     MERGED_INTO = "merged_into"  # another reminder's message tells of it, too; suppressed once that is intended
     STALE_FACTS = "stale_facts"  # what is known of the debt is older than its occasion allows
+    RECEIPTS_UNHEALTHY = "receipts_unhealthy"  # silence proves nothing: the provider's receipts do not come in
     # suppressed
     DUPLICATE_STAGE = "duplicate_stage"  # another reminder already owns lender, borrower, debt, instalment, stage, step
     OPTED_OUT = "opted_out"

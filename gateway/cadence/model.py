@@ -50,7 +50,7 @@ class OnUnknown(StrEnum):
     """What is done about an attempt of which nobody knows whether it left."""
 
     WAIT = "wait"
-    LOOKUP = "lookup"
+    LOOKUP = "lookup"  # ask the provider: refused as long as nobody can
     RESEND = "resend"  # only where a repeat replaces the first on the screen
 
 
@@ -94,6 +94,7 @@ class Occasion(Struct, frozen=True, forbid_unknown_fields=True):
     `good_for_days` is how many local dates it may still go out on, the first included; then it expires.
     One that `requires` evidence waits until at least one of it stands.  With `instalment` it is one reminder of the
     plan: of its first, second... instalment by due date, not of each.
+    One that `invites_calls` keeps the pace of the lender's call centre, as calls do.
     """
 
     name: Name
@@ -110,6 +111,7 @@ class Occasion(Struct, frozen=True, forbid_unknown_fields=True):
     instalment: Annotated[int, Meta(ge=1, le=600)] | None = None
     on_unknown: OnUnknown = OnUnknown.WAIT
     lane: Lane = Lane.BULK
+    invites_calls: bool = False
 
 
 class Cadence(Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,8 +176,12 @@ def _faults_of_occasion(occasion: Occasion) -> list[str]:
         only = _ONLY.get(rung.confirm)
         if only is not None and rung.channel is not only:
             faults.append(f"ladder: only {only} can be {rung.confirm}, not {rung.channel}")
+        if rung.confirm is Confirm.ACCEPTED and rung.advance_after is not None:
+            faults.append("ladder: nothing is waited for where it is enough that the provider accepts")
     if occasion.ladder[-1].advance_after is not None:
         faults.append("ladder: there is nothing to advance to after its last rung")
+    if occasion.on_unknown is OnUnknown.LOOKUP:
+        faults.append("on_unknown: no provider can be asked yet what became of a message: wait or resend")
     if occasion.on_unknown is OnUnknown.RESEND and set(channels) != {Channel.PUSH}:
         faults.append("on_unknown: only a push that is sent again replaces the first on the screen")
     return faults

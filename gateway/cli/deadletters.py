@@ -302,21 +302,21 @@ async def _redriver(config: Config, ledger: Database) -> Redriver:
     from gateway.intake.decode import Decoder
     from gateway.ledger import workers
     from gateway.redrive import Facts, Redriver
+    from providers.catalog import discover
 
     catalogue = Catalogue.load(config.templates_path or DEFAULT_TEMPLATES)
     sealer = config.sealing.sealer()
     decoder = Decoder(lenders=parameters.lender_facts(config), catalogue=catalogue, sealer=sealer)
     async with ledger.connection() as connection:
         clock = AnchoredClock(await workers.clock(connection))
-    facts = None
+    facts, cadences = None, parameters.cadences(config)
     if (topic := config.kafka.repayments_topic) is not None:
-        cadences = parameters.cadences(config)
         facts = Facts(
             topic,
             parameters.fact_decoder(config, cadences, catalogue, sealer),
             lambda ids: parameters.planner(config, cadences, sealer, ids),
         )
-    return Redriver(ledger, clock, decoder, sealer, parameters.rules(config), facts)
+    return Redriver(ledger, clock, decoder, sealer, parameters.rules(config, cadences, discover()), facts)
 
 
 def _tell(done: list[Redriven], more: str | None, *, yes: bool, as_json: bool) -> None:

@@ -118,13 +118,16 @@ def settle(
 async def _settle(config: Config, number: int, found: Found, author: str, reason: str, yes: bool) -> Settled | None:
     from gateway import parameters
     from gateway.ledger import unknowns, workers
+    from providers.catalog import discover
 
     async with database(config) as ledger:
         async with ledger.connection() as connection:
             now = await workers.clock(connection)
 
+        rules = parameters.rules(config, parameters.cadences(config), discover())
+
         async def work(connection: Connection) -> Settled | None:
-            return await unknowns.settle(connection, number, found, author, reason, now, parameters.rules(config))
+            return await unknowns.settle(connection, number, found, author, reason, now, rules)
 
         return await (ledger.transaction(work) if yes else ledger.rehearse(work))
 

@@ -51,7 +51,8 @@ class Lender(Section):
     """A legal entity or brand.  `name` is what the borrower reads; `routes` say which provider serves a channel.
 
     Its plans are made with `cadence`, those of a product with its own in `cadences`.  Its own service is asked the
-    `question` before a reminder leaves.
+    `question` before a reminder leaves.  `call_centre_per_hour` is how many planned contacts an hour may lead to a call
+    with its people; None: any number.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Lender(Section):
     cadence: str = "default"
     cadences: dict[str, str] = Field(default_factory=dict)
     question: Question | None = None
+    call_centre_per_hour: Count | None = None
 
     def cadence_of(self, product: str | None) -> str:
         """By name."""

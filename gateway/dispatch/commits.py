@@ -13,7 +13,7 @@ from gateway import policy
 from gateway.clock import Clock
 from gateway.dispatch.pipeline import Job, inputs_of
 from gateway.ids import to_reference
-from gateway.ledger import freezes, intend, outcomes, volume
+from gateway.ledger import freezes, intend, outcomes, pacing, volume
 from gateway.ledger.database import Database, worth_repeating
 from gateway.ledger.follow import Move, Rules
 from gateway.ledger.outcomes import Outcome, Recorded, Verdict
@@ -66,8 +66,10 @@ class Commits:
         intents = [job.intent for job in jobs if job.intent is not None]
         now = self._clock.now()
         try:
-            quotas = self._rules.quotas
-            done = await self._database.transaction(lambda c: intend.intend(c, lease, intents, now, quotas), attempts=1)
+            rules = self._rules
+            done = await self._database.transaction(
+                lambda c: intend.intend(c, lease, intents, now, rules.quotas, rules), attempts=1
+            )
         except Exception as error:
             # The COMMIT may have happened.  What is there under our claim may be sent; what is not goes back to its
             # queue, and that counts as no rescue: nobody died.
@@ -96,6 +98,9 @@ class Commits:
                 found[intent.attempt] = policy.Hold(Reason.BUG, "dearer_than_cap")
             elif intent.attempt in done.stopped:
                 found[intent.attempt] = policy.Hold(Reason.STOP_UNREADABLE, "stop_unreadable")
+            elif intent.attempt in done.paced_out:
+                until = pacing.next_place(now, random.random())  # noqa: S311  spreads the hour, not a secret
+                found[intent.attempt] = policy.Defer(until, "call_centre_full")
             elif intent.attempt in done.elsewhere:
                 until = now + dt.timedelta(seconds=_ELSEWHERE_SECONDS * (1 + random.random()))  # noqa: S311
                 found[intent.attempt] = policy.Defer(until, "under_way_elsewhere")

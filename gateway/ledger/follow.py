@@ -15,6 +15,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.ledger import climbing
+from gateway.ledger.climbing import UNHEARD_OF, Climb
 from gateway.ledger.quotas import Quotas
 from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
@@ -98,6 +100,14 @@ class Situation(Struct, gc=False):
     def find(self, attempt: int) -> Attempt | None:
         return next((each for each in self.attempts if each.id == attempt), None)
 
+    def next_rung(self, after: int) -> int | None:
+        """The next contact of the ladder that may still be tried."""
+        # A person who pressed the call away is not called again, however many contacts lie between.
+        declined = any(each.state is AttemptState.DECLINED for each in self.attempts)
+        without = Channel.VOICE if declined else None
+        rungs = range(after + 1, len(self.ladder))
+        return next((rung for rung in rungs if LADDER_CHANNEL[self.ladder[rung]] is not without), None)
+
 
 class Move(Struct, gc=False):
     """Where a reminder goes.  `queue` None ends it; `emit` tells upstream; `correction` raises an ending."""
@@ -125,7 +135,9 @@ class Rules:
 
     `max_tries` bounds how often something may be sent again that was taken, or may have been.  What certainly was not
     is tried until `not_after`.  `release_per_second` is how fast what freezes have held leaves, by
-    all processes together.
+    all processes together.  `climbs` is what cadences say of ladders, by occasion; `receipts` are the providers that
+    tell what became of a message, `replaces` those where a repeat replaces the first; `call_centre` is by lender how
+    many contacts an hour may keep its people busy.
     """
 
     receipt_window: Mapping[str, dt.timedelta] = field(default_factory=dict)
@@ -139,6 +151,15 @@ class Rules:
     release_per_second: float = 50.0
     routes: Mapping[str, Mapping[Channel, str]] = field(default_factory=dict)
     quotas: Quotas | None = None
+    climbs: Mapping[str, Climb] = field(default_factory=dict)
+    receipts: frozenset[str] = frozenset()
+    receipts_recheck: dt.timedelta = dt.timedelta(minutes=5)
+    replaces: frozenset[str] = frozenset()
+    call_centre: Mapping[str, int] = field(default_factory=dict)
+
+    def climb(self, occasion: str | None) -> Climb | None:
+        """How what stands for an occasion climbs; None for what upstream asked for itself."""
+        return None if occasion is None else self.climbs.get(occasion, UNHEARD_OF)
 
     def route(self, lender: str, channel: Channel) -> str | None:
         """The provider a lender's contacts of this channel go through."""
@@ -160,18 +181,22 @@ def after_attempts(
     """The one move of a reminder of which several attempts have changed at once, in whatever order.
 
     That one of them arrived outweighs everything; then, before a repeat, that one of them was taken.  Else the current
-    attempt decides, or after the end the last one.
+    attempt decides, or after the end the last one; of what is planned also another one.
     """
-    reached = next((each for each in changed if each.state in REACHED), None)
+    climb = rules.climb(was.occasion)
+    reached = next((each for each in changed if each.state in REACHED and _ends(was, each, climb)), None)
     if reached is not None:
         return after_attempt(was, reached, now, rules)
-    taken = next((each for each in changed if each.state in _TAKEN), None)
+    taken = next((each for each in changed if each.state in _TAKEN and not _passed(was, each, climb)), None)
     if taken is not None and was.state in _BEFORE_REPEAT:
         return after_attempt(was, taken, now, rules)
     current = was.attempt
     if was.queue is None and was.attempts:
         current = was.attempts[-1].id
     decides = next((each for each in changed if each.id == current), None)
+    if climb is not None:
+        refused = next((each for each in changed if each.failure is Failure.OPTED_OUT), None)
+        decides = refused or decides or next(iter(changed), None)
     if decides is None:
         return None
     return after_attempt(was, decides, now, rules, retry_after=retry_after, jitter=jitter)
@@ -192,19 +217,45 @@ def after_attempt(
     """
     if was.queue is None:
         return _correction(was, attempt, now)
-    if attempt.state in REACHED:
+    climb = rules.climb(was.occasion)
+    if attempt.state in REACHED and _ends(was, attempt, climb):
         return _end(was, ReminderState.DELIVERED, None, now)
+    if climb is not None and attempt.id != was.attempt and attempt.failure is Failure.OPTED_OUT:
+        return cancel(was, Reason.OPTED_OUT, now, rules)[0]
+    if was.reason is Reason.RECEIPTS_UNHEALTHY and (attempt.id != was.attempt or attempt.state not in FAILED):
+        return None  # it is looked at again anyway
     if was.state in _BEFORE_REPEAT:
         return _before_resend(was, attempt, now, rules, retry_after, jitter)
     if attempt.id != was.attempt:
-        return None
-    if attempt.state in _TAKEN:
-        return _await(was, None, now, rules.window(attempt.provider))
+        return _await(was, None, now, rules, attempt) if climb is not None and _waits(was) else None
+    if attempt.state in _TAKEN or attempt.state in REACHED:
+        return _await(was, None, now, rules, attempt)
     if attempt.state is AttemptState.UNKNOWN:
         return _after_unknown(was, attempt, now, rules, jitter)
     if attempt.state in NO_CONTACT or attempt.state in FAILED:
         return _after_failure(was, attempt, now, rules, retry_after, jitter)
     return None
+
+
+def _ends(was: Situation, attempt: Attempt, climb: Climb | None) -> bool:
+    """Whether an attempt that has arrived is enough; a late word always counts."""
+    return climb is None or was.queue is None or climbing.is_enough(was, attempt, climb)
+
+
+def _passed(was: Situation, attempt: Attempt, climb: Climb | None) -> bool:
+    """Whether its rung lies behind by time: it may still arrive, and the next one goes out all the same."""
+    return climb is not None and attempt.rung < was.rung
+
+
+def _waits(was: Situation) -> bool:
+    return was.state is ReminderState.AWAITING
+
+
+def opened(was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules) -> Move | None:
+    """The borrower has opened the message.  Of what is planned that is enough, whatever its rule."""
+    if was.queue is None or rules.climb(was.occasion) is None or attempt.state in NO_CONTACT:
+        return None
+    return _end(was, ReminderState.DELIVERED, None, now)
 
 
 def _before_resend(
@@ -214,8 +265,10 @@ def _before_resend(
 
     That it was taken may also be told of an earlier one than the last.
     """
-    if attempt.state in _TAKEN:
-        return _await(was, None, now, rules.window(attempt.provider))
+    if _passed(was, attempt, rules.climb(was.occasion)):
+        return None
+    if attempt.state in _TAKEN or attempt.state in REACHED:
+        return _await(was, None, now, rules, attempt)
     if attempt.id != was.attempt:
         return None
     if attempt.state in FAILED or (attempt.state in NO_CONTACT and attempt.failure not in _DEFER):
@@ -227,37 +280,50 @@ def _may_resend(was: Situation, attempt: Attempt, rules: Rules) -> bool:
     """Only what nobody knows of is sent again: not what was taken, by whichever of its attempts."""
     if any(each.state in _TAKEN for each in was.attempts):
         return False
-    return (attempt.provider, was.stage) in rules.resend and was.closed is None and was.tries < rules.max_tries
+    climb = rules.climb(was.occasion)
+    if climb is None:
+        resends = (attempt.provider, was.stage) in rules.resend
+    else:
+        resends = climb.resends and attempt.provider in rules.replaces
+    return resends and was.closed is None and was.tries < rules.max_tries
 
 
 def _after_unknown(was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, jitter: float) -> Move:
     if _may_resend(was, attempt, rules):
         return _schedule(was, now, Reason.RETRY, _backoff(was, now, rules, None, jitter), was.rung, _another(was))
-    return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(attempt.provider))
+    return _await(was, Reason.OUTCOME_UNKNOWN, now, rules, attempt)
 
 
 def _after_failure(
     was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float
 ) -> Move:
-    failure = attempt.failure
-    others = [other.state for other in was.attempts if other.id != attempt.id and other.state in OPEN]
+    failure, climb = attempt.failure, rules.climb(was.occasion)
+    others = [
+        other.state
+        for other in was.attempts
+        if other.id != attempt.id and (other.state in OPEN if climb is None else climbing.blocks(other, attempt.rung))
+    ]
     if others:
         # An earlier attempt (of a resend) may still have arrived: only another repeat leaves until that is settled.
         if attempt.state in NO_CONTACT and failure in _DEFER and _may_resend(was, attempt, rules):
             at = _backoff(was, now, rules, retry_after, jitter)
             return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
         reason = None if _TAKEN.issuperset(others) else Reason.OUTCOME_UNKNOWN
-        return _await(was, reason, now, rules.window(attempt.provider))
+        return _await(was, reason, now, rules, attempt)
     if was.closed is not None:
+        if _stands(was):
+            return _await(was, None, now, rules, attempt)
         if all(each.state in NO_CONTACT for each in was.attempts):
             return _stopped(was, was.closed, now)
         return _end(was, ReminderState.UNDELIVERED, Reason.LADDER_CLOSED, now)
+    if failure is Failure.OPTED_OUT and _stands(was):
+        return _await(replace(was, closed=Reason.OPTED_OUT), None, now, rules, attempt)
     if failure is Failure.OPTED_OUT:
         return _end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
     if failure is Failure.BUG:
         return hold(was, Reason.BUG, now, was.not_after)
     if attempt.state is AttemptState.DECLINED:
-        return _next_contact(was, now)
+        return _next_contact(was, now, rules)
     # What certainly was not taken costs nobody anything to try again; what was taken and failed may have rung a phone.
     spent = attempt.state in FAILED and (was.tries + 1 >= rules.max_tries or _again_by_our_fault(was, attempt))
     if failure in _DEFER and not spent:
@@ -265,7 +331,7 @@ def _after_failure(
         if failure is Failure.OUTSIDE_WINDOW and retry_after is None:
             at = now + _OUTSIDE_WINDOW_DELAY * (1 + jitter)
         return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
-    return _next_contact(was, now)
+    return _next_contact(was, now, rules)
 
 
 def _again_by_our_fault(was: Situation, attempt: Attempt) -> bool:
@@ -279,14 +345,18 @@ def _another(was: Situation) -> int:
     return min(was.tries + 1, _MOST_TRIES)
 
 
-def _next_contact(was: Situation, now: dt.datetime) -> Move:
-    # A person who pressed the call away is not called again, however many contacts lie between.
-    declined = any(each.state is AttemptState.DECLINED for each in was.attempts)
-    without = Channel.VOICE if declined else None
-    for rung in range(was.rung + 1, len(was.ladder)):
-        if LADDER_CHANNEL[was.ladder[rung]] is not without:
-            return _schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
+def _next_contact(was: Situation, now: dt.datetime, rules: Rules) -> Move:
+    rung = was.next_rung(was.rung)
+    if rung is not None:
+        return _schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
+    if _stands(was):
+        return _await(was, None, now, rules, was.attempts[-1])
     return _end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now)
+
+
+def _stands(was: Situation) -> bool:
+    """Whether a contact that was passed by time is out, or has arrived without being enough: it ends by that one."""
+    return any(each.state in OPEN or each.state in REACHED for each in was.attempts)
 
 
 def _backoff(was: Situation, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float) -> dt.datetime:
@@ -306,15 +376,49 @@ def _correction(was: Situation, attempt: Attempt, now: dt.datetime) -> Move | No
         kept = was.state in (ReminderState.CANCELLED, ReminderState.SUPPRESSED)
         state, reason = (was.state, was.reason) if kept else (ReminderState.DELIVERED, None)
         return replace(_end(was, state, reason, now), correction=True)
-    last = was.attempts[-1].id if was.attempts else None
-    if attempt.state in FAILED and was.state is ReminderState.UNCONFIRMED and attempt.id == last:
+    if was.occasion is None:
+        decides = bool(was.attempts) and attempt.id == was.attempts[-1].id
+    else:  # of several rungs that are out each may be the one that arrived
+        decides = all(each.state in FAILED or each.state in NO_CONTACT for each in was.attempts)
+    if attempt.state in FAILED and was.state is ReminderState.UNCONFIRMED and decides:
         return replace(_end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now), correction=True)
     return None
 
 
 def window_closed(was: Situation, now: dt.datetime) -> Move:
-    """The receipt window of an awaiting reminder is over."""
+    """Nothing follows any more, and nobody is waited for: it ends as its best attempt."""
+    if any(each.state in REACHED for each in was.attempts):
+        return _end(was, ReminderState.DELIVERED, None, now)
     return _end(was, ReminderState.UNCONFIRMED, _why_unconfirmed(was), now)
+
+
+def asks(was: Situation, now: dt.datetime, rules: Rules) -> Attempt | None:
+    """The attempt whose provider's receipts must be healthy for the next contact to follow by time now."""
+    climb = rules.climb(was.occasion)
+    at = None if climb is None else climbing.advances_at(was, now, climb)
+    if at is None or now < at or now >= climbing.closes_at(was, now, rules) or was.attempt is None:
+        return None
+    return was.find(was.attempt)
+
+
+def wake(was: Situation, now: dt.datetime, rules: Rules, *, healthy: bool) -> Move:
+    """The timer of one that waits for receipts is ripe: the next contact, or the end; or it goes on waiting.
+
+    `healthy`: the receipts of `asks` come in, so that silence says something.
+    """
+    climb = rules.climb(was.occasion)
+    if climb is None or now >= climbing.closes_at(was, now, rules):
+        return window_closed(was, now)
+    if asks(was, now, rules) is None:
+        if was.state is ReminderState.HELD and now >= was.not_after:
+            return window_closed(was, now)
+        return _await_planned(was, now, rules, climb)
+    rung = was.next_rung(was.rung)
+    assert rung is not None  # else nothing would be asked
+    if healthy:
+        return _schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
+    recheck = min(now + rules.receipts_recheck, climbing.closes_at(was, now, rules))
+    return hold(was, Reason.RECEIPTS_UNHEALTHY, now, recheck)
 
 
 def give_up(was: Situation, now: dt.datetime) -> Move | None:
@@ -324,6 +428,8 @@ def give_up(was: Situation, now: dt.datetime) -> Move | None:
     """
     if was.queue is None or any(each.state in OPEN for each in was.attempts):
         return None
+    if any(each.state in REACHED for each in was.attempts):
+        return window_closed(was, now)
     return _end(was, ReminderState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, now)
 
 
@@ -340,16 +446,20 @@ def cancel(was: Situation, by: Reason, now: dt.datetime, rules: Rules) -> tuple[
     if all(each.state in NO_CONTACT or each.state in FAILED for each in was.attempts):
         return _stopped(was, by, now), False
     closed = was.closed or by
+    climb = rules.climb(was.occasion)
+    if climb is not None and was.state is not ReminderState.SENDING:
+        return _await_planned(replace(was, closed=closed), now, rules, climb), True
     if was.state in (ReminderState.SENDING, ReminderState.AWAITING):
         return replace(_stay(was), closed=closed), True
     # Scheduled or held for a resend while the first attempt is unknown: the resend must not happen any more.
-    window = rules.window(was.attempts[-1].provider)
-    return replace(_await(was, Reason.OUTCOME_UNKNOWN, now, window), closed=closed), True
+    move = _await(was, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
+    return replace(move, closed=closed), True
 
 
 def _stopped(was: Situation, by: Reason, now: dt.datetime) -> Move:
-    """What the borrower himself has stopped is suppressed, what the lender has stopped is cancelled."""
-    state = ReminderState.SUPPRESSED if by is Reason.OPTED_OUT else ReminderState.CANCELLED
+    """What the borrower himself has stopped, or the mode, is suppressed, what the lender has stopped is cancelled."""
+    ours = by in (Reason.OPTED_OUT, Reason.NOT_ALLOWLISTED)
+    state = ReminderState.SUPPRESSED if ours else ReminderState.CANCELLED
     return _end(was, state, by, now)
 
 
@@ -425,9 +535,10 @@ def stale(was: Situation, now: dt.datetime, max_fact_age: dt.timedelta) -> Move:
 
 def skip(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> Move:
     """This contact is not to be made: its text is no longer so, or its channel unwanted.  The next, or the end."""
-    if any(each.state in OPEN for each in was.attempts):
-        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(was.attempts[-1].provider))
-    move = _next_contact(was, now)
+    climb = rules.climb(was.occasion)
+    if any(each.state in OPEN if climb is None else climbing.blocks(each, was.rung) for each in was.attempts):
+        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
+    move = _next_contact(was, now, rules)
     if move.queue is None and not was.attempts:
         state = ReminderState.SUPPRESSED if reason is Reason.OPTED_OUT else ReminderState.EXPIRED
         return _end(was, state, reason, now)
@@ -436,14 +547,16 @@ def skip(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> Move
 
 def suppress(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> Move:
     """It is not to be sent.  What may already have left ends by its attempt instead."""
-    if any(each.state in OPEN for each in was.attempts):
-        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(was.attempts[-1].provider))
+    if _stands(was):
+        planned = was.occasion is not None  # or it would come by time again and again
+        closed = replace(was, closed=reason) if planned else was
+        return _await(closed, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
     return _end(was, ReminderState.SUPPRESSED, reason, now)
 
 
 def expire(was: Situation, now: dt.datetime) -> Move:
     """`not_after` passed.  What may already have left ends by its attempt instead."""
-    if any(each.state in OPEN for each in was.attempts):
+    if _stands(was):
         return window_closed(was, now)
     return _end(was, ReminderState.EXPIRED, Reason.NOT_AFTER, now)
 
@@ -466,11 +579,40 @@ def _schedule(was: Situation, now: dt.datetime, reason: Reason, at: dt.datetime,
     return replace(_move(was, now, ReminderState.SCHEDULED, reason, at, Queue.DUE), rung=rung, tries=tries)
 
 
-def _await(was: Situation, reason: Reason | None, now: dt.datetime, window: dt.timedelta) -> Move:
+def _await(was: Situation, reason: Reason | None, now: dt.datetime, rules: Rules, attempt: Attempt) -> Move:
     """Waits for the last word; a reminder that waits already for the same reason keeps its window."""
+    climb = rules.climb(was.occasion)
+    if climb is not None:
+        return _await_planned(was, now, rules, climb)
     if was.state is ReminderState.AWAITING and was.reason is reason:
         return _stay(was)
-    return _move(was, now, ReminderState.AWAITING, reason, now + window, Queue.TIMER, emit=True)
+    at = now + rules.window(attempt.provider)
+    return _move(was, now, ReminderState.AWAITING, reason, at, Queue.TIMER, emit=True)
+
+
+def _await_planned(was: Situation, now: dt.datetime, rules: Rules, climb: Climb) -> Move:
+    """Waits until the next rung follows by time or the last window closes; ends where there is nothing to wait for."""
+    advances = climbing.advances_at(was, now, climb)
+    waits = any(each.state in OPEN for each in was.attempts)
+    reached = any(each.state in REACHED for each in was.attempts)
+    if reached and advances is None and (not waits or was.closed is not None):
+        return _end(was, ReminderState.DELIVERED, None, now)
+    if not waits and not reached and any(each.state is AttemptState.UNCONFIRMED for each in was.attempts):
+        return window_closed(was, now)
+    if not waits and not reached:
+        reason = Reason.CONTACTS_EXHAUSTED if was.closed is None else Reason.LADDER_CLOSED
+        return _end(was, ReminderState.UNDELIVERED, reason, now)
+    at = climbing.closes_at(was, now, rules)
+    if advances is not None:
+        at = min(at, advances)
+    if not climb.known:
+        at = min(at, now + rules.receipts_recheck)
+    unknown = any(each.state is AttemptState.UNKNOWN for each in was.attempts)
+    why = Reason.OUTCOME_UNKNOWN if unknown else None
+    news = was.state is not ReminderState.AWAITING or was.reason is not why
+    if not news and at == was.at:
+        return _stay(was)
+    return _move(was, now, ReminderState.AWAITING, why, at, Queue.TIMER, emit=news)
 
 
 def _stay(was: Situation) -> Move:

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.ledger import freezes, merging, subjects, tombstones, volume
+from gateway.ledger import freezes, merging, pacing, subjects, tombstones, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move
+from gateway.ledger.follow import Move, Rules
+from gateway.ledger.pacing import Paced
 from gateway.ledger.quotas import Breach, Quotas
 from gateway.ledger.volume import Bounded, Load
 from schemas.vocabulary import Lane
@@ -61,12 +62,16 @@ where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_t
 """
 
 # The routes may have changed while a message may still be under way with another provider: two of them would not know
-# of each other's.  Not only the last attempt counts: it may be a repeat that never left.
+# of each other's.  Not only the last attempt counts: it may be a repeat that never left.  What was handed over on a
+# rung that was passed by time is in nobody's way; what may or may not have left is in the way of every other rung.
 _ELSEWHERE: Final = """
-select i.attempt from unnest($1::bigint[], $2::bigint[], $3::text[]) as i(attempt, reminder, provider)
+select i.attempt
+from unnest($1::bigint[], $2::bigint[], $3::text[], $4::smallint[]) as i(attempt, reminder, provider, rung)
 cross join lateral (
-    select 1 from attempt a where a.reminder = i.reminder and a.provider <> i.provider
-        and a.state in ('intended', 'accepted', 'sent', 'unknown') limit 1
+    select 1 from attempt a where a.reminder = i.reminder and (
+        a.state in ('intended', 'unknown') and (a.provider <> i.provider or a.rung <> i.rung)
+        or a.state in ('accepted', 'sent') and a.provider <> i.provider and a.rung = i.rung
+    ) limit 1
 ) a
 """
 
@@ -105,7 +110,8 @@ class Intended:
     `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
     to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.  `dear` cost more
     than a whole cap by themselves.  The borrowers of `opted_out` want no more, those of `channel_out` none by this
-    channel.  `moves` are of those whose message it is, too.
+    channel.  For those of `paced_out` their lender's call centre has no place in this hour.  `moves` are of those whose
+    message it is, too.
     """
 
     sendable: frozenset[int]
@@ -116,6 +122,7 @@ class Intended:
     dear: frozenset[int] = frozenset()
     opted_out: frozenset[int] = frozenset()
     channel_out: frozenset[int] = frozenset()
+    paced_out: frozenset[int] = frozenset()
     moves: Sequence[Move] = ()
 
 
@@ -125,25 +132,32 @@ async def intend(
     intents: Sequence[Intent],
     now: dt.datetime,
     quotas: Quotas | None = None,
+    rules: Rules | None = None,
 ) -> Intended:
     """Writes the attempts that still may be made.  What is in none of the sets lost its claim: drop it.
 
-    What is written is counted in the same commit, so that `quotas` hold across processes.
+    What is written is counted in the same commit, so that `quotas`, and by `rules` the pace of call centres, hold
+    across processes.
     """
     permitted, frozen, stopped, opted_out, channel_out = await _fence(connection, intents, now)
     elsewhere = await _elsewhere(connection, [each for each in permitted if each.claimed.attempts])
     permitted = [each for each in permitted if each.attempt not in elsewhere]
+    paced = (
+        Paced() if rules is None else await pacing.pace(connection, [_contact(each) for each in permitted], rules, now)
+    )
+    permitted = [each for each in permitted if each.attempt not in paced.full]
     bounded = Bounded() if quotas is None else await _bound(connection, worker, permitted, quotas, now)
     permitted = [each for each in permitted if each.attempt not in bounded.over and each.attempt not in bounded.dear]
     sendable: frozenset[int] = frozenset()
     if permitted:
         rows = await connection.fetch(_INTEND, worker, [_row(each) for each in permitted], now)
         sendable = frozenset(row[0] for row in rows)
+    await paced.store(connection, sendable)
     await bounded.store(connection, sendable)
     lead = [each.claimed.id for each in permitted if each.leads and each.attempt in sendable]
     made = await merging.tell(connection, lead, now) if lead else []
     dear = frozenset(bounded.dear)
-    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, dear, opted_out, channel_out, made)
+    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, dear, opted_out, channel_out, paced.full, made)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
@@ -209,8 +223,14 @@ async def _elsewhere(connection: Connection, repeats: Sequence[Intent]) -> froze
         [each.attempt for each in repeats],
         [each.claimed.id for each in repeats],
         [each.provider for each in repeats],
+        [each.claimed.rung for each in repeats],
     )
     return frozenset(row[0] for row in rows)
+
+
+def _contact(intent: Intent) -> pacing.Contact:
+    claimed = intent.claimed
+    return pacing.Contact(intent.attempt, claimed.lender, claimed.occasion, claimed.channel)
 
 
 def _row(intent: Intent) -> tuple[Any, ...]:

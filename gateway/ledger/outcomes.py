@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import claims, follow, freezes, moves, situations, subjects
+from gateway.ledger import claims, follow, freezes, moves, pacing, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Attempt, Move, Rules
 from gateway.ledger.states import attempt_moves
@@ -101,6 +101,7 @@ async def record(
     changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     refs = [(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None]
     planned += await moves.apply(connection, planned, changes, refs, [found[each] for each in changed])
+    await pacing.give_back(connection, found, changed, rules)
     return Recorded(frozenset(change[0] for change in changes), planned)
 
 

@@ -250,6 +250,7 @@ async def _plan(
     templates = await matching.templates(connection, receipts, owners)
     plan = _Plan([], [], {}, [], [], [], [])
     changed: dict[int, dict[int, Attempt]] = {}
+    opened: dict[int, Attempt] = {}
     for receipt in receipts:
         owner = owners.get(receipt.id)
         if owner is None or owner is matching.SOMEBODY_ELSE:
@@ -267,7 +268,9 @@ async def _plan(
         if (engagement := _ENGAGED.get(receipt.kind)) is not None:
             if receipt.code != Choice.SILENT:
                 plan.engaged.append((receipt.id, attempt.id, engagement or receipt.code, receipt.occurred_at))
-            if receipt.kind != "engaged":
+            if receipt.kind == "engaged":
+                opened.setdefault(was.id, attempt)
+            else:
                 choice = receipt.code if receipt.kind == "key" else None
                 plan.heard.append(
                     contacts.Heard(receipt.id, receipt.provider, receipt.received_at, choice, was, attempt)
@@ -284,7 +287,7 @@ async def _plan(
         plan.disposed.append(disposed)
     plan.changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     plan.changed = [found[each] for each in changed]
-    plan.planned = _moves(found, changed, now, rules, jitter)
+    plan.planned = _moves(found, changed, opened, now, rules, jitter)
     return plan
 
 
@@ -295,12 +298,19 @@ _BEFORE_RECORD: Final = frozenset({AttemptState.INTENDED, AttemptState.UNKNOWN, 
 def _moves(
     found: dict[int, Situation],
     changed: dict[int, dict[int, Attempt]],
+    opened: dict[int, Attempt],
     now: dt.datetime,
     rules: Rules,
     jitter: Jitter,
 ) -> dict[int, Move]:
-    planned = {}
+    planned = {
+        reminder: move
+        for reminder, attempt in opened.items()
+        if (move := follow.opened(found[reminder], attempt, now, rules)) is not None
+    }
     for reminder, attempts in changed.items():
+        if reminder in planned:
+            continue
         move = follow.after_attempts(found[reminder], attempts.values(), now, rules, jitter=jitter())
         if move is not None:
             planned[reminder] = move

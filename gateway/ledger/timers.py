@@ -1,4 +1,4 @@
-"""Timers: receipt windows that close, unreadable stops that are looked at again, `not_after` of what is held.
+"""Timers: receipt windows that close, silence after which the next contact is tried, what is held and looked at again.
 
 What a freeze holds has its timer at `not_after` and leaves by `releases`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-from gateway.ledger import follow, freezes, moves, situations, subjects
+from gateway.ledger import follow, freezes, moves, situations, streams, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.follow import Move, Queue, Rules
 from schemas.vocabulary import Reason, ReminderState
@@ -27,12 +27,15 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
     changes: list[moves.AttemptChange] = []
     found = await situations.read(connection, [row[0] for row in ripe])
     frozen = await freezes.holders(connection, found, in_force, rules)
+    flowing = await streams.flowing(connection, found.values(), now, rules)
     for was in found.values():
         if was.queue is not Queue.TIMER or was.at > now:
             continue
-        if was.state is ReminderState.AWAITING:
-            planned.append(follow.window_closed(was, now))
-            changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
+        if was.state is ReminderState.AWAITING or was.reason is Reason.RECEIPTS_UNHEALTHY:
+            move = follow.wake(was, now, rules, healthy=was.id in flowing)
+            planned.append(move)
+            if move.queue is None:
+                changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif now >= was.not_after:
             planned.append(follow.expire(was, now))
             changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]

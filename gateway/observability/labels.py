@@ -100,6 +100,7 @@ REASONS: Final[dict[ReminderState, tuple[Reason | None, ...]]] = {
         Reason.STALE_FACTS,
         Reason.FACT_MISSING,
         Reason.MERGED_INTO,
+        Reason.RECEIPTS_UNHEALTHY,
     ),
     ReminderState.SENDING: (None,),
     ReminderState.AWAITING: (None, Reason.OUTCOME_UNKNOWN),

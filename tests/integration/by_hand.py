@@ -45,7 +45,7 @@ _TABLES: Final = (
     "subject, tombstone, paid_instalment, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
     " unsettled, provider_ref, decision, receipt, reply, parked, engagement, outbox, deadletter, intake_count,"
     ' intake_offset, worker, "freeze", frozen, volume, redrive, settlement, manual_count, borrower_fact, debt_fact,'
-    " occurrence, revision, cadence_in_use, planned_count, fact_watermark, stale, merged"
+    " occurrence, revision, cadence_in_use, planned_count, fact_watermark, stale, merged, call_centre"
 )
 
 
@@ -147,7 +147,7 @@ class Hand:
         return Intent(claimed, self.id(claimed.subject), provider, b"words", "{}", address)
 
     async def intend(self, worker: Worker, *intents: Intent) -> Intended:
-        return await self.tx(lambda c: intend.intend(c, worker.id, intents, self.now))
+        return await self.tx(lambda c: intend.intend(c, worker.id, intents, self.now, rules=self.rules))
 
     async def claimed(self, request: Request) -> tuple[Worker, Claimed]:
         """The request's reminder, claimed by a new worker."""

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.integration.machine.model import rules
+from tests.integration.machine.planned import Planned
 from tests.integration.machine.rules import Ledger
 
 
@@ -38,9 +39,18 @@ def machine(dsn: str, resend: bool) -> type[Ledger]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("resend", [False, True], ids=["wait", "resend"])
 def test_every_interleaving_keeps_the_promise(database: str, resend: bool) -> None:
-    examples = int(os.environ.get("MACHINE_EXAMPLES", "60"))
+    run(machine(database, resend), 60)
+
+
+@pytest.mark.timeout(600)
+def test_every_interleaving_of_planned_ladders_keeps_the_promise(database: str) -> None:
+    run(type("Ladders", (Planned,), {"dsn": database}), 25)
+
+
+def run(machine: type[Ledger], examples: int) -> None:
+    examples = int(os.environ.get("MACHINE_EXAMPLES", examples))
     run_state_machine_as_test(
-        machine(database, resend),
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=12,

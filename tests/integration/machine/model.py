@@ -82,6 +82,7 @@ class Model(RuleBasedStateMachine):
 
     dsn: str = ""
     numbers: Rules = RULES
+    occasion: str | None = None  # that what is requested stands for, as if it were planned
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,8 +117,11 @@ class Model(RuleBasedStateMachine):
         async with self.connection.transaction():
             return await work(self.connection)
 
+    def new_ids(self, number: int) -> ids.IdSource:
+        return ids.IdSource(number)
+
     async def register(self, slot: int) -> None:
         worker = await workers.register(self.connection, dt.timedelta(hours=1))
         self.workers[slot] = worker
-        self.ids = ids.IdSource(worker.number)
+        self.ids = self.new_ids(worker.number)
         self.claimed[worker.id] = {}

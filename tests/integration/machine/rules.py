@@ -20,7 +20,7 @@ class Ledger(Invariants):
             await self.connection.execute(
                 "truncate subject, tombstone, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
                 " unsettled, provider_ref, decision, receipt, reply, parked, engagement, outbox, deadletter, redrive,"
-                " settlement, manual_count, volume,"
+                " settlement, manual_count, volume, call_centre,"
                 ' intake_count, intake_offset, worker, "freeze", frozen'
             )
             await self.connection.execute("update release_pace set next_at = '-infinity'")

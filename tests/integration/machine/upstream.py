@@ -43,6 +43,7 @@ class Upstream(Model):
             not_after=self.now + (dt.timedelta(hours=2) if stage == "d3" else dt.timedelta(minutes=20)),
             state_as_of=self.now,
             sealed=b"sealed",
+            occasion=self.occasion,
         )
 
     def deliver(self, commands: list[Command], slots: Slots | None = None) -> intake.Result:

@@ -58,6 +58,11 @@ def test_what_is_packaged_loads_and_its_templates_have_words_for_all_of_it() -> 
         ({"ladder": [{"channel": "sms", "confirm": "opened"}]}, "t3: ladder: only push can be opened, not sms"),
         ({"ladder": [{"channel": "push", "confirm": "answered"}]}, "t3: ladder: only voice can be answered, not push"),
         ({"ladder": [{"channel": "sms", "advance_after": "1h"}]}, "t3: ladder: there is nothing to advance to"),
+        (
+            {"ladder": [{"channel": "push", "confirm": "accepted", "advance_after": "1h"}, {"channel": "sms"}]},
+            "t3: ladder: nothing is waited for where it is enough that the provider accepts",
+        ),
+        ({"on_unknown": "lookup"}, "t3: on_unknown: no provider can be asked yet what became of a message"),
         ({"on_unknown": "resend"}, "t3: on_unknown: only a push that is sent again replaces"),
     ],
 )  # fmt: skip

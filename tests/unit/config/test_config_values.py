@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from gateway import parameters
 from gateway.config import Config, OnUnknown, Role, describe, load
+from gateway.ledger.follow import Rules
 from gateway.ledger.quotas import Quota
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, REQUESTS_TOPIC
 from schemas.vocabulary import Channel
@@ -251,7 +252,7 @@ def test_quotas_are_taken_exactly_and_the_default_is_for_the_rest(case: Case) ->
     }
     assert quotas.of("other", "other") == {("source", "other"): Quota(per_hour=100)}
     assert quotas.timezone == "Asia/Shanghai"
-    assert parameters.rules(config).quotas == quotas
+    assert parameters.rules(config, parameters.cadences(config), case.adapters).quotas == quotas
     assert parameters.millionths(config.providers["texts"].price) == 45_000
     shown = dict(describe(config))
     assert shown["brakes.lenders.harbour.spend_per_day"] == "1500.000001"
@@ -259,7 +260,8 @@ def test_quotas_are_taken_exactly_and_the_default_is_for_the_rest(case: Case) ->
 
 
 def test_without_quotas_there_is_nothing_to_count(case: Case) -> None:
-    assert parameters.rules(case.load()).quotas is None
+    config = case.load()
+    assert parameters.rules(config, parameters.cadences(config), case.adapters).quotas is None
 
 
 @pytest.mark.parametrize("who", ["harbour", "default"])
@@ -271,3 +273,19 @@ def test_a_cap_of_spending_needs_a_currency_and_the_price_of_every_provider_it_p
         ("providers.bells.price", "missing"),
         ("providers.calls.price", "missing"),
     }
+
+
+def test_what_ladders_climb_by(case: Case) -> None:
+    case.put("lenders/harbour/call_centre_per_hour", 40)
+
+    def rules() -> Rules:
+        config = case.load()
+        return parameters.rules(config, parameters.cadences(config), case.adapters)
+
+    found = rules()
+    assert found.call_centre == {"harbour": 40}
+    assert {"default/1/d7", "default/1/t30"} <= found.climbs.keys()
+    assert found.receipts == {"texts", "calls", "bells"}
+    assert found.replaces == {"bells"}
+    case.put("http/app_tokens", [])
+    assert rules().receipts == {"texts", "calls"}  # of a push the lender's app tells, and nobody else

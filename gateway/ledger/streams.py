@@ -1,0 +1,50 @@
+"""Whether a provider's receipts come in, so that the silence of one of its messages says something.
+
+Asked of the ledger itself, at a cost that does not grow with it: ids are in the order of time, so the newest attempts
+that are old enough are read backwards by their primary key, and no more of them than are needed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.ids import first_id_at
+from gateway.ledger import follow
+from gateway.ledger.database import Connection
+from gateway.ledger.follow import Rules, Situation
+
+# What was handed over a moment ago may have none yet.
+SETTLING: Final = dt.timedelta(minutes=5)
+# Of how many of a provider's the receipts are looked for, and how many of all providers' are read to find them.
+_SAMPLE: Final = 200
+_READ: Final = 10_000
+_HEALTHY_SHARE: Final = 0.5
+
+_NEWEST: Final = """
+select a.id, exists (select from receipt r where r.attempt = a.id)
+from (select id, provider, state from attempt where id >= $2 and id < $3 order by id desc limit $4) a
+where a.provider = $1 and a.state not in ('intended', 'not_sent', 'rejected') order by a.id desc limit $5
+"""
+
+
+async def flowing(
+    connection: Connection, waiting: Iterable[Situation], now: dt.datetime, rules: Rules
+) -> frozenset[int]:
+    """Those of the reminders whose next contact is due by time and whose provider's receipts come in.
+
+    That is: of the newest of its messages since the hand-over, itself among them, half have had one at least.
+    """
+    asked = [(was.id, attempt) for was in waiting if (attempt := follow.asks(was, now, rules)) is not None]
+    end = first_id_at(int((now - SETTLING).timestamp() * 1000))
+    found: set[int] = set()
+    for provider in sorted({attempt.provider for _, attempt in asked} & rules.receipts):
+        mine = [(reminder, attempt.id) for reminder, attempt in asked if attempt.provider == provider]
+        since = min(id_ for _, id_ in mine)
+        rows = await connection.fetch(_NEWEST, provider, since, end, _READ, _SAMPLE)
+        for reminder, handed_over in mine:
+            heard = [bool(row[1]) for row in rows if row[0] >= handed_over]
+            if heard and sum(heard) >= _HEALTHY_SHARE * len(heard):
+                found.add(reminder)
+    return frozenset(found)
