@@ -360,7 +360,7 @@ def test_who_declined_a_call_is_not_called_again_by_time(state: A) -> None:
 
 VERDICTS = {
     "expire": lambda each: follow.expire(each, NOW),
-    "skip": lambda each: follow.skip(each, NOW, OPEN_WITHIN),
+    "skip": lambda each: follow.skip(each, Reason.OUT_OF_DATE, NOW, OPEN_WITHIN),
     "suppress": lambda each: follow.suppress(each, Reason.NOT_ALLOWLISTED, NOW, OPEN_WITHIN),
     "cancel": lambda each: follow.cancel(each, Reason.PAID, NOW, OPEN_WITHIN)[0],
 }
@@ -386,13 +386,19 @@ def test_what_is_decided_of_a_rung_that_came_by_time(verdict: str) -> None:
 
 
 def test_a_last_rung_that_is_skipped_leaves_what_is_out() -> None:
-    assert standing(follow.skip(was(R.SCHEDULED, attempt(A.SENT, 0, ago=6), rung=2), NOW, OPEN_WITHIN)) == (
+    assert standing(
+        follow.skip(was(R.SCHEDULED, attempt(A.SENT, 0, ago=6), rung=2), Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)
+    ) == (
         R.AWAITING,
         None,
         2,
     )
     unknown = was(R.SCHEDULED, attempt(A.UNKNOWN, 0, ago=6))
-    assert standing(follow.skip(unknown, NOW, OPEN_WITHIN)) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
+    assert standing(follow.skip(unknown, Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)) == (
+        R.AWAITING,
+        Reason.OUTCOME_UNKNOWN,
+        0,
+    )
 
 
 def test_a_correction_says_undelivered_only_when_nothing_may_have_arrived() -> None:
@@ -517,7 +523,7 @@ def test_a_pure_ladder_keeps_its_promises(
             move, _ = follow.cancel(it, Reason.PAID, now, numbers)
             go(move)
         elif what == "expire" and it.queue is Queue.DUE:
-            go(follow.skip(it, now, numbers))
+            go(follow.skip(it, Reason.OUT_OF_DATE, now, numbers))
     assert (it.queue is None) == it.state.final
     for _ in range(60):  # and everything ends
         if it.queue is None:
