@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.cadence import calendar
 from gateway.cadence.merging import merge, put_off
@@ -18,6 +18,8 @@ from gateway.ledger.merging import Message, Waiting
 from gateway.personal import SEALED_FIELD, decode
 from gateway.sealing import SealBroken
 from schemas.vocabulary import Stage
+
+_TODAY: Final = dt.timedelta(0)
 
 
 class MergeObserver(Protocol):
@@ -55,7 +57,11 @@ class Merger:
             waits, put_back = done.waits, done.yields
         async with self._database.connection() as connection:
             told = await merged.told(connection, [each for each in planned if each not in waits])
-            lessons = {id_: day for id_, day in days.items() if planned[id_].claimed.stage == Stage.EDUCATION}
+            lessons = {
+                id_: (subject, self._midnight(planned[id_], now), end)
+                for id_, (subject, end) in days.items()
+                if planned[id_].claimed.stage == Stage.EDUCATION
+            }
             put_back |= await merging.busy(connection, lessons) if lessons else frozenset()
         for id_, job in planned.items():
             job.told = told.get(id_, ())
@@ -66,10 +72,13 @@ class Merger:
         """Whose it is, and when his day ends.  None for what does not open and for a later contact: that goes alone."""
         if job.claimed.attempts or self._steps.open(job, now) is not None:
             return None
+        return job.claimed.subject, self._midnight(job, now, calendar.DAY)
+
+    def _midnight(self, job: Job, now: dt.datetime, later: dt.timedelta = _TODAY) -> dt.datetime:
+        """The beginning of his day, or of a later one."""
         assert job.personal is not None
         zone = job.personal.timezone
-        tomorrow = calendar.local_date(now, zone) + calendar.DAY
-        return job.claimed.subject, calendar.resolve(tomorrow, dt.time.min, zone)
+        return calendar.resolve(calendar.local_date(now, zone) + later, dt.time.min, zone)
 
     def _message(self, now: dt.datetime, day: Sequence[Waiting]) -> Message | None:
         opened: list[tuple[int, Key, dt.date]] = []

@@ -29,10 +29,14 @@ cross join lateral (
 """
 # Whoever asked for it.
 _BUSY: Final = """
-select i.id from unnest($1::bytea[], $2::timestamptz[], $3::bigint[]) as i(subject, until, id)
+select i.id from unnest($1::bytea[], $2::timestamptz[], $3::timestamptz[], $4::bigint[]) as i(subject, since, until, id)
 cross join lateral (
     select 1 from live l where l.subject = i.subject and l.stage <> 'education'
-        and (l.state in ('sending', 'awaiting') or (l.state = 'scheduled' and l.at < i.until)) limit 1
+        and (l.state in ('sending', 'awaiting') or (l.state = 'scheduled' and l.at < i.until))
+    union all
+    select 1 from reminder r join attempt a on a.reminder = r.id
+    where r.subject = i.subject and a.intended_at >= i.since and a.state not in ('not_sent', 'rejected')
+    limit 1
 ) l
 """
 _OF_THE_DAY: Final = f"""
@@ -92,10 +96,12 @@ async def company(connection: Connection, claimed: Mapping[int, tuple[bytes, dt.
     return {row[0] for row in await connection.fetch(_COMPANY, subjects_, untils, list(claimed))}
 
 
-async def busy(connection: Connection, lessons: Mapping[int, tuple[bytes, dt.datetime]]) -> frozenset[int]:
-    """Those whose borrower is told of something else before his day ends, or is being told of it."""
-    subjects_, untils = zip(*lessons.values(), strict=True)
-    return frozenset(row[0] for row in await connection.fetch(_BUSY, subjects_, untils, list(lessons)))
+async def busy(connection: Connection, lessons: Mapping[int, tuple[bytes, dt.datetime, dt.datetime]]) -> frozenset[int]:
+    """Those whose borrower has been told of something since his day began, is being told of it, or is to be before it
+    ends; another lesson that is still to come does not count.
+    """
+    subjects_, sinces, untils = zip(*lessons.values(), strict=True)
+    return frozenset(row[0] for row in await connection.fetch(_BUSY, subjects_, sinces, untils, list(lessons)))
 
 
 async def gather(

@@ -325,6 +325,22 @@ async def test_a_lesson_yields_to_what_upstream_asked_for(under_way: bool, datab
         assert [job.yields for job in await lessons(it)] == [True]
 
 
+@pytest.mark.parametrize(("before", "yields"), [(dt.timedelta(hours=5), True), (dt.timedelta(days=1), False)])
+async def test_a_lesson_yields_to_what_was_sent_that_day(before: dt.timedelta, yields: bool, database: str) -> None:
+    async with day(database) as it:
+        it.hand.now = LESSON - before
+        asked = it.hand.request(
+            borrower="b-1", subject=subject_key("harbour", "b-1"), lender="harbour",
+            send_at=it.hand.now, not_after=LESSON,
+        )  # fmt: skip
+        await it.hand.read(asked)
+        sending = await it.hand.sent(asked)
+        await it.hand.record(sending, AttemptState.ACCEPTED)
+        await it.hand.receipt(sending, AttemptState.DELIVERED)
+        assert (await it.hand.state(asked))[0] == "delivered"
+        assert [job.yields for job in await lessons(it)] == [yields]
+
+
 async def test_one_lesson_a_day(database: str) -> None:
     async with day(database) as it:
         jobs = await lessons(it, planned(DUE - dt.timedelta(days=2), debt="loan-2"))
