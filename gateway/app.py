@@ -22,7 +22,7 @@ from gateway.allowlist import Allowlist
 from gateway.brokers import Brokers
 from gateway.cadence.loading import Cadences
 from gateway.calls import Calls
-from gateway.clock import AnchoredClock
+from gateway.clock import AnchoredClock, ProcessClock, VirtualClock
 from gateway.config import Config, Role
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
 from gateway.dispatch.dispatcher import Dispatcher
@@ -61,7 +61,7 @@ from gateway.tracing import Tracer
 from gateway.worker import Worker
 from providers.catalog import discover
 from schemas.messages import CONTACTS, DEADLETTERS_TOPIC, EVENTS_TOPIC
-from schemas.vocabulary import Failure, FailureScope
+from schemas.vocabulary import Failure, FailureScope, Mode
 
 log = get_logger(__name__)
 
@@ -73,7 +73,7 @@ class _Ground:
     """What most components stand on."""
 
     database: Database
-    clock: AnchoredClock
+    clock: ProcessClock
     worker: Worker
     sealer: Sealer
     rules: Rules
@@ -85,8 +85,14 @@ class _Ground:
 class Application:
     """The whole service.  `run` returns the process's exit code."""
 
-    def __init__(self, config: Config, source: Source | None = None) -> None:
-        """`source` is where the configuration came from; without one its secrets stay what they are."""
+    def __init__(self, config: Config, source: Source | None = None, virtual: VirtualClock | None = None) -> None:
+        """`source` is where the configuration came from; without one its secrets stay what they are.
+
+        `virtual` replaces business time, for rehearsals against simulators; no configuration can ask for it.
+        """
+        if virtual is not None and config.mode is not Mode.SIMULATE:
+            raise ValueError("business time is virtual in mode simulate only")
+        self._virtual = virtual
         self._config = config  # what counts from the start; what rotates is asked for in `_in_force`
         self._in_force = InForce(config)
         self.registry = CollectorRegistry()
@@ -212,7 +218,7 @@ class Application:
             await schema.check(connection)
             # Whatever it does: what it moves would go on by rules that it does not know.
             await plans.check(connection, cadences.versions)
-            clock = AnchoredClock(await workers.clock(connection))
+            clock = self._virtual or AnchoredClock(await workers.clock(connection))
         worker = Worker(
             database,
             clock,
@@ -392,6 +398,9 @@ class Application:
         )
         await recovery.start()
         self._lifecycle.on_stop("recovery", whenever(recovery.stop))
+        if self._virtual is not None:
+            self._virtual.on_move(dispatcher.wake)
+            self._virtual.on_move(recovery.wake)
 
     async def _start_public(self, ground: _Ground, receipts: ReceiptInbox) -> None:
         http, limits = self._config.http, parameters.public_limits(self._config)

@@ -5,12 +5,13 @@ holds any more, and whose facts are fresh again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import random
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from gateway.clock import AnchoredClock
+from gateway.clock import ProcessClock
 from gateway.ledger import claims, outcomes, releases, schema, stale, timers, workers
 from gateway.ledger.database import Database
 from gateway.ledger.follow import Move, Rules
@@ -36,7 +37,7 @@ class Recovery:
         self,
         database: Database,
         worker: Worker,
-        clock: AnchoredClock,
+        clock: ProcessClock,
         rules: Rules,
         in_hand: Callable[[], frozenset[int]],
         metrics: RecoveryObserver,
@@ -58,10 +59,15 @@ class Recovery:
         self._seconds = seconds
         self._suspects: dict[int, int] = {}
         self._partitions_on: dt.date | None = None
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="recovery")
+
+    def wake(self) -> None:
+        """Something may be ripe before the next round."""
+        self._wake.set()
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -78,12 +84,15 @@ class Recovery:
             self._make_partitions,
         )
         while True:
+            self._wake.clear()
             for each in rounds:
                 try:
                     await each()
                 except Exception as error:
                     log.warning("recovery_round_failed", round=each.__name__, exc_info=error)
-            await asyncio.sleep(self._seconds * (0.5 + random.random()))  # noqa: S311  spreads replicas
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds * (0.5 + random.random())):  # noqa: S311  spreads replicas
+                    await self._wake.wait()
 
     async def _set_clock(self) -> None:
         """Our monotonic clock may drift, or stand still while the machine sleeps."""

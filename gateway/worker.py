@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway import unreachable
-from gateway.clock import AnchoredClock
+from gateway.clock import ProcessClock
 from gateway.ids import IdSource
 from gateway.ledger import workers
 from gateway.ledger.database import Database
@@ -49,7 +49,7 @@ class Worker:
     def __init__(
         self,
         database: Database,
-        clock: AnchoredClock,
+        clock: ProcessClock,
         lease_seconds: float,
         heartbeat_seconds: float,
         metrics: LeaseObserver,

@@ -30,3 +30,23 @@ async def test_only_a_process_that_sends_gives_what_was_frozen_its_turn(
     await asyncio.sleep(0.01)
     await recovery.stop()
     assert made == [name for name in ROUNDS if sends or name != "_release"]
+
+
+async def test_who_wakes_it_does_not_wait_for_its_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: asyncio.Queue[None] = asyncio.Queue()
+
+    async def made_one(recovery: Recovery) -> None:
+        rounds.put_nowait(None)
+
+    for name in ROUNDS:
+        monkeypatch.setattr(Recovery, name, made_one)
+    nobody: Any = SimpleNamespace()
+    recovery = Recovery(nobody, nobody, nobody, Rules(), frozenset, nobody, lambda: None, seconds=3600)
+    await recovery.start()
+    try:
+        for _ in range(3):
+            for _ in ROUNDS:
+                await asyncio.wait_for(rounds.get(), 10)
+            recovery.wake()
+    finally:
+        await recovery.stop()
