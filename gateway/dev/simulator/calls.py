@@ -7,7 +7,6 @@ it said and heard.  A call still under way when the simulator stops is logged as
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from email.utils import format_datetime
 from math import ceil
 
@@ -153,7 +152,7 @@ class _Call:
             return
         form = {
             **self._form(status),
-            "Timestamp": format_datetime(datetime.now(UTC)),
+            "Timestamp": format_datetime(self._board.courier.pace.now()),
             "CallbackSource": "call-progress-events",
             "SequenceNumber": str(self._told),
             **(more or {}),

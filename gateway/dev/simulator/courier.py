@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 from gateway.dev.simulator.config import ReceiptSettings
 from gateway.dev.simulator.journal import Journal
 from gateway.dev.simulator.names import Kind
 from gateway.dev.simulator.outward import Outward, near
+from gateway.dev.simulator.pace import Pace
 from gateway.dev.simulator.script import Plan
 from gateway.dev.simulator.wire import Answer, Post, Route
 
@@ -18,10 +18,11 @@ from gateway.dev.simulator.wire import Answer, Post, Route
 class Courier:
     """Receipts, and whatever else is under way.  What still is when it stops is lost."""
 
-    def __init__(self, journal: Journal, outward: Outward, settings: ReceiptSettings) -> None:
+    def __init__(self, journal: Journal, outward: Outward, settings: ReceiptSettings, pace: Pace) -> None:
         self._journal = journal
         self._outward = outward
         self._settings = settings
+        self.pace = pace
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: dict[Route, list[Post]] = {}
 
@@ -64,7 +65,7 @@ class Courier:
         ordered = posts[::-1] if plan.receipts.reorder else posts
         for copy in range(plan.receipts.copies):
             for step, post in enumerate(ordered):
-                await asyncio.sleep(plan.between(span, f"receipt|{copy}|{step}"))
+                await self.pace.sleep(plan.between(span, f"receipt|{copy}|{step}"))
                 if post.route.batch > 1:
                     self._collect(post)
                 else:
@@ -88,7 +89,7 @@ class Courier:
             await self._first(route, self._batches.pop(route))
 
     async def _first(self, route: Route, posts: list[Post]) -> None:
-        now = datetime.now(UTC)
+        now = self.pace.now()
         headers, body = route.pack([post.item(now) for post in posts])
         answer = (await self._outward.exchange(route, headers, body)).answer
         for post in posts:
@@ -98,7 +99,7 @@ class Courier:
 
     async def _retry(self, route: Route, posts: list[Post], headers: Any, body: bytes) -> None:
         for attempt, delay in enumerate(route.delays, start=2):
-            await asyncio.sleep(delay)
+            await self.pace.sleep(delay)
             answer = (await self._outward.exchange(route, headers, body)).answer
             for post in posts:
                 self.record(post, attempt, answer)

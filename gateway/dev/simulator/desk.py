@@ -8,7 +8,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -41,7 +41,7 @@ class Desk:
         """One request from first byte to last."""
         body = await request.read()
         path, _, query = request.raw_path.partition("?")
-        incoming = Incoming(request.method, path, query, request.headers, body, datetime.now(UTC))
+        incoming = Incoming(request.method, path, query, request.headers, body, self._courier.pace.now())
         order = wire.read(incoming)
         if isinstance(order, Refusal):
             self._journal.write(Kind.REFUSED, vendor=wire.vendor.value, code=order.code, nonce=order.nonce)

@@ -20,13 +20,13 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gateway.dev.simulator.names import Kind
+from gateway.dev.simulator.pace import Pace, RealPace
 
 _PAGE = 4 << 20
 
@@ -34,8 +34,9 @@ _PAGE = 4 << 20
 class Journal:
     """One log file, held by one simulator at a time."""
 
-    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+    def __init__(self, path: Path, *, fsync: bool = False, pace: Pace | None = None) -> None:
         self.path = path
+        self._pace = pace or RealPace()
         self._fsync = fsync
         self._fd = -1
         self._torn = False
@@ -69,7 +70,7 @@ class Journal:
 
     def write(self, kind: Kind, **fields: Any) -> None:
         """Appends one line.  Raises OSError when it could not be stored whole; then nothing may be answered."""
-        line = {"kind": kind.value, "at": datetime.now(UTC).isoformat(timespec="microseconds"), **fields}
+        line = {"kind": kind.value, "at": self._pace.now().isoformat(timespec="microseconds"), **fields}
         data = (b"\n" if self._torn else b"") + self._encode(line) + b"\n"
         if (written := os.write(self._fd, data)) != len(data):
             self._torn = self._torn or written > 0

@@ -52,5 +52,5 @@ class Progress:
                 await self._send(post, copy, step)
 
     async def _send(self, post: Post, copy: int, step: int) -> None:
-        await asyncio.sleep(self._plan.between(self._delay, f"receipt|{copy}|{step}"))
+        await self._courier.pace.sleep(self._plan.between(self._delay, f"receipt|{copy}|{step}"))
         await self._courier.deliver(post)

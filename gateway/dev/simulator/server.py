@@ -19,9 +19,10 @@ from gateway.dev.simulator.desk import Desk, reset
 from gateway.dev.simulator.journal import Journal
 from gateway.dev.simulator.names import Kind
 from gateway.dev.simulator.outward import Outward
+from gateway.dev.simulator.pace import Pace, RealPace
 from gateway.dev.simulator.script import Director, Script
 from gateway.dev.simulator.twilio_account import Account as TwilioAccount
-from gateway.dev.simulator.upstream import Upstream
+from gateway.dev.simulator.upstream import Letter, Upstream, Written
 from gateway.dev.simulator.urls import Urls
 from gateway.dev.simulator.vendors import Vendors
 
@@ -34,15 +35,19 @@ _STOP = 2.0  # seconds an answer under way has when the simulator stops
 class Simulator:
     """The vendors on loopback.  Started once; `stop` is safe at any time and may be repeated."""
 
-    def __init__(self, config: SimulatorConfig, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, config: SimulatorConfig, credentials: Credentials | None = None, pace: Pace | None = None
+    ) -> None:
+        """`pace` keeps its time; without one it is real."""
+        pace = pace or RealPace()
         self.config = config
         if credentials is None and config.credentials is not None:
             credentials = Credentials.load_or_create(config.credentials)
         self.credentials = credentials or Credentials.generate()
-        self.journal = Journal(config.log, fsync=config.fsync)
+        self.journal = Journal(config.log, fsync=config.fsync, pace=pace)
         self._director = Director(config.script)
         self._outward = Outward(config.receipts.connections)
-        self._courier = Courier(self.journal, self._outward, config.receipts)
+        self._courier = Courier(self.journal, self._outward, config.receipts, pace)
         twilio = TwilioAccount(self.credentials, config.receipts.retry_scale)
         switchboard = Switchboard(
             twilio, self.journal, self._courier, self._outward, config.calls, config.receipts, config.marker
@@ -50,6 +55,7 @@ class Simulator:
         self._desk = Desk(self.journal, self._director, self._courier, switchboard, config.marker)
         self._vendors = Vendors(self.credentials, twilio, config)
         self.console = self._vendors.console
+        self._upstream = Upstream(self.journal, self._courier, self._vendors.aliyun_sms, self._vendors.twilio)
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
         self._port = config.port
@@ -106,6 +112,10 @@ class Simulator:
         """Replaces the script; the recipients' turns go on."""
         self._director.script = script
 
+    def write_back(self, letter: Letter) -> Written | None:
+        """A borrower writes back to an SMS; None as long as the console has no URL for it."""
+        return self._upstream.write(letter)
+
     def promote_twilio_token(self, token: str, secondary: str | None = None) -> None:
         """The account's primary auth token from now on, and the secondary one while it has two."""
         self._vendors.twilio_account.promote(token, secondary)
@@ -126,8 +136,7 @@ class Simulator:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
-        upstream = Upstream(self.journal, self._courier, self._vendors.aliyun_sms, self._vendors.twilio)
-        control = Control(self.journal, self._director, self._courier, self.console, upstream, self.refuse)
+        control = Control(self.journal, self._director, self._courier, self.console, self._upstream, self.refuse)
         app.add_routes(
             [
                 *self._vendors.routes(self._desk),
