@@ -299,6 +299,7 @@ def consumer_options(kafka: Kafka, group: str | None = None) -> dict[str, Any]:
         # What an upstream's transaction has taken back was never said.
         "isolation_level": "read_committed",
         "max_poll_records": kafka.max_poll_records,
+        "fetch_max_wait_ms": int(kafka.fetch_wait_seconds * 1000),
         "session_timeout_ms": int(kafka.session_timeout_seconds * 1000),
         "heartbeat_interval_ms": int(kafka.session_timeout_seconds * 1000 / 5),
         "rebalance_timeout_ms": int(kafka.rebalance_timeout_seconds * 1000),

@@ -130,6 +130,7 @@ class Kafka(Section):
     deadletters_topic: Topic = DEADLETTERS_TOPIC
     client_id: Annotated[str, Field(min_length=1, max_length=249)] = "reminder-gateway"
     max_poll_records: Count = 500
+    fetch_wait_seconds: Seconds = 0.5
     session_timeout_seconds: Seconds = 30.0
     rebalance_timeout_seconds: Seconds = 60.0
     max_poll_interval_seconds: Seconds = 300.0
