@@ -23,7 +23,7 @@ say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(READY)  ## watch reminders travel (ARGS=--once: exit by itself)
+demo: $(READY)  ## watch reminders travel (ARGS=--once: exit by itself; ARGS=--time-lapse: 45 days of repayment plans)
 	@$(BIN)/reminder-gateway demo $(ARGS)
 
 # Cheapest first, so that a mistake shows early. What has servers of its own mostly waits for them: it runs side by side,

@@ -25,13 +25,22 @@ def simulate(
     raise typer.Exit(main(given + ["--fsync"] * fsync))
 
 
-def demo(once: Annotated[bool, typer.Option("--once", help="Exit when every request has ended.")] = False) -> None:
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Exit when it is over.")] = False,
+    time_lapse: Annotated[
+        bool, typer.Option("--time-lapse", help="Weeks of repayment plans instead, on a clock that jumps.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the time-lapse: other borrowers.")] = 1,
+    loans: Annotated[int, typer.Option(min=1, max=2000, help="Of the time-lapse.")] = 300,
+    days: Annotated[int, typer.Option(min=1, max=200, help="Of the time-lapse.")] = 45,
+) -> None:
     """Watch reminders travel: Postgres, a broker, simulated providers and the gateway, all on this machine."""
-    from gateway.dev.demo import run
+    from gateway.dev import demo as requests
+    from gateway.dev import lapse
     from gateway.dev.host import StackError
 
     try:
-        code = run(once=once)
+        code = lapse.run(lapse.Size(seed, loans, days), once=once) if time_lapse else requests.run(once=once)
     except StackError as error:
         raise fail(f"the demo could not go on: {error}") from None
     raise typer.Exit(code)

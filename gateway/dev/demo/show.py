@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,17 +27,21 @@ from schemas.vocabulary import Rejection
 # The whole cast takes some 7 seconds; a slow machine may take longer.
 _WITHIN: Final = 90.0
 _SETTLE_WITHIN: Final = 15.0
-_INTERRUPTED: Final = 130
+INTERRUPTED: Final = 130
 
 
 def run(*, once: bool) -> int:
     """The exit code: 0 when every record ended as the cast says, and nothing was sent twice."""
-    return asyncio.run(_until_asked(once))
+    return until_asked(_demo(once), once)
 
 
-async def _until_asked(once: bool) -> int:
-    """Ctrl-C and SIGTERM end the demo in order: the first is heeded, the others have nothing to add."""
-    work = asyncio.ensure_future(_demo(once))
+def until_asked(demo: Coroutine[Any, Any, int], once: bool) -> int:
+    """Ctrl-C and SIGTERM end a demo in order: the first is heeded, the others have nothing to add."""
+    return asyncio.run(_until_asked(demo, once))
+
+
+async def _until_asked(demo: Coroutine[Any, Any, int], once: bool) -> int:
+    work = asyncio.ensure_future(demo)
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
@@ -50,20 +55,20 @@ async def _until_asked(once: bool) -> int:
     try:
         return await work
     except asyncio.CancelledError:
-        return _INTERRUPTED if once else 0
+        return INTERRUPTED if once else 0
 
 
 async def _demo(once: bool) -> int:
     out, began = console(), time.monotonic()
-    with _progress(out) as progress:
-        task = progress.add_task("starting", total=None)
-        async with stage(cast.script(), lambda what: progress.update(task, description=f"starting {what}")) as ready:
-            progress.remove_task(task)
+    with progress(out) as bars:
+        task = bars.add_task("starting", total=None)
+        async with stage(cast.script(), lambda what: bars.update(task, description=f"starting {what}")) as ready:
+            bars.remove_task(task)
             watch = Watch(cast.records(dt.datetime.now(dt.UTC)))
             async with Listener(ready.config.kafka) as listener:
-                await _play(ready, watch, listener, progress)
-                restless = await _settle(ready, watch, listener, progress)
-                progress.stop()
+                await _play(ready, watch, listener, bars)
+                restless = await _settle(ready, watch, listener, bars)
+                bars.stop()
                 counted = await count(ready.simulator.journal.path, ready.resends)
                 read = await books.read(ready, watch.acknowledged)
                 account = Account(watch.fates, counted, read, watch.others, restless)
@@ -78,17 +83,17 @@ async def _demo(once: bool) -> int:
     return 1 if problems else 0
 
 
-async def _play(ready: Stage, watch: Watch, listener: Listener, progress: Progress) -> None:
+async def _play(ready: Stage, watch: Watch, listener: Listener, bars: Progress) -> None:
     """Publishes everything and follows it; returns when all has ended or time is up."""
     total = len(watch.fates)
-    published = progress.add_task("published", total=total)
-    told = progress.add_task("heard of", total=total)
-    ended = progress.add_task("ended", total=total)
+    published = bars.add_task("published", total=total)
+    told = bars.add_task("heard of", total=total)
+    ended = bars.add_task("ended", total=total)
 
     def show() -> None:
-        progress.update(published, completed=watch.published)
-        progress.update(told, completed=sum(bool(fate.state) for fate in watch.fates))
-        progress.update(ended, completed=watch.ended)
+        bars.update(published, completed=watch.published)
+        bars.update(told, completed=sum(bool(fate.state) for fate in watch.fates))
+        bars.update(ended, completed=watch.ended)
 
     kafka = ready.config.kafka
     async with producing(kafka, kafka.requests_topic) as producer:
@@ -103,9 +108,9 @@ async def _play(ready: Stage, watch: Watch, listener: Listener, progress: Progre
             show()
 
 
-async def _settle(ready: Stage, watch: Watch, listener: Listener, progress: Progress) -> list[str]:
+async def _settle(ready: Stage, watch: Watch, listener: Listener, bars: Progress) -> list[str]:
     """Waits until nothing moves any more; returns what still did when time was up."""
-    progress.add_task("looking whether anything comes after the end", total=None)
+    bars.add_task("looking whether anything comes after the end", total=None)
     return await watch.settle(listener, lambda: books.read(ready, watch.acknowledged), _SETTLE_WITHIN)
 
 
@@ -151,7 +156,8 @@ def _example(home: Path, name: str, value: dict[str, Any]) -> Path:
     return copy
 
 
-def _progress(out: Console) -> Progress:
+def progress(out: Console) -> Progress:
+    """Bars that are gone when they have done their work."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -94,7 +94,7 @@ async def _gateway(
         overrides=_IMPATIENT,
     )
     simulator.console(**console_urls(settings))
-    path = _in_files(settings, home).write(home / "gateway.yaml")
+    path = in_files(settings, home).write(home / "gateway.yaml")
     url = f"http://127.0.0.1:{settings.tree['http']['internal_port']}"
     say("the gateway")
     child = Child("gateway", home / "gateway.log")
@@ -110,7 +110,7 @@ async def _gateway(
         raise StackError(f"the gateway ended with {code}\n{child.tail()}")
 
 
-def _in_files(settings: Development, home: Path) -> Development:
+def in_files(settings: Development, home: Path) -> Development:
     """The same settings with every secret in a file, so that another terminal can use them, and no other user."""
     secrets = home / "secrets"
     secrets.mkdir(mode=0o700)
