@@ -155,7 +155,7 @@ async def intend(
     await paced.store(connection, sendable)
     await bounded.store(connection, sendable)
     lead = [each.claimed.id for each in permitted if each.leads and each.attempt in sendable]
-    made = await merging.tell(connection, lead, now) if lead else []
+    made: Sequence[Move] = await merging.tell(connection, lead, now) if lead else ()
     dear = frozenset(bounded.dear)
     return Intended(sendable, frozen, stopped, elsewhere, bounded.over, dear, opted_out, channel_out, paced.full, made)
 

@@ -484,8 +484,8 @@ VERDICTS: Final = {
     "suppress": Settled({"suppress": Reason.OPTED_OUT}, "suppress", ("suppressed", Reason.OPTED_OUT), ()),
     "cancel": Settled({"cancel": Reason.CANCELLED_DEBT}, "cancel", ("cancelled", Reason.CANCELLED_DEBT), ()),
     "expire": Settled({"expire": True}, "expire", ("expired", Reason.NOT_AFTER), ()),
-    "skip": Settled({"skip": True}, "skip", ("scheduled", Reason.NEXT_CONTACT), ("due",), START, "sp"),
-    "skip-the-only-one": Settled({"skip": True}, "skip", ("expired", Reason.OUT_OF_DATE), ()),
+    "skip": Settled({"skip": Reason.OUT_OF_DATE}, "skip", ("scheduled", Reason.NEXT_CONTACT), ("due",), START, "sp"),
+    "skip-the-only-one": Settled({"skip": Reason.OUT_OF_DATE}, "skip", ("expired", Reason.OUT_OF_DATE), ()),
 }  # fmt: skip
 
 

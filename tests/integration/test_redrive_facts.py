@@ -134,7 +134,7 @@ async def test_a_plan_whose_cadence_is_in_force_now(desk: Desk) -> None:
     assert await desk.value("select count(*) from debt_fact") == 0
 
     assert (await desk.redrive(letter)).became is Became.COMMAND
-    assert await desk.standing() == {("scheduled", None)}
+    assert await desk.standing() == {("scheduled", None), ("held", "fact_missing")}
     made = await desk.value("select count(*) from reminder")
     assert made > 3
     found = await add_up(desk)
@@ -152,7 +152,7 @@ async def test_a_payment_that_can_be_read_now_ends_the_rest_and_lifts_its_hold(d
     }  # fmt: skip
     [letter] = await desk.tell("repayment.paid.v1", paid, decoder())
     assert await desk.value("select reason from deadletter") == "unreadable_stop"
-    assert await desk.standing() == {("held", "stop_unreadable")}
+    assert await desk.standing() == {("held", "stop_unreadable"), ("held", "fact_missing")}
     assert (await desk.redrive(letter)).became is Became.REFUSED
     desk.clock.advance(dt.timedelta(hours=2))
     done = await desk.redrive(letter)
