@@ -40,7 +40,7 @@ from gateway.intake.keeper import Keeper
 from gateway.intake.positions import Positions
 from gateway.ledger import plans, schema, timeline, workers
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move, Rules
+from gateway.ledger.standing import Move, Rules
 from gateway.life import Life
 from gateway.lifecycle import Lifecycle, Phase, at_once, whenever
 from gateway.observability.certificates import Certificates

@@ -28,8 +28,8 @@ from gateway.intake.decode_facts import CadenceOf, FactDecoder
 from gateway.intake.intake import FreezeRule
 from gateway.intake.planner import Planner
 from gateway.ledger.climbing import climbs
-from gateway.ledger.follow import Rules
 from gateway.ledger.quotas import MILLIONTHS, Quota, Quotas
+from gateway.ledger.standing import Rules
 from gateway.lifecycle import Phase
 from gateway.public.http import CallbackRoute
 from gateway.public.listener import PublicLimits

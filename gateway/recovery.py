@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from gateway.clock import ProcessClock
 from gateway.ledger import claims, outcomes, releases, schema, stale, timers, workers
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move, Rules
+from gateway.ledger.standing import Move, Rules
 from gateway.observability.logs import get_logger
 from gateway.worker import Worker
 from schemas.vocabulary import AttemptState, Failure

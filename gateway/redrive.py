@@ -18,8 +18,8 @@ from gateway.ledger import deadletters, redrives, workers
 from gateway.ledger.commands import Command
 from gateway.ledger.database import Connection, Database
 from gateway.ledger.deadletters import SealedLetter
-from gateway.ledger.follow import Rules
 from gateway.ledger.redrives import Became, Named, Redriven
+from gateway.ledger.standing import Rules
 from gateway.ledger.workers import Worker
 from gateway.sealing import SealBroken, Sealer
 from schemas.vocabulary import Rejection

@@ -15,9 +15,9 @@ from gateway.dispatch.pipeline import Job, inputs_of
 from gateway.ids import to_reference
 from gateway.ledger import freezes, intend, outcomes, pacing, volume
 from gateway.ledger.database import Database, worth_repeating
-from gateway.ledger.follow import Move, Rules
 from gateway.ledger.outcomes import Outcome, Recorded, Verdict
 from gateway.ledger.quotas import Breach, QuotaRule, VolumeKind
+from gateway.ledger.standing import Move, Rules
 from gateway.observability.logs import get_logger
 from schemas.vocabulary import AttemptState, Failure, Reason
 

@@ -31,9 +31,9 @@ from gateway.ledger import claims, freezes
 from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
 from gateway.ledger.freezes import Freezes
 from gateway.ledger.outcomes import Outcome
+from gateway.ledger.standing import Rules
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed
 from gateway.tracing import Tracer

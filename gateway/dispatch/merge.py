@@ -13,8 +13,8 @@ from gateway.cadence.planning import Key
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.ledger import merged, merging
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move
 from gateway.ledger.merging import Message, Waiting
+from gateway.ledger.standing import Move
 from gateway.personal import SEALED_FIELD, decode
 from gateway.sealing import SealBroken
 from schemas.vocabulary import Stage

@@ -18,7 +18,7 @@ from gateway.intake.cloudevents import Record, Unread, read_event
 from gateway.intake.faults import Fault
 from gateway.intake.letters import letter, seal
 from gateway.ledger.commands import Command, Origin, Request, Stop, Validation
-from gateway.ledger.follow import LADDER_LETTER
+from gateway.ledger.standing import LADDER_LETTER
 from gateway.personal import Sealed
 from gateway.sealing import Sealer
 from schemas.messages import (

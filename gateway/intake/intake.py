@@ -17,8 +17,8 @@ from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Command, Request
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
+from gateway.ledger.standing import Move, Rules
 from gateway.ledger.wanted import Planner
 from gateway.observability.logs import get_logger
 from gateway.personal import Sealed

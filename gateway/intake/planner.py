@@ -22,7 +22,7 @@ from gateway.ids import IdSource, stage_key, subject_bucket
 from gateway.intake import tombstones
 from gateway.intake.decode_facts import CadenceOf
 from gateway.ledger.commands import Request, Told
-from gateway.ledger.follow import LADDER_LETTER
+from gateway.ledger.standing import LADDER_LETTER
 from gateway.ledger.wanted import FactsBroken, Key, Planned, SealedBorrower, SealedDebt, Wanted
 from gateway.sealing import KeyUnknown, SealBroken, Sealer
 from schemas.vocabulary import Channel, Reason

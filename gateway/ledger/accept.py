@@ -14,8 +14,8 @@ from gateway.ids import to_reference
 from gateway.ledger import frozen, outbox, tombstones
 from gateway.ledger.commands import Letter, Request, Validation
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import LADDER_CHANNEL, Rules
 from gateway.ledger.freezes import Freezes
+from gateway.ledger.standing import LADDER_CHANNEL, Rules
 from schemas.messages import EVENTS_TOPIC, ReminderStatus
 from schemas.vocabulary import Answer, Lane, Reason, ReminderState
 

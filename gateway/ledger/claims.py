@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from gateway.ledger import freshness
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import LADDER_CHANNEL
 from gateway.ledger.situations import LANE, REASON
+from gateway.ledger.standing import LADDER_CHANNEL
 from schemas.vocabulary import Channel, Lane, Reason
 
 # Urgent first; bulk takes what is left of the limit, and no more than its own.

@@ -16,7 +16,7 @@ from gateway.ledger.states import OPEN, REACHED
 from schemas.vocabulary import AttemptState, Channel
 
 if TYPE_CHECKING:
-    from gateway.ledger.follow import Attempt, Rules, Situation
+    from gateway.ledger.standing import Attempt, Rules, Situation
 
 # What shows that somebody, or his machine, took the call.
 _PICKED_UP: Final = frozenset({AttemptState.ANSWERED, AttemptState.ANSWERED_HUMAN, AttemptState.ANSWERED_MACHINE})

@@ -11,7 +11,7 @@ from msgspec import Struct
 from gateway.ids import to_reference
 from gateway.ledger import outbox, stops
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Attempt, Move, Rules, Situation
+from gateway.ledger.standing import Attempt, Move, Rules, Situation
 from schemas.messages import (
     CALLBACK_REQUESTED,
     OPTED_OUT,

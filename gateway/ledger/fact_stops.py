@@ -14,7 +14,7 @@ from msgspec import Struct
 from gateway.ledger import follow, moves, outbox, situations, stops, tombstones
 from gateway.ledger.commands import Told
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Rules, Situation
+from gateway.ledger.standing import Move, Rules, Situation
 from gateway.ledger.states import NO_CONTACT
 from gateway.ledger.tombstones import Stones
 from schemas.vocabulary import Reason, ReminderState

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gateway.ledger import volume
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import LADDER_CHANNEL, Rules, Situation
+from gateway.ledger.standing import LADDER_CHANNEL, Rules, Situation
 
 
 class FreezeKind(StrEnum):

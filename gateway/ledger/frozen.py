@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move
+from gateway.ledger.standing import Move
 from schemas.vocabulary import Lane, Reason, ReminderState
 
 Row: TypeAlias = tuple[int, int, Lane, dt.datetime]  # reminder, freeze, lane, when it was to go

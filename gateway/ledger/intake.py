@@ -21,7 +21,7 @@ from gateway.ledger import accept, deadletters, freezes, freshness, offsets, pla
 from gateway.ledger.accept import Accepted, Slots
 from gateway.ledger.commands import Command, Heartbeat, Letter, Request, Stop, Told, Validation
 from gateway.ledger.database import Connection, is_misfit
-from gateway.ledger.follow import Move, Rules
+from gateway.ledger.standing import Move, Rules
 from gateway.ledger.wanted import FactsBroken, Planner
 from schemas.vocabulary import Rejection
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 from gateway.ledger import freezes, merging, pacing, subjects, tombstones, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Rules
 from gateway.ledger.pacing import Paced
 from gateway.ledger.quotas import Breach, Quotas
+from gateway.ledger.standing import Move, Rules
 from gateway.ledger.volume import Bounded, Load
 from schemas.vocabulary import Lane
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.ledger.accept import Accepted
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move
+from gateway.ledger.standing import Move
 
 BORN: Final = "born"
 PLANNED: Final = "planned"

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gateway.ledger import follow, freshness, merged, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Queue
+from gateway.ledger.standing import Move, Queue
 from schemas.vocabulary import ReminderState
 
 # What has been contacted for goes on by itself: it is no new message.

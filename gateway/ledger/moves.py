@@ -18,7 +18,7 @@ import msgspec
 from gateway.ids import to_reference
 from gateway.ledger import follow, frozen, merged, situations, stale
 from gateway.ledger.database import Conflict, Connection
-from gateway.ledger.follow import Attempt, Move, Queue, Situation
+from gateway.ledger.standing import Attempt, Move, Queue, Situation
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from gateway.ledger import claims, follow, freezes, moves, pacing, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Attempt, Move, Rules
+from gateway.ledger.standing import Attempt, Move, Rules
 from gateway.ledger.states import attempt_moves
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 

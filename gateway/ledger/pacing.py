@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Rules, Situation
+from gateway.ledger.standing import Rules, Situation
 from gateway.ledger.states import NO_CONTACT
 from schemas.vocabulary import Channel
 

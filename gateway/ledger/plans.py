@@ -18,8 +18,8 @@ from gateway.ledger import accept, fact_stops, follow, freshness, merging, moves
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Told
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Rules, Situation
 from gateway.ledger.freezes import Freezes
+from gateway.ledger.standing import Move, Rules, Situation
 from gateway.ledger.wanted import Key, Planned, Planner, SealedBorrower, SealedDebt, Wanted
 from schemas.vocabulary import Reason
 

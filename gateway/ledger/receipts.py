@@ -17,10 +17,10 @@ import asyncpg
 
 from gateway.ledger import contacts, follow, freezes, matching, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Attempt, Move, Rules, Situation
 from gateway.ledger.outcomes import Jitter
 from gateway.ledger.received import Disposed, Stored
 from gateway.ledger.situations import ATTEMPT_STATE, FAILURE
+from gateway.ledger.standing import Attempt, Move, Rules, Situation
 from gateway.ledger.states import receipt_disposition
 from schemas.vocabulary import AttemptState, Choice, Disposition, Engagement
 

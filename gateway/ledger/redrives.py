@@ -23,8 +23,8 @@ from gateway.ledger import accept, freezes, intake, manual, subjects
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Command, Letter, Request, Stop, Told
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intake import Result
+from gateway.ledger.standing import Move, Rules
 from gateway.ledger.wanted import FactsBroken, Planner
 from schemas.vocabulary import Reason, Rejection, ReminderState
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from gateway.ledger import follow, freezes, frozen, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Queue, Rules, Situation
+from gateway.ledger.standing import Move, Queue, Rules, Situation
 from schemas.vocabulary import Reason, ReminderState
 
 # The first place is behind the moment by which every process has heard that the freeze is over; places are given

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import LADDER_CHANNEL
 from gateway.ledger.pages import LOOKED_AT, Page, Range
+from gateway.ledger.standing import LADDER_CHANNEL
 from schemas.vocabulary import ReminderState
 
 _COLUMNS: Final = """

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Attempt, Queue, Situation
+from gateway.ledger.standing import Attempt, Queue, Situation
 from schemas.vocabulary import AttemptState, Channel, Failure, Lane, Reason, ReminderState
 
 _LIVING: Final = """

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.ledger import freezes, freshness, frozen
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Situation
+from gateway.ledger.standing import Move, Situation
 from schemas.vocabulary import Reason, ReminderState
 
 _ENTER: Final = """

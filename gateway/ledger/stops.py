@@ -12,7 +12,7 @@ from gateway.ids import to_reference
 from gateway.ledger import follow, moves, outbox, situations, subjects, tombstones
 from gateway.ledger.commands import Stop
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Rules
+from gateway.ledger.standing import Move, Rules, Situation
 from schemas.messages import ReminderStatus
 from schemas.vocabulary import Answer, Reason, ReminderState
 
@@ -69,7 +69,7 @@ async def _cancel(
     return planned
 
 
-def too_late(was: follow.Situation, now: dt.datetime) -> bytes:
+def too_late(was: Situation, now: dt.datetime) -> bytes:
     """The answer to a stop of what may have left already."""
     return _encode(
         ReminderStatus(

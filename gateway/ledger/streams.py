@@ -13,7 +13,7 @@ from typing import Final
 from gateway.ids import first_id_at
 from gateway.ledger import follow
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Rules, Situation
+from gateway.ledger.standing import Rules, Situation
 
 # What was handed over a moment ago may have none yet.
 SETTLING: Final = dt.timedelta(minutes=5)

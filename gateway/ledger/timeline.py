@@ -15,7 +15,7 @@ from gateway import tracing
 from gateway.ids import bucket_of, from_reference, request_key, to_reference
 from gateway.ledger import freezes, freshness, merged, situations, stale
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import LADDER_CHANNEL, Queue, Situation
+from gateway.ledger.standing import LADDER_CHANNEL, Queue, Situation
 from gateway.ledger.states import FAILED, REACHED
 from schemas.vocabulary import Disposition, Reason, ReminderState
 

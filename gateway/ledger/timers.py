@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.ledger import follow, freezes, moves, situations, streams, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import Move, Queue, Rules
+from gateway.ledger.standing import Move, Queue, Rules
 from schemas.vocabulary import Reason, ReminderState
 
 _RIPE: Final = """

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from gateway.ledger import follow, freezes, manual, moves, situations, subjects
 from gateway.ledger.database import Connection
-from gateway.ledger.follow import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.pages import Page
+from gateway.ledger.standing import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
 from schemas.vocabulary import AttemptState, Channel, Failure, Found, Reason, ReminderState
 
 # The provider's ids of a message whose outcome is unknown come with receipts that settle nothing, and only with them.

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.dispatch.circuit import CircuitState
 from gateway.dispatch.question import Asked
-from gateway.ledger.follow import Move, Queue
 from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.quotas import QuotaRule, VolumeKind
+from gateway.ledger.standing import Move, Queue
 from gateway.ledger.sums import Counted, counted
 from gateway.observability.counts import Counts, Durations, Key
 from gateway.observability.labels import (

@@ -21,9 +21,9 @@ from gateway.crashpoints import CrashPoint, reached
 from gateway.ids import milliseconds_of, to_reference
 from gateway.ledger import receipts
 from gateway.ledger.database import Database, worth_repeating
-from gateway.ledger.follow import Move, Rules
 from gateway.ledger.receipts import Taken
 from gateway.ledger.received import Disposed, Stored
+from gateway.ledger.standing import Move, Rules
 from gateway.observability.logs import get_logger
 from gateway.receipts.rows import Rows
 from gateway.sealing import Sealer

@@ -22,10 +22,10 @@ from gateway.ledger.accept import Slots
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Origin, Request
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
 from gateway.ledger.received import Stored
+from gateway.ledger.standing import Rules
 from schemas.vocabulary import AttemptState, Lane
 from tests.bench.measure import tree_seconds
 from tests.stack.postgres import PostgresServer

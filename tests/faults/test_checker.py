@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from gateway.ledger import states, stops, subjects
-from gateway.ledger.follow import Rules
+from gateway.ledger.standing import Rules
 from schemas.vocabulary import AttemptState, ReminderState
 from tests.faults import tables, unfenced
 from tests.faults.harness import Stand, eventually, spawn_unfenced, stand, until_paused

@@ -20,11 +20,11 @@ from gateway import ids
 from gateway.ledger import claims, freezes, intake, intend, outcomes, receipts, releases, subjects, timers, workers
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Letter, Origin, Request, Stop
-from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intend import Intended, Intent
 from gateway.ledger.outcomes import Outcome, Recorded, Verdict
 from gateway.ledger.receipts import Taken
 from gateway.ledger.received import Stored
+from gateway.ledger.standing import Move, Rules
 from gateway.ledger.workers import Worker
 from schemas.vocabulary import AttemptState, Disposition, Failure, Lane, Reason, Rejection
 

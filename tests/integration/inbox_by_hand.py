@@ -12,7 +12,7 @@ import asyncpg
 from gateway.clock import VirtualClock
 from gateway.ids import IdSource, to_reference
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move
+from gateway.ledger.standing import Move
 from gateway.observability import logs
 from gateway.receipts.inbox import ReceiptInbox
 from gateway.sealing import Sealer

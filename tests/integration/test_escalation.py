@@ -18,10 +18,10 @@ from gateway.ledger import intend, outcomes, pacing, receipts, schema, streams
 from gateway.ledger.claims import Claimed
 from gateway.ledger.climbing import Climb, Step
 from gateway.ledger.commands import Request
-from gateway.ledger.follow import Move, Rules
 from gateway.ledger.intend import Intended
 from gateway.ledger.outcomes import Outcome
 from gateway.ledger.received import Stored
+from gateway.ledger.standing import Move, Rules
 from gateway.ledger.workers import Worker
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Channel, Engagement, Failure, Reason

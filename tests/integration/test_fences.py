@@ -13,7 +13,7 @@ import pytest
 from gateway.ledger import intend
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Request
-from gateway.ledger.follow import Move
+from gateway.ledger.standing import Move
 from gateway.ledger.workers import Worker
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Disposition, Failure, Reason

@@ -15,8 +15,8 @@ from gateway.ledger import claims, freshness, intake, stale, timeline
 from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Command, Heartbeat, Letter, Origin, Told
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move
 from gateway.ledger.releases import LEAD
+from gateway.ledger.standing import Move
 from gateway.ledger.workers import Worker
 from schemas.repayments import Fact
 from schemas.vocabulary import Reason, Rejection

@@ -16,11 +16,11 @@ from gateway.clock import VirtualClock
 from gateway.ledger import claims, freezes, gauges, intake, intend, offsets, outbox, outcomes, receipts, workers
 from gateway.ledger.commands import Command, Letter, Origin, Request, Stop, Validation
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
 from gateway.ledger.freezes import FreezeKind
 from gateway.ledger.gauges import CAP, Backlog, ReadOutcome
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
+from gateway.ledger.standing import Rules
 from gateway.ledger.sums import Conservation, conservation
 from gateway.observability.gauges import GaugeRefresher
 from gateway.observability.metrics import Metrics

@@ -26,8 +26,8 @@ from gateway.intake.keeper import Keeper
 from gateway.intake.positions import Positions
 from gateway.ledger import intake, offsets
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
 from gateway.ledger.offsets import CommitsLost
+from gateway.ledger.standing import Rules
 from tests.conftest import Topics
 from tests.stack import scene as stage
 from tests.stack.gateway import cancelled, requested

@@ -16,9 +16,9 @@ from gateway.ids import subject_key
 from gateway.ledger import outcomes, timeline
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Move
 from gateway.ledger.intend import Intended, Intent
 from gateway.ledger.outcomes import Outcome
+from gateway.ledger.standing import Move
 from gateway.ledger.workers import Worker
 from gateway.personal import SEALED_FIELD, decode
 from gateway.worker import Lease

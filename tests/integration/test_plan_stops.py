@@ -11,7 +11,7 @@ import pytest
 from gateway.ids import subject_key
 from gateway.ledger import intend, stops
 from gateway.ledger.commands import Request
-from gateway.ledger.follow import Move
+from gateway.ledger.standing import Move
 from schemas.repayments import Fact, Stop
 from schemas.vocabulary import Channel, Reason
 from tests.integration.plans_by_hand import USUAL, Plans, plans

@@ -21,10 +21,10 @@ from gateway.intake.decode import Decoder, LenderFacts, Record
 from gateway.ledger import deadletters, intake, redrives, sums, timeline
 from gateway.ledger.database import Database
 from gateway.ledger.deadletters import Which
-from gateway.ledger.follow import Rules
 from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.pages import Range
 from gateway.ledger.redrives import Became, Redriven
+from gateway.ledger.standing import Rules
 from gateway.redrive import Redriver
 from gateway.sealing import Sealer
 from schemas.vocabulary import Channel, Rejection

@@ -21,8 +21,8 @@ from gateway.intake.decode_facts import FactDecoder
 from gateway.intake.planner import Planner
 from gateway.ledger import intake, sums
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
 from gateway.ledger.redrives import Became, Redriven
+from gateway.ledger.standing import Rules
 from gateway.redrive import Facts, Redriver
 from gateway.sealing import Sealer
 from schemas.vocabulary import Channel

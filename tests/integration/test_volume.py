@@ -19,9 +19,9 @@ from gateway.dispatch.pipeline import Job
 from gateway.ids import to_reference
 from gateway.ledger import freezes, intend, volume
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
 from gateway.ledger.intend import Intended, Intent
 from gateway.ledger.quotas import Quota, QuotaRule, Quotas
+from gateway.ledger.standing import Rules
 from gateway.ledger.workers import Worker
 from gateway.observability.metrics import Metrics
 from gateway.worker import Lease

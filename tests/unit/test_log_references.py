@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from gateway.clock import VirtualClock
 from gateway.dispatch.commits import Commits
 from gateway.ids import IdSource, to_reference
-from gateway.ledger.follow import Rules
 from gateway.ledger.outcomes import Outcome
+from gateway.ledger.standing import Rules
 from gateway.receipts.inbox import ReceiptInbox
 from schemas.vocabulary import AttemptState
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ledger.follow import Rules
+from gateway.ledger.standing import Rules
 from gateway.recovery import Recovery
 
 ROUNDS = ("_set_clock", "_rescue_dead", "_give_back_forgotten", "_fire_timers", "_release", "_make_partitions")

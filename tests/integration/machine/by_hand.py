@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gateway import ids
 from gateway.ledger import freezes, redrives, releases, timers, unknowns
 from gateway.ledger.commands import Origin, Request, Stop
-from gateway.ledger.follow import Queue
 from gateway.ledger.redrives import Became, Named
+from gateway.ledger.standing import Queue
 from gateway.ledger.unknowns import Found
 from tests.integration.machine.model import BORROWERS, LENDER, TOPIC
 from tests.integration.machine.provider import Provider

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine
 from gateway import ids
 from gateway.ledger import claims, workers
 from gateway.ledger.commands import Request, Stop
-from gateway.ledger.follow import Rules
 from gateway.ledger.quotas import Quota, Quotas
+from gateway.ledger.standing import Rules
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Failure
 

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from gateway import parameters
 from gateway.config import Config, OnUnknown, Role, describe, load
-from gateway.ledger.follow import Rules
 from gateway.ledger.quotas import Quota
+from gateway.ledger.standing import Rules
 from schemas.messages import DEADLETTERS_TOPIC, EVENTS_TOPIC, REQUESTS_TOPIC
 from schemas.vocabulary import Channel
 from tests.unit.config.case import SECRETS, Case, key

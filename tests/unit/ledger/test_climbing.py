@@ -13,7 +13,7 @@ from gateway.cadence import loading
 from gateway.cadence.model import Confirm
 from gateway.ledger import follow
 from gateway.ledger.climbing import Climb, Step, climbs
-from gateway.ledger.follow import Attempt, Move, Queue, Rules, Situation
+from gateway.ledger.standing import Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.states import NO_CONTACT, OPEN, REACHED, attempt_moves, reminder_moves
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Channel, Failure, Lane, Reason

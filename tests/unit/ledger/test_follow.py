@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.ledger import follow
-from gateway.ledger.follow import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
+from gateway.ledger.standing import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED, reminder_moves
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Channel, Failure, Lane, Reason

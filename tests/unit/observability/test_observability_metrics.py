@@ -13,9 +13,9 @@ from gateway.cli.sums import counted
 from gateway.config import Role
 from gateway.dispatch.circuit import CircuitState
 from gateway.ledger import follow
-from gateway.ledger.follow import Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.quotas import QuotaRule, VolumeKind
+from gateway.ledger.standing import Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.states import attempt_moves
 from gateway.ledger.sums import Counted
 from gateway.observability.labels import Matured, TokenResult
