@@ -139,7 +139,7 @@ class Reason(StrEnum):
     BUG = "bug"
     STOP_UNREADABLE = "stop_unreadable"  # a stop or cancel naming this borrower could not be read
     FACT_MISSING = "fact_missing"  # what it would say is not known to be so
-    MERGED_INTO = "merged_into"  # another reminder's message tells of it, too; suppressed once that is intended
+    MERGED_INTO = "merged_into"  # another reminder's message tells of it, too; suppressed once that has left
     STALE_FACTS = "stale_facts"  # what is known of the debt is older than its occasion allows
     RECEIPTS_UNHEALTHY = "receipts_unhealthy"  # silence proves nothing: the provider's receipts do not come in
     # suppressed

@@ -78,7 +78,6 @@ class Commits:
                 present = await intend.read_back(connection, lease, intents)
             again = policy.Defer(now + dt.timedelta(seconds=1 + random.random()), "intend_failed")  # noqa: S311
             return {each.attempt: None if each.attempt in present else again for each in intents}
-        self._metrics.moved(done.moves)
         # Not here: a freeze waits for everybody who shares its lock, and what is intended waits for nothing.
         self._breaches |= {breach for breaches in done.over.values() for breach in breaches}
         found: dict[int, policy.Verdict | None] = {}

@@ -213,10 +213,22 @@ class Dispatcher:
             rows = await claims.claim(connection, lease.id, self._clock.now(), limit, of_bulk, token)
         if rows:
             reached(CrashPoint.AFTER_CLAIM)
-            jobs = await self._merger.merge([Job(each, lease) for each in rows], self._clock.now())
-            self._begin(jobs)
+            # What upstream asked for waits for nothing.
+            self._begin([Job(each, lease) for each in rows if each.occasion is None])
+            if planned := [Job(each, lease) for each in rows if each.occasion is not None]:
+                self._begin(await self._merged(planned))
         self._more_due = len(rows) >= min(limit, of_bulk)
         return len(rows)
+
+    async def _merged(self, planned: Sequence[Job]) -> Sequence[Job]:
+        """Where the ledger does not answer they go back to their queue, rather than alone."""
+        try:
+            return await self._merger.merge(planned, self._clock.now())
+        except Exception as error:
+            log.warning("merge_failed", n=len(planned), exc_info=error)
+            for job in planned:
+                job.unmerged = True
+            return planned
 
     async def _freeze_loop(self) -> None:
         """Saves work on what is frozen; the fence itself is in intend."""

@@ -35,13 +35,10 @@ class Merger:
         self._metrics = metrics
 
     async def merge(self, jobs: Sequence[Job], now: dt.datetime) -> list[Job]:
-        """Those that are to go on, each with what its message tells of besides; the others wait for one that leads.
-
-        What upstream asked for is left as it is.
+        """Of planned ones those that are to go on, each with what its message tells of besides; the others wait for one
+        that leads.
         """
-        planned = {job.claimed.id: job for job in jobs if job.claimed.occasion is not None}
-        if not planned:
-            return list(jobs)
+        planned = {job.claimed.id: job for job in jobs}
         days = {id_: day for id_, job in planned.items() if (day := self._day(job, now)) is not None}
         waits: frozenset[int] = frozenset()
         put_back: frozenset[int] = frozenset()

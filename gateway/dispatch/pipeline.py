@@ -47,6 +47,7 @@ from providers.contract import Message
 from schemas.vocabulary import Channel, Mode, Reason, Rejection, Stage
 
 _UNTIL_A_KEY_COMES: Final = dt.timedelta(seconds=30)
+_UNTIL_IT_ANSWERS: Final = dt.timedelta(seconds=1)
 _UNTIL_ANOTHER_KNOWS: Final = dt.timedelta(seconds=30)
 _NEVER_TOLD: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -77,6 +78,7 @@ class Job:
     mode: Mode = Mode.LIVE  # under which it is decided
     max_fact_age: dt.timedelta | None = None  # of what is planned
     trail: Trail | None = None  # where its trace is recorded
+    unmerged: bool = False  # it is not known what else is due for the borrower that day
     yields: bool = False  # a lesson, and something else is due for the borrower that day
     told: Sequence[Told] = field(default=(), repr=False)  # what its message tells of besides
 
@@ -121,6 +123,8 @@ class Steps:
 
     def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
         """decide, route, open, render; None when the job may go on to reserve."""
+        if job.unmerged:
+            return policy.Defer(_spread(job.claimed, now, _UNTIL_IT_ANSWERS), "merge_failed")
         return (
             self.decide(job, now, freezes) or self.route(job, now) or self.open(job, now) or self.render(job, now, ids)
         )
@@ -262,7 +266,6 @@ class Steps:
             inputs=inputs_of(job),
             address=self.sealer.address(job.address),
             cost=provider.price * max(rendered.segments, 1),
-            leads=bool(job.told),
         )
         return None
 

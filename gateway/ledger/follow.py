@@ -363,12 +363,12 @@ def unmerge(was: Situation, now: dt.datetime) -> Move | None:
 
 
 def merge(was: Situation, now: dt.datetime) -> Move:
-    """Another's message tells of it: held until that is intended, or ends without a contact."""
+    """Another's message tells of it: held until that has told somebody, or ends without a contact."""
     return hold(was, Reason.MERGED_INTO, now, was.not_after)
 
 
 def merged(was: Situation, now: dt.datetime) -> Move:
-    """The message that tells of it is intended."""
+    """The message that tells of it has reached somebody, or may have."""
     return _end(was, ReminderState.SUPPRESSED, Reason.MERGED_INTO, now)
 
 

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.ledger import freezes, merging, pacing, subjects, tombstones, volume
+from gateway.ledger import freezes, pacing, subjects, tombstones, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
 from gateway.ledger.pacing import Paced
 from gateway.ledger.quotas import Breach, Quotas
-from gateway.ledger.standing import Move, Rules
+from gateway.ledger.standing import Rules
 from gateway.ledger.volume import Bounded, Load
 from schemas.vocabulary import Lane
 
@@ -86,8 +86,7 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 class Intent(Struct, frozen=True, gc=False):
     """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON).
 
-    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.  `leads` when its message is
-    that of other reminders, too.
+    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.
     """
 
     claimed: Claimed
@@ -97,7 +96,6 @@ class Intent(Struct, frozen=True, gc=False):
     inputs: str
     address: bytes | None = None
     cost: int = 0
-    leads: bool = False
 
     def __repr__(self) -> str:
         return f"Intent({self.claimed!r}, {self.attempt}, {self.provider})"
@@ -110,8 +108,7 @@ class Intended:
     `elsewhere` would repeat by one provider what another may have taken.  `over` would exceed quotas: their slices are
     to be frozen, in a transaction of its own, since this one shares the lock that a freeze excludes.  `dear` cost more
     than a whole cap by themselves.  The borrowers of `opted_out` want no more, those of `channel_out` none by this
-    channel.  For those of `paced_out` their lender's call centre has no place in this hour.  `moves` are of those whose
-    message it is, too.
+    channel.  For those of `paced_out` their lender's call centre has no place in this hour.
     """
 
     sendable: frozenset[int]
@@ -123,7 +120,6 @@ class Intended:
     opted_out: frozenset[int] = frozenset()
     channel_out: frozenset[int] = frozenset()
     paced_out: frozenset[int] = frozenset()
-    moves: Sequence[Move] = ()
 
 
 async def intend(
@@ -154,10 +150,8 @@ async def intend(
         sendable = frozenset(row[0] for row in rows)
     await paced.store(connection, sendable)
     await bounded.store(connection, sendable)
-    lead = [each.claimed.id for each in permitted if each.leads and each.attempt in sendable]
-    made: Sequence[Move] = await merging.tell(connection, lead, now) if lead else ()
     dear = frozenset(bounded.dear)
-    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, dear, opted_out, channel_out, paced.full, made)
+    return Intended(sendable, frozen, stopped, elsewhere, bounded.over, dear, opted_out, channel_out, paced.full)
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:

@@ -63,8 +63,8 @@ async def let_go(connection: Connection, leaders: Collection[int]) -> list[int]:
 
 
 async def waiting(connection: Connection, leaders: Collection[int]) -> list[int]:
-    """Those that wait until one of these is intended."""
-    return [row[0] for row in await connection.fetch(_WAITING, leaders)]
+    """Those that wait until somebody is told by one of these."""
+    return [row[0] for row in await connection.fetch(_WAITING, leaders)] if leaders else []
 
 
 async def leaders(connection: Connection, reminders: Collection[int]) -> list[int]:

@@ -1,8 +1,8 @@
 """What is due for a borrower of a lender on one of his days becomes one message.
 
 A reminder that is claimed looks for the others of its day, under the borrower's lock: one leads, the others are held,
-and suppressed in the commit of the leader's intent.  Whatever changes who is told of takes the leader out of the hands
-it is in, so that no intent is made of words that are no longer so.
+and suppressed in the commit that tells of the leader's contact.  Whatever changes who is told of takes the leader out
+of the hands it is in, so that no intent is made of words that are no longer so.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed
 from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
 join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and (
     (l.state = 'scheduled' and l.at < i.until)
-    or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until)
+    or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until and not exists (
+        select 1 from merged m join live w on w.id = m.leader where m.reminder = l.id and w.attempts > 0
+    ))
 )
 join reminder r on r.id = l.id left join revision v on v.reminder = l.id
 order by l.id
@@ -149,13 +151,6 @@ async def gather(
 
 def _followers(message: Message) -> list[tuple[int, bool]]:
     return [*((each, True) for each in message.along), *((each, False) for each in message.superseded)]
-
-
-async def tell(connection: Connection, leaders: Collection[int], now: dt.datetime) -> list[Move]:
-    """The messages of these are intended: what they tell of besides is suppressed, in the same commit."""
-    found = await situations.read(connection, await merged.waiting(connection, leaders))
-    planned = [follow.merged(was, now) for was in found.values()]
-    return [*planned, *await moves.apply(connection, planned)]
 
 
 async def retell(connection: Connection, reminders: Collection[int], now: dt.datetime) -> list[Move]:

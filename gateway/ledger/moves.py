@@ -19,6 +19,7 @@ from gateway.ids import to_reference
 from gateway.ledger import follow, frozen, merged, situations, stale
 from gateway.ledger.database import Conflict, Connection
 from gateway.ledger.standing import Attempt, Move, Queue, Situation
+from gateway.ledger.states import NO_CONTACT
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
@@ -151,6 +152,8 @@ Ref: TypeAlias = tuple[str, str, int]  # provider, its message id, attempt
 
 _STILL_OPEN: Final = frozenset({AttemptState.INTENDED, AttemptState.UNKNOWN, AttemptState.ACCEPTED, AttemptState.SENT})
 
+# Nobody was told, as far as it is known: of what is intended only the sender can say.
+_UNTOLD: Final = NO_CONTACT | {AttemptState.INTENDED}
 _KEEPS_STAGE: Final = frozenset({ReminderState.DELIVERED, ReminderState.UNCONFIRMED})
 
 _encode = msgspec.json.Encoder().encode
@@ -196,19 +199,27 @@ async def apply(
 
 
 async def _of_one_message(connection: Connection, made: Sequence[Move]) -> list[Move]:
-    """What waits on a leader that will tell nobody goes by itself; a leader tells of those that still wait on it."""
-    over = [each.was.id for each in made if each.was.occasion is not None and _leads_no_more(each)]
+    """What waits on a leader is suppressed once somebody was told, or may have been, and goes by itself when the leader
+    ends or is held before.  What waits no more is told of no more.
+    """
+    of_plans = [each for each in made if each.was.occasion is not None]
+    told = [each.was.id for each in of_plans if any(a.state not in _UNTOLD for a in each.was.attempts)]
+    over = [each.was.id for each in of_plans if _leads_no_more(each)]
     left = [each.was.id for each in made if _is_merged(each.was) and each.reason is not Reason.MERGED_INTO]
-    if not over and not left:
+    if not told and not over and not left:
         return []
+    now = made[0].now
+    along = await situations.read(connection, await merged.waiting(connection, told))
+    ended = [follow.merged(was, now) for was in along.values()]
+    ended += await apply(connection, ended)
     leaders = await merged.leave(connection, left)
     followers = await merged.let_go(connection, over)
     planned = [
         move
         for was in (await situations.read(connection, [*leaders, *followers])).values()
-        if (move := follow.unmerge(was, made[0].now)) is not None
+        if (move := follow.unmerge(was, now)) is not None
     ]
-    return [*planned, *await apply(connection, planned)]
+    return [*ended, *planned, *await apply(connection, planned)]
 
 
 def _leads_no_more(move: Move) -> bool:

@@ -16,7 +16,7 @@ from gateway.ids import subject_key
 from gateway.ledger import outcomes, timeline
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database
-from gateway.ledger.intend import Intended, Intent
+from gateway.ledger.intend import Intended
 from gateway.ledger.outcomes import Outcome
 from gateway.ledger.standing import Move
 from gateway.ledger.workers import Worker
@@ -55,17 +55,16 @@ class Day(Plans):
         return await self.merger.merge([Job(each, lease) for each in rows], self.hand.now)
 
     async def intend(self, worker: Worker, job: Job) -> Intended:
-        intent = self.hand.intent(job.claimed)
-        return await self.hand.intend(
-            worker, Intent(intent.claimed, intent.attempt, "p", b"words", "{}", leads=bool(job.told))
-        )
+        return await self.hand.intend(worker, self.hand.intent(job.claimed))
 
-    async def refused(self, job: Job, attempt: int) -> None:
+    async def became(self, job: Job, attempt: int, state: AttemptState, failure: Failure | None = None) -> list[Move]:
+        outcome = Outcome(attempt, job.claimed.id, job.claimed.subject, "p", state, failure, "code")
+        done = await self.hand.tx(lambda c: outcomes.record(c, [outcome], self.hand.now, self.hand.rules, lambda: 1.0))
+        return done.moves
+
+    async def refused(self, job: Job, attempt: int) -> list[Move]:
         """The provider has no such recipient."""
-        outcome = Outcome(
-            attempt, job.claimed.id, job.claimed.subject, "p", AttemptState.REJECTED, Failure.BAD_RECIPIENT, "no"
-        )
-        await self.hand.tx(lambda c: outcomes.record(c, [outcome], self.hand.now, self.hand.rules, lambda: 1.0))
+        return await self.became(job, attempt, AttemptState.REJECTED, Failure.BAD_RECIPIENT)
 
     async def state(self, debt: str, stage: str = "d7") -> str:
         return await self.hand.value(
@@ -106,12 +105,13 @@ async def test_of_one_day_one_leads_and_tells_of_all(database: str) -> None:
         assert await debt_of(it, job.claimed) == "loan-1"
         assert told(job) == ["100.00", "100.00"]
         assert await it.state("loan-2") == await it.state("loan-3") == "held merged_into"
-        done = await it.intend(worker, job)
-        assert len(done.sendable) == 1
-        assert [each.reason for each in done.moves] == [Reason.MERGED_INTO] * 2
-        assert await it.state("loan-1") == "sending"
+        (attempt,) = (await it.intend(worker, job)).sendable
+        assert await it.state("loan-2") == "held merged_into"  # nobody knows yet whether anybody was told
+        made = await it.became(job, attempt, AttemptState.ACCEPTED)
+        assert [each.reason for each in made] == [None, Reason.MERGED_INTO, Reason.MERGED_INTO]
+        assert await it.state("loan-1") == "awaiting"
         assert await it.state("loan-2") == await it.state("loan-3") == "suppressed merged_into"
-        waiting = "select count(*) from timer t join live l on l.id = t.id where l.stage = 'd7'"
+        waiting = "select count(*) from timer t join live l on l.id = t.id where l.stage = 'd7' and l.state = 'held'"
         assert await it.hand.value(waiting) == 0
         # Nobody is told of it again, whoever asks.
         keys = "select count(*) from stage_key s join reminder r on r.stage_key = s.key and r.id = s.reminder"
@@ -247,7 +247,8 @@ async def test_a_more_urgent_one_takes_over_with_all_that_waited(database: str) 
         assert [await debt_of(it, each.claimed) for each in jobs] == ["loan-9"]
         assert told(jobs[0]) == ["100.00", "100.00"]
         assert (await it.intend(worker, job)).sendable == frozenset()
-        assert (await it.intend(worker, jobs[0])).sendable
+        (attempt,) = (await it.intend(worker, jobs[0])).sendable
+        await it.became(jobs[0], attempt, AttemptState.UNKNOWN, Failure.AMBIGUOUS)
         assert await it.state("loan-1") == await it.state("loan-2") == "suppressed merged_into"
 
 
@@ -283,7 +284,40 @@ async def test_the_next_contact_tells_of_the_same_unless_it_is_paid_meanwhile(da
         assert (await it.intend(worker, job)).sendable == frozenset()
         (job,) = await it.claimed(worker)
         assert told(job) == ["100.00"]
-        assert (await it.intend(worker, job)).sendable
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.became(job, attempt, AttemptState.SENT)
+        assert await it.state("loan-3") == "suppressed merged_into"
+        assert await it.state("loan-2") == "cancelled paid"
+
+
+async def test_the_rest_goes_when_nobody_could_be_told_by_its_leader(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        for more in (True, False):
+            (job,) = await it.claimed(worker, NOON)
+            assert told(job) == ["100.00"]
+            (attempt,) = (await it.intend(worker, job)).sendable
+            made = await it.refused(job, attempt)
+            assert (Reason.RELEASED in {each.reason for each in made}) is not more
+        assert await it.state("loan-1") == "undelivered contacts_exhausted"
+        (job,) = await it.claimed(worker)
+        assert (await debt_of(it, job.claimed), job.told) == ("loan-2", ())
+
+
+async def test_what_is_due_while_a_message_is_on_its_way_does_not_take_the_rest_along(database: str) -> None:
+    """They are told of already, as far as anybody knows."""
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.tell(planned(debt="loan-3", as_of=NOON), planned(debt="loan-4", as_of=NOON), now=NOON)
+        (other,) = await it.claimed(worker)
+        assert (await debt_of(it, other.claimed), told(other)) == ("loan-3", ["100.00"])
+        await it.became(job, attempt, AttemptState.SENT)
+        assert await it.state("loan-2") == "suppressed merged_into"
+        assert await it.state("loan-4") == "held merged_into"
 
 
 LESSON = at("2026-11-22", "19:00")  # eighteen days before

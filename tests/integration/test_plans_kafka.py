@@ -367,6 +367,29 @@ async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) 
     assert re.search(r"records not read yet, by the broker +│ 0 ", done.stdout)
 
 
+async def test_while_nobody_can_say_what_else_is_due_nothing_planned_leaves(stage: tuple[Scene, Core]) -> None:
+    """And what was requested leaves all the same."""
+    scene, core = stage
+    await scene.sql("alter table merged rename to mislaid")
+    try:
+        await core.tell(planned(90, there()), fact("repayment.debit_failed.v1", 90, instalment=1))
+
+        async def put_off() -> bool:
+            found = await scene.sql(
+                "select 1 from decision d join reminder r on r.id = d.reminder"
+                " where r.debt = 'debt-90' and d.rule = 'merge_failed'"
+            )
+            return len(found) > 1
+
+        await until(put_off, "two times of being put off", 30)
+        await scene.world.publish([requested(91)])
+        assert await scene.ended(91) == ("delivered", None)
+        assert not [each for each in scene.log() if each["recipient"] == address("sms", 90)]
+    finally:
+        await scene.sql("alter table mislaid rename to merged")
+    await stands(scene, 90, due="delivered")
+
+
 async def test_whoever_is_asked_when_it_stops_keeps_nothing_in_its_hands(stage: tuple[Scene, Core]) -> None:
     """It stops the gateway: only the next one comes after it."""
     scene, core = stage
