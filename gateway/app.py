@@ -374,7 +374,7 @@ class Application:
                 config.mode,
                 ground.allowlist,
                 self._reloads.key_unknown,
-                parameters.max_fact_ages(parameters.cadences(config)),
+                parameters.max_fact_ages(ground.cadences),
                 questions,
             ),
             ground.rules,

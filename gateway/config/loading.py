@@ -295,15 +295,15 @@ class _Loading:
         return None
 
     def _cadences(self, tree: Tree) -> Cadences | None:
-        """None where no plans are made."""
-        if _mapping(tree.get("kafka")).get("repayments_topic") is None:
-            return None
+        """Those that plans are made with; None where none are made.  They are read in any case: plans may be there."""
+        makes_plans = _mapping(tree.get("kafka")).get("repayments_topic") is not None
         path = tree.get("cadences_path")
         root = PACKAGED if path is None else pathlib.Path(str(path))
         if not root.is_dir():
             return None  # the model says so
         try:
-            return load_cadences(root)
+            found = load_cadences(root)
+            return found if makes_plans else None
         except CadenceError as error:
             self.problems += [
                 problem(("cadences_path",), ProblemReason.BAD_CADENCES, fault) for fault in error.problems
