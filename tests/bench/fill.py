@@ -58,7 +58,7 @@ _REST: Final = {
 insert into occurrence
 select subject, debt, 1, 'overdue_mid', 'step-' || step, id, substr(subject, 1, 16), substr(subject, 1, 16)
 from filled where planned""",
-    "subject": "insert into subject select subject, 'acme', borrower from filled where not planned or step = i % 14 and i % 14 = 0",
+    "subject": "insert into subject select subject, 'acme', borrower from filled where not planned or i % 14 = 0",
     "borrower_fact": """
 insert into borrower_fact (subject, id, sealed) select subject, id, '\\x{sealed}' from filled where i % 14 = 0""",
     "debt_fact": """
@@ -85,9 +85,7 @@ async def fill(dsn: str, n: int) -> None:
     }  # fmt: skip
     async with _connected(dsn) as connection:
         await connection.execute(_ROWS.format(**words))
-        await connection.execute(
-            "insert into fact_watermark values ($1, '/core', 0, $2, true)", TOPIC, NOW
-        )
+        await connection.execute("insert into fact_watermark values ($1, '/core', 0, $2, true)", TOPIC, NOW)
     rest = [(table, sql.format(**words)) for table, sql in _REST.items()]
     await asyncio.gather(
         _table(dsn, [("reminder", _REMINDER.format(**words))]),

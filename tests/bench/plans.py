@@ -77,7 +77,7 @@ class Intake:
         found = []
         for record in records:
             command = self.decoder.decode(record, self.ids, NOW).command
-            assert isinstance(command, Told), command
+            assert isinstance(command, Told)
             found.append(command)
         return found
 
@@ -122,13 +122,17 @@ async def measure(postgres: PostgresServer, plans: int) -> Found:
                 "insert into intake_offset (topic, partition, first, next) values ($1, 0, 0, 0)", TOPIC
             )
         it = Intake()
+        # As the service does when it starts.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         process = psutil.Process()
         rss: list[int] = []
         steps = {"decode": 0.0, "write": 0.0}
         reminders = 0
         look_every = max(int(plans * (1 - _WARM_SHARE)) // _LOOKS, BATCH)
         warm = int(plans * _WARM_SHARE)
-        start, pid = time.perf_counter(), postgres.process.pid
+        pid = postgres.process.pid
         cpu, of_postgres = time.process_time(), tree_seconds(pid)
         for first in range(0, plans, BATCH):
             records = [record(number) for number in range(first, min(first + BATCH, plans))]
@@ -140,11 +144,9 @@ async def measure(postgres: PostgresServer, plans: int) -> Found:
             steps["write"] += time.perf_counter() - decoded
             reminders += len(result.planned)
             if first >= warm + len(rss) * look_every:
-                gc.collect()
                 rss.append(process.memory_info().rss)
         seconds = sum(steps.values())
         used, theirs = time.process_time() - cpu, tree_seconds(pid) - of_postgres
-        assert time.perf_counter() - start >= seconds
         async with database.connection() as connection:
             assert await connection.fetchval("select count(*) from debt_fact") == plans
             assert await connection.fetchval("select count(*) from reminder") == reminders

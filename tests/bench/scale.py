@@ -42,7 +42,8 @@ SETTINGS: Final = {
     "max_wal_senders": "0", "autovacuum_vacuum_insert_threshold": "-1",
 }  # fmt: skip
 _BACK: Final = """
-with c as (delete from claim returning id, lane, due_at) insert into due (lane, due_at, id) select lane, due_at, id from c
+with c as (delete from claim returning lane, due_at, id)
+insert into due (lane, due_at, id) select lane, due_at, id from c
 """
 _GO: Final = """
 delete from due where (lane, due_at, id) in (
@@ -87,9 +88,7 @@ class Ledger:
 
     async def claim(self, now: dt.datetime) -> list[Claimed]:
         token = self._ids.next(0)
-        return await self._timed(
-            self.found.claim, lambda c: claims.claim(c, self._worker.id, now, LIMIT, LIMIT, token)
-        )
+        return await self._timed(self.found.claim, lambda c: claims.claim(c, self._worker.id, now, LIMIT, LIMIT, token))
 
     async def merge(self, claimed: list[Claimed], now: dt.datetime) -> None:
         """Looks for company of what was claimed, and makes one message of the day of each; undone, to be made again."""
@@ -137,7 +136,6 @@ class Ledger:
         async with self._database.connection() as connection:
             await connection.execute("alter table due set (autovacuum_enabled = off)")
             await connection.execute(_GO, gone, timeout=600)
-            await connection.execute("set enable_bitmapscan = on")
             now = await connection.fetchval(
                 "select due_at from due where lane = 'bulk' order by due_at offset $1 limit 1", 8 * LIMIT
             )
@@ -162,7 +160,9 @@ async def opened(postgres: PostgresServer, size: int, console: Console) -> tuple
     await database.open()
     async with database.connection() as connection:
         worker = await workers.register(connection, _LEASE)
-        await connection.execute("insert into intake_offset (topic, partition, first, next) values ($1, 0, 0, 0)", TOPIC)
+        await connection.execute(
+            "insert into intake_offset (topic, partition, first, next) values ($1, 0, 0, 0)", TOPIC
+        )
         bytes_ = await connection.fetchval("select pg_database_size(current_database())")
     ledger = Ledger(f"{size:,}", database, worker)
     await ledger.tell_plans()
