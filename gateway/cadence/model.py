@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -25,6 +26,7 @@ Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]*" + _END, max_length=40)]
 _UNITS: Final = {"m": dt.timedelta(minutes=1), "h": dt.timedelta(hours=1), "d": dt.timedelta(days=1)}
 
 
+@lru_cache(maxsize=4096)
 def duration(text: str) -> dt.timedelta:
     return int(text[:-1]) * _UNITS[text[-1]]
 
@@ -76,7 +78,12 @@ class Window(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def hours(self) -> Hours:
-        return Hours(dt.time.fromisoformat(self.opens), dt.time.fromisoformat(self.closes))
+        return _hours(self.opens, self.closes)
+
+
+@lru_cache(maxsize=4096)
+def _hours(opens: str, closes: str) -> Hours:
+    return Hours(dt.time.fromisoformat(opens), dt.time.fromisoformat(closes))
 
 
 class Rung(Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,7 +39,7 @@ class Skipped(StrEnum):
     NO_BORROWER = "no_borrower"  # nobody has told yet whose debt it is
 
 
-class Key(Struct, frozen=True, order=True):
+class Key(Struct, frozen=True, order=True, gc=False):
     """What there is one contact for, within one borrower of one lender."""
 
     debt: str
@@ -48,7 +48,7 @@ class Key(Struct, frozen=True, order=True):
     step: str  # the planned local date, where a stage may be met more than once; of education the lesson
 
 
-class Occurrence(Struct, frozen=True):
+class Occurrence(Struct, frozen=True, gc=False):
     """A reminder to be made from `at` on and before `until`; `date` is the local date it was planned for.
 
     `planned` is when it was to go out, which `at` is unless it is late: then it goes as soon as it may.  `hours` are
@@ -70,7 +70,7 @@ class Occurrence(Struct, frozen=True):
     lacks: bool = False
 
 
-class Skip(Struct, frozen=True):
+class Skip(Struct, frozen=True, gc=False):
     """No reminder; `stop` is which, where it was a stop."""
 
     key: Key
@@ -133,6 +133,9 @@ class _Planner:
         self.out = borrower.opted_out(Program.REMINDERS)
         self.reachable = frozenset(reachable)
         self.channels = {program: _channels(borrower, program) & self.reachable for program in Program}
+        # Of each occasion, whatever the instalment.
+        self.ladders = {each.name: self._ladder(each) for each in cadence.occasions}
+        self.hours = {each.name: self._hours(each) for each in cadence.occasions}
 
     def pairs(self) -> Iterator[tuple[Instalment, Occasion]]:
         occasions = sorted(self.cadence.occasions, key=lambda each: each.days)
@@ -168,12 +171,11 @@ class _Planner:
         if failed is None and 0 < occasion.days <= self.cadence.grace_days:
             return skip(Skipped.IN_GRACE)
         lacks = bool(occasion.requires) and not any(self._stands(each) for each in occasion.requires)
-        channels = self.channels[Program.EDUCATION if teaches else Program.REMINDERS]
-        ladder = tuple(rung for rung in occasion.ladder if rung.channel in channels)
+        ladder = self.ladders[occasion.name]
         if not ladder:
             return skip(Skipped.NO_CONTACT)
         zone = self.borrower.timezone.what
-        hours = self._hours(occasion)
+        hours = self.hours[occasion.name]
         if not hours:
             return skip(Skipped.NO_WINDOW)
         pulled = occasion.pulled_by is not None and failed is not None
@@ -214,6 +216,10 @@ class _Planner:
             Evidence.LEGAL_FILED: self.facts.legal_filed,
         }[evidence]
         return said is not None and said.what
+
+    def _ladder(self, occasion: Occasion) -> tuple[Rung, ...]:
+        channels = self.channels[Program.EDUCATION if occasion.stage is Stage.EDUCATION else Program.REMINDERS]
+        return tuple([rung for rung in occasion.ladder if rung.channel in channels])
 
     def _hours(self, occasion: Occasion) -> list[Hours]:
         preference = self.borrower.preference

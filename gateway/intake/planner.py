@@ -92,9 +92,10 @@ class Planner:
         for debt, known in case.debts.items():
             row = rows.get(debt) or SealedDebt(subject, debt, self._id(subject), None, None, None)
             cadence = self._cadence(row, known, lead.lender, now)
-            channels = self._reachable[lead.lender]
-            for outcome in () if cadence is None else outcomes(cadence, case, debt, now, subject.hex(), channels):
-                self._sort(subject, lead, case, known, cadence, outcome, reminders, gone)
+            if cadence is not None:
+                channels = self._reachable[lead.lender]
+                found = outcomes(cadence, case, debt, now, subject.hex(), channels)
+                self._sort(subject, lead, case, known, cadence, found, reminders, gone)
             if known != was.debts.get(debt) or (cadence is not None and row.cadence is None):
                 kept.append(self._sealed_debt(row, known, cadence))
         kept_borrower = self._kept_borrower(subject, borrower, was, case)
@@ -128,34 +129,35 @@ class Planner:
         lead: Told,
         case: Case,
         known: DebtFacts,
-        cadence: Cadence | None,
-        outcome: Outcome,
+        cadence: Cadence,
+        found: Sequence[Outcome],
         reminders: dict[Key, Planned],
         gone: dict[Key, Reason | None],
     ) -> None:
-        assert cadence is not None
-        key = (subject, outcome.key.debt, outcome.key.instalment, outcome.key.stage.value, outcome.key.step)
-        if isinstance(outcome, Skip):
-            gone[key] = _REASONS.get(outcome.why, Reason.REPLANNED)
-        else:
-            occasion = next(each for each in cadence.occasions if each.name == outcome.occasion)
-            reminders[key] = self._planned(subject, lead, case, known, cadence, occasion, outcome)
+        occasions = {each.name: each for each in cadence.occasions}
+        instalments = {} if known.instalments is None else {each.number: each for each in known.instalments.what}
+        for outcome in found:
+            number = outcome.key.instalment
+            key = (subject, outcome.key.debt, number, outcome.key.stage.value, outcome.key.step)
+            if isinstance(outcome, Skip):
+                gone[key] = _REASONS.get(outcome.why, Reason.REPLANNED)
+            else:
+                part = self._part(case, known, outcome, known.owed_as_of(instalments[number]))
+                occasion = occasions[outcome.occasion]
+                reminders[key] = self._planned(subject, lead, known, cadence, occasion, outcome, part)
 
     def _planned(
         self,
         subject: bytes,
         lead: Told,
-        case: Case,
         known: DebtFacts,
         cadence: Cadence,
         occasion: Occasion,
         outcome: Occurrence,
+        part: personal.Sealed,
     ) -> Planned:
         assert known.terms is not None
-        assert known.instalments is not None
         key, product = outcome.key, known.terms.what.product
-        instalment = next(each for each in known.instalments.what if each.number == key.instalment)
-        part = self._part(case, known, outcome, known.owed_as_of(instalment))
         ladder = "".join(LADDER_LETTER[rung.channel] for rung in outcome.ladder)
         business_key = stage_key(lead.lender, lead.borrower, key.debt, key.instalment, key.stage, key.step)
 

@@ -1,6 +1,7 @@
 """`python -m tests.bench [--rounds 3] [--messages 10000] [--only a,b,c,callbacks] [--profile] [--write FILE]`.
 
 `--only ledger` and `--only steps` measure parts of the gateway by themselves: its statements, and its pure steps.
+`scale` and `plans` as the first word measure how it grows: a ledger of ten million reminders, a hundred thousand plans.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import ledger, report, steps
+from tests.bench import ledger, plans, report, scale, steps
 from tests.bench.callbacks import CallbackRound, measure_callbacks
 from tests.bench.contestants import CONTESTANTS, Gateway
 from tests.bench.measure import TRICKLE_PER_SECOND, Round, measure
 from tests.bench.profiled import Samples
 from tests.bench.stage import Stage, stage
 from tests.stack.gateway import requested
+from tests.stack.postgres import PostgresServer
 
 _USUAL: Final = ("a", "b", "c", "callbacks")
 _ALL: Final = (*_USUAL, "ledger", "steps")
@@ -30,6 +32,9 @@ _BROKER_WARM_UP: Final = 20_000
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="How fast, against what.")
+    parser.add_argument("growth", nargs="?", choices=("scale", "plans"), help="how it grows, and nothing else")
+    parser.add_argument("--reminders", type=int, default=10_000_000, help="in the large ledger of `scale`")
+    parser.add_argument("--plans", type=int, default=100_000, help="that `plans` makes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=10_000, help="in the backlog of each round")
     parser.add_argument("--trickle", type=float, default=6, help=f"seconds of {TRICKLE_PER_SECOND}/s, for the latency")
@@ -41,6 +46,14 @@ def arguments() -> argparse.Namespace:
     if unknown := set(chosen.only) - set(_ALL):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}")
     return chosen
+
+
+async def grow(chosen: argparse.Namespace, console: Console) -> None:
+    if chosen.growth == "scale":
+        await scale.show(chosen.reminders, chosen.rounds, console)
+    else:
+        async with PostgresServer(durable=True) as postgres:
+            await plans.show(postgres, chosen.plans, console)
 
 
 async def main(chosen: argparse.Namespace, console: Console) -> None:
@@ -97,6 +110,6 @@ if __name__ == "__main__":
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # its retries are part of the measurement, not news
     options = arguments()
     screen = Console(width=180, record=options.write is not None)
-    asyncio.run(main(options, screen))
+    asyncio.run(grow(options, screen) if options.growth else main(options, screen))
     if options.write is not None:
         options.write.write_text(screen.export_text())
