@@ -62,8 +62,8 @@ async def check_ledger(connection: Any, history: dict[int, str], endings: dict[i
     broken = await fetch(
         """
         select coalesce(l.id, f.id) from frozen f full join (
-            select id from live where state = 'held' and reason = 'frozen'
-        ) l on l.id = f.id where l.id is null or f.id is null
+            select id, reason from live where state = 'held' and reason in ('frozen', 'stale_facts')
+        ) l on l.id = f.id where l.id is null or (f.id is null and l.reason = 'frozen')
         """
     )
     assert not broken, f"frozen does not fit: {broken}"
