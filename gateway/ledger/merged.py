@@ -31,6 +31,9 @@ insert into merged (reminder, leader, along) select * from unnest($1::bigint[], 
 on conflict (reminder) do update set leader = excluded.leader, along = excluded.along
 """
 _LEAVE: Final = "delete from merged where reminder = any($1::bigint[]) returning leader"
+_UNTELL: Final = """
+delete from merged m using live l where m.reminder = any($1::bigint[]) and l.id = m.leader returning m.leader
+"""
 _LET_GO: Final = """
 delete from merged m using live l
 where m.leader = any($1::bigint[]) and l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
@@ -55,6 +58,11 @@ async def join(connection: Connection, rows: Sequence[Row]) -> None:
 async def leave(connection: Connection, reminders: Collection[int]) -> list[int]:
     """These are told of by nobody else any more; returns who led them."""
     return [row[0] for row in await connection.fetch(_LEAVE, reminders)] if reminders else []
+
+
+async def untell(connection: Connection, reminders: Collection[int]) -> list[int]:
+    """No later message tells of these; returns who led them.  Of a leader that has ended the rows stay as evidence."""
+    return [row[0] for row in await connection.fetch(_UNTELL, reminders)] if reminders else []
 
 
 async def let_go(connection: Connection, leaders: Collection[int]) -> list[int]:

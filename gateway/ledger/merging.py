@@ -160,7 +160,7 @@ async def retell(connection: Connection, reminders: Collection[int], now: dt.dat
 
 async def forget(connection: Connection, reminders: Collection[int], now: dt.datetime) -> list[Move]:
     """No later contact of a message tells of these any more."""
-    return await _take_back(connection, await merged.leave(connection, reminders), now)
+    return await _take_back(connection, await merged.untell(connection, reminders), now)
 
 
 async def _take_back(connection: Connection, leaders: Collection[int], now: dt.datetime) -> list[Move]:

@@ -119,7 +119,10 @@ async def write(
             elif planned.said != stands.said:
                 revised.append((key, planned, was))
         elif planned is None:
-            if (reason := mine.gone.get(key, Reason.REPLANNED)) is not None:
+            reason = mine.gone.get(key, Reason.REPLANNED)
+            if reason is None and now < was.not_after:
+                reason = Reason.REPLANNED  # past by another plan: this one would still go out
+            if reason is not None:
                 stopped.append((was, reason, leads[key[0]]))
         elif planned.print != stands.print:
             if not fact_stops.under_way(was):

@@ -85,6 +85,15 @@ async def test_another_date_moves_what_it_moves(database: str) -> None:
         assert await it.hand.value("select count(*) from live") == 2 * len(USUAL)
 
 
+async def test_what_another_date_makes_past_does_not_go_out_at_its_old_time(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(rescheduled(dt.date(2026, 11, 24), as_of=EARLY + dt.timedelta(hours=1)))
+        standing = await it.standing()
+        assert standing["d7"] == "cancelled replanned"
+        assert standing["d3"] == "11-21"
+
+
 async def test_a_partial_payment_revises_what_is_said_and_makes_nothing_anew(database: str) -> None:
     async with plans(database) as it:
         await it.tell(planned())

@@ -1,0 +1,109 @@
+"""What always holds, asked of the tables after every operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, Final
+
+from gateway.cadence.facts import Case, told
+from gateway.cadence.planning import Occurrence, outcomes
+from gateway.ids import stage_key, subject_key
+from schemas.vocabulary import Channel
+from tests.integration.machine.invariants import check_ledger
+from tests.integration.plan_machine.model import CADENCES, DEBTS, LENDER
+from tests.integration.plan_machine.work import Work
+
+_MERGED: Final = """
+select m.reminder, m.leader, fl.state::text, fl.reason, fe.state::text, fe.reason, ll.state::text, ll.reason
+from merged m left join live fl on fl.id = m.reminder left join ending fe on fe.reminder = m.reminder
+left join live ll on ll.id = m.leader
+where not (
+    (fl.state = 'held' and fl.reason = 'merged_into' and ll.id is not null and ll.state <> 'held' and ll.attempts = 0)
+    or coalesce(fe.state = 'suppressed' and fe.reason = 'merged_into', false)
+)
+"""
+_WAITS_ON_NOBODY: Final = """
+select l.id from live l left join merged m on m.reminder = l.id
+where l.state = 'held' and l.reason = 'merged_into' and m.leader is null
+"""
+_TWICE: Final = """
+select r.stage_key, count(distinct r.id) from reminder r join attempt a on a.reminder = r.id
+where a.state not in ('not_sent', 'rejected') and r.stage_key is not null
+group by r.stage_key having count(distinct r.id) > 1
+"""
+# What explains that there is none although there is an occasion for one.
+_EXPLAINS: Final = frozenset(
+    {
+        ("delivered", None), ("undelivered", "contacts_exhausted"), ("undelivered", "ladder_closed"),
+        ("unconfirmed", "no_receipt"), ("unconfirmed", "outcome_unknown"), ("expired", "not_after"),
+        ("suppressed", "merged_into"), ("suppressed", "duplicate_stage"),
+    }
+)  # fmt: skip
+
+
+class Invariants(Work):
+    async def check(self) -> None:
+        fetch = self.connection.fetch
+        await check_ledger(self.connection, self.history, self.endings)
+        assert not (broken := await fetch(_MERGED)), f"told of in whose message: {broken}"
+        assert not (broken := await fetch(_WAITS_ON_NOBODY)), f"merged into none: {broken}"
+        assert not (broken := await fetch(_TWICE)), f"two contacts for one business key: {broken}"
+        made = await self.connection.fetchval("select count(*) from reminder where occasion is not null")
+        counted = await self.connection.fetchval("select coalesce(sum(n), 0) from planned_count")
+        assert made == counted, f"{made} reminders are planned, {counted} counted"
+        for who in DEBTS:
+            await self.every_occasion_has_one(who)
+
+    async def every_occasion_has_one(self, who: str) -> None:
+        case = reduce(told, (fact for ref, fact in self.truth.facts if ref == who), Case())
+        subject = subject_key(LENDER, who)
+        rows = await self.connection.fetch(
+            "select r.debt, r.instalment, r.stage, r.step, r.occasion, r.stage_key,"
+            " coalesce(l.state::text, e.state::text) as state, coalesce(l.reason, e.reason) as reason, l.id as live"
+            " from reminder r left join live l on l.id = r.id left join ending e on e.reminder = r.id"
+            " where r.subject = $1 order by r.id", subject,
+        )  # fmt: skip
+        asked = {row["stage_key"] for row in rows if row["occasion"] is None}
+        mine: dict[Any, Any] = {}
+        for row in rows:
+            if row["occasion"] is not None:
+                key = tuple(row)[:4]
+                before = mine.get(key)
+                assert before is None or before["live"] is None, f"two of {key} are alive"
+                mine[key] = row
+        for debt in self.truth.debts(who):  # what was never planned has no terms
+            cadence = CADENCES.version("default", 1)
+            assert cadence is not None
+            for each in outcomes(cadence, case, debt, self.now, subject.hex(), tuple(Channel)):
+                if isinstance(each, Occurrence):
+                    key = (each.key.debt, each.key.instalment, each.key.stage.value, each.key.step)
+                    self.explained(who, key, mine.get(key), asked)
+
+    def explained(self, who: str, key: Any, row: Any, asked: set[bytes]) -> None:
+        if stage_key(LENDER, who, *key) in asked:
+            return
+        assert row is not None, f"{who} {key} has no reminder"
+        ended = (row["state"], row["reason"])
+        assert row["live"] is not None or ended in _EXPLAINS, f"{who} {key} has ended {ended}"
+
+    async def told_again(self, told: Sequence[tuple[str, Any]]) -> None:
+        before = await self.everything()
+        await self.tx(lambda c: self.write(c, told))
+        after = await self.everything()
+        # What is past by now is told of in no later message of a leader that lives, which is so from then on.
+        passed = [each for each in before if each[0] == "reminder"]
+        assert before == [*after, *(each for each in passed if each not in after)], f"{set(before) ^ set(after)}"
+
+    async def everything(self) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
+        for sql in (
+            "select id, state::text, reason, at, seq from live order by 1",
+            "select reminder, state::text, reason from ending order by 1",
+            "select * from occurrence order by 1, 2, 3, 4, 5",
+            "select reminder, sealed from revision order by 1",
+            "select bucket, reminder, seq, id from outbox order by 1, 2, 3, 4",
+            "select reminder, leader, along from merged order by 1",
+        ):
+            rows += [(sql[7:15], *row) for row in await self.connection.fetch(sql)]
+        return rows

@@ -1,0 +1,197 @@
+"""Two workers, the provider and the clock; and what must be true of each message that may leave."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import note
+from hypothesis import strategies as st
+
+from gateway.dispatch.commits import _verdict
+from gateway.dispatch.pipeline import Job, inputs_of
+from gateway.ids import bucket_of
+from gateway.ledger import claims, intend, outcomes, receipts, releases, stale, timers, workers
+from gateway.ledger.freezes import Freezes
+from gateway.ledger.intend import Intent
+from gateway.ledger.outcomes import Outcome
+from gateway.ledger.received import Stored
+from gateway.personal import SEALED_FIELD, decode
+from gateway.policy import Defer, Skip, Suppress, Verdict
+from gateway.worker import Lease
+from schemas.vocabulary import AttemptState as A
+from schemas.vocabulary import Failure, Reason
+from tests.integration.plan_machine.lender import Lender
+from tests.integration.plan_machine.model import RULES, STEPS, Sent
+from tests.integration.plans_by_hand import SEALER
+
+
+class Work(Lender):
+    def claim(self, slot: int) -> None:
+        worker = self.workers[slot]
+        now = self.tick()
+        rows = self.run(claims.claim(self.connection, worker.id, now, 4, 4, self.ids.next(0)))
+        lease = Lease(worker.id, 0.0)
+        for job in self.run(self.merger.merge([Job(each, lease) for each in rows], now)):
+            note(f"{now}: {worker.id} has {job.claimed.id} {job.claimed.debt} {job.claimed.stage} told {len(job.told)}")
+            self.jobs[worker.id][job.claimed.id] = job
+
+    def intend(self, worker: int, chosen: list[int]) -> None:
+        """Decides and intends, and gives back what may not leave."""
+        now = self.tick()
+        jobs = [self.jobs[worker].pop(each) for each in chosen]
+        verdicts = [
+            (job, STEPS.decide(job, now, Freezes({})) or STEPS.open(job, now)) if planned(job) else (job, None)
+            for job in jobs
+        ]
+        refused = [(job, verdict) for job, verdict in verdicts if verdict is not None]
+        self.settle(worker, refused)
+        going = {self.ids.next(bucket_of(job.claimed.id)): job for job, verdict in verdicts if verdict is None}
+        intents = [
+            Intent(job.claimed, attempt, "p", b"", inputs_of(job), leads=bool(job.told))
+            for attempt, job in going.items()
+        ]
+        done = self.run(self.tx(lambda c: intend.intend(c, worker, intents, now)))
+        if done.sendable:
+            assert worker in {each.id for each in self.workers.values()}, "sent under a lease that had ended"
+        for attempt in sorted(done.sendable):
+            self.leaves(attempt, going[attempt])
+        held_back: list[tuple[Job, Verdict]] = []
+        for attempt, job in going.items():
+            if attempt in done.opted_out:
+                held_back.append((job, Suppress(Reason.OPTED_OUT, "opted_out")))
+            elif attempt in done.channel_out:
+                held_back.append((job, Skip("channel_opted_out", Reason.OPTED_OUT)))
+            elif attempt in done.elsewhere:
+                held_back.append((job, Defer(now + dt.timedelta(minutes=5), "under_way_elsewhere")))
+        self.settle(worker, held_back)
+
+    def settle(self, worker: int, verdicts: list[tuple[Job, Any]]) -> None:
+        if verdicts:
+            note(f"{self.now}: " + ", ".join(f"{job.claimed.id}: {verdict}" for job, verdict in verdicts))
+            made = [_verdict(job, verdict) for job, verdict in verdicts]
+            self.run(self.tx(lambda c: outcomes.settle(c, worker, made, self.now, RULES)))
+
+    def leaves(self, attempt: int, job: Job) -> None:
+        """What may leave is what is so at the moment of the commit."""
+        claimed = job.claimed
+        who, now = claimed.borrower, self.now
+        first = claimed.attempts == 0
+        sent = Sent(
+            attempt,
+            claimed.id,
+            who,
+            self.step,
+            self.truth.local(who, now).date() if self.truth.debts(who) else now.date(),
+            first,
+            planned(job),
+        )
+        note(f"{now}: intended {attempt} of {claimed.id} {who} {claimed.debt} {claimed.instalment} {claimed.stage}")
+        if planned(job):
+            self.says_what_is_so(job)
+            if first:
+                self.one_message_a_day(sent)
+        self.sent[attempt] = sent
+
+    def says_what_is_so(self, job: Job) -> None:
+        claimed, who, truth = job.claimed, job.claimed.borrower, self.truth
+        assert job.personal is not None
+        key = self.key(claimed.id)
+        wrong = list(truth.wrong(who, key, claimed.channel, self.now))
+        assert not wrong, f"{who} {key}: {wrong}"
+        owed = truth.owed(who, *key[:2])
+        assert Decimal(job.personal.amount) == owed, f"{who} {key} says {job.personal.amount}, owed are {owed}"
+        assert job.address == truth.address(who, claimed.channel), "to an address that is no longer his"
+        due = truth.instalment(who, *key[:2])
+        assert due is not None
+        assert job.personal.due_date == due.due_date, "another due date"
+        for each in job.told:
+            if each.along:
+                opened = decode(SEALER.open(each.sealed, each.reminder, SEALED_FIELD))
+                owed = truth.owed(who, each.debt, each.instalment)
+                assert Decimal(opened.amount) == owed > 0, f"tells of {opened.amount} of {each.debt}, owed are {owed}"
+                assert not truth.stopped(who, each.debt), f"tells of {each.debt}, which is stopped"
+                now_due = truth.instalment(who, each.debt, each.instalment)
+                assert now_due is not None and now_due.due_date == opened.due_date, "tells of another due date"
+
+    def key(self, reminder: int) -> tuple[str, int, str, str]:
+        row = self.run(
+            self.connection.fetchrow("select debt, instalment, stage, step from reminder where id = $1", reminder)
+        )
+        return tuple(row)
+
+    def one_message_a_day(self, sent: Sent) -> None:
+        """Unless something became known since the earlier one."""
+        for each in self.sent.values():
+            if each.who == sent.who and each.first and each.planned and each.day == sent.day:
+                state = self.run(self.connection.fetchval("select state from attempt where id = $1", each.attempt))
+                gone = state not in ("not_sent", "rejected")
+                known = self.known_at.get(sent.who, -1) >= self.claimed_at(each)
+                assert not gone or known, f"a second message on {sent.day}: {each}, {sent}"
+
+    def claimed_at(self, sent: Sent) -> int:
+        return sent.step
+
+    def record(self, data: st.DataObject, outcome: tuple[A, Failure | None]) -> None:
+        sent = data.draw(st.sampled_from([each for each in self.sent.values() if not each.recorded]))
+        sent.recorded = True
+        state, failure = outcome
+        now = self.tick()
+        note(f"{now}: {sent.attempt} {state} {failure}")
+        subject = self.run(self.connection.fetchval("select subject from reminder where id = $1", sent.reminder))
+        ref = f"ref{sent.attempt}" if state is A.ACCEPTED else None
+        done = Outcome(sent.attempt, sent.reminder, subject, "p", state, failure, "code", ref, 1.0)
+        for _ in range(2):  # a lost COMMIT is answered by doing it again
+            self.run(self.tx(lambda c: outcomes.record(c, [done], now, RULES, self.random.random)))
+
+    def receipt(self, data: st.DataObject, state: A) -> None:
+        sent = data.draw(st.sampled_from(list(self.sent.values())))
+        now, id_ = self.tick(), self.ids.next(0)
+        note(f"{now}: receipt {sent.attempt} {state}")
+        stored = Stored(
+            id=id_, provider="p", kind="receipt", code="c", received_at=now, replay=str(id_).encode(),
+            attempt=sent.attempt, state=state, failure=None,
+        )  # fmt: skip
+        self.run(self.tx(lambda c: receipts.take(c, [stored], now, RULES, self.random.random)))
+
+    def lose_lease(self, slot: int, paused: bool) -> None:
+        worker = self.workers[slot]
+
+        async def work() -> None:
+            await self.connection.execute("update worker set lease_until = '-infinity' where id = $1", worker.id)
+            await self.register(slot)
+
+        self.run(work())
+        if not paused:
+            self.jobs.pop(worker.id)
+
+    async def rescue(self) -> None:
+        now = self.tick()
+        for worker in await workers.dead(self.connection):
+            await self.tx(lambda c, worker=worker: outcomes.rescue(c, worker, now, RULES, self.random.random))
+            await workers.remove(self.connection, worker)
+
+    def time_passes(self, until: dt.datetime, beats: bool) -> None:
+        self.now = max(self.now, until)
+        if beats:
+            self.beat()
+        self.run(self.fire())
+
+    def next_moment(self) -> dt.datetime | None:
+        """When something is to be done next; the hand of the clock stays there."""
+        return self.run(
+            self.connection.fetchval(
+                "select min(at) from live where at > $1 and (state <> 'held' or reason <> 'merged_into')", self.now
+            )
+        )
+
+    async def fire(self) -> None:
+        now = self.tick()
+        await self.tx(lambda c: timers.fire(c, now, RULES))
+        await self.tx(lambda c: stale.turn(c, now))
+        await self.tx(lambda c: releases.release(c, now, RULES))
+
+
+def planned(job: Job) -> bool:
+    return job.claimed.occasion is not None

@@ -1,0 +1,28 @@
+"""Any order of facts, requests, two workers' steps and time keeps what `docs/cadences.md` promises, on a real Postgres.
+
+`plan_machine/truth.py` is what the lender has said, asked anew each time; `work.py` compares what may leave with it;
+`invariants.py` is what must hold in the tables after every operation.
+"""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.integration.plan_machine.rules import Plans
+
+
+@pytest.mark.timeout(600)
+def test_any_order_keeps_what_plans_promise(database: str) -> None:
+    examples = int(os.environ.get("PLAN_MACHINE_EXAMPLES", "30"))
+    run_state_machine_as_test(
+        type("Plans", (Plans,), {"dsn": database}),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.generate,) if os.environ.get("NOSHRINK") else (Phase.generate, Phase.shrink),
+        ),
+    )
