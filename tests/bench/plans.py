@@ -27,7 +27,7 @@ from gateway.intake.planner import Planner
 from gateway.ledger import intake
 from gateway.ledger.commands import Told
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
+from gateway.ledger.standing import Rules
 from gateway.sealing import Sealer
 from schemas.repayments import PLANNED
 from schemas.vocabulary import Channel

@@ -19,7 +19,9 @@ select m.reminder, m.leader, fl.state::text, fl.reason, fe.state::text, fe.reaso
 from merged m left join live fl on fl.id = m.reminder left join ending fe on fe.reminder = m.reminder
 left join live ll on ll.id = m.leader
 where not (
-    (fl.state = 'held' and fl.reason = 'merged_into' and ll.id is not null and ll.state <> 'held' and ll.attempts = 0)
+    (fl.state = 'held' and fl.reason = 'merged_into' and ll.id is not null and ll.state <> 'held'
+        and not exists (select 1 from attempt a where a.reminder = m.leader
+            and a.state not in ('intended', 'not_sent', 'rejected')))
     or coalesce(fe.state = 'suppressed' and fe.reason = 'merged_into', false)
 )
 """

@@ -17,7 +17,7 @@ from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.ledger import workers
 from gateway.ledger.database import Database
-from gateway.ledger.follow import Rules
+from gateway.ledger.standing import Rules
 from gateway.parameters import max_fact_ages
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Failure, Mode

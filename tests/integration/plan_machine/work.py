@@ -48,10 +48,7 @@ class Work(Lender):
         refused = [(job, verdict) for job, verdict in verdicts if verdict is not None]
         self.settle(worker, refused)
         going = {self.ids.next(bucket_of(job.claimed.id)): job for job, verdict in verdicts if verdict is None}
-        intents = [
-            Intent(job.claimed, attempt, "p", b"", inputs_of(job), leads=bool(job.told))
-            for attempt, job in going.items()
-        ]
+        intents = [Intent(job.claimed, attempt, "p", b"", inputs_of(job)) for attempt, job in going.items()]
         done = self.run(self.tx(lambda c: intend.intend(c, worker, intents, now)))
         if done.sendable:
             assert worker in {each.id for each in self.workers.values()}, "sent under a lease that had ended"
