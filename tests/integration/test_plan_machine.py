@@ -15,7 +15,7 @@ from tests.integration.plan_machine.rules import Plans
 
 @pytest.mark.timeout(600)
 def test_any_order_keeps_what_plans_promise(database: str) -> None:
-    examples = int(os.environ.get("PLAN_MACHINE_EXAMPLES", "30"))
+    examples = int(os.environ.get("PLAN_MACHINE_EXAMPLES", "12"))
     run_state_machine_as_test(
         type("Plans", (Plans,), {"dsn": database}),
         settings=settings(
