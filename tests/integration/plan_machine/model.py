@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Final
 
+import asyncpg
 from hypothesis.stateful import RuleBasedStateMachine
 
 from gateway import ids
@@ -64,6 +65,7 @@ class Sent:
     day: dt.date
     first: bool
     planned: bool
+    known: int  # how many facts had been told
     recorded: bool = False
 
 
@@ -90,8 +92,6 @@ class Model(RuleBasedStateMachine):
         self.endings: dict[int, tuple[str, int]] = {}
 
     async def open(self) -> None:
-        import asyncpg
-
         self.connection = await asyncpg.connect(self.dsn)
         self.hand = Hand(self.connection, RULES)
         await self.hand.clear()

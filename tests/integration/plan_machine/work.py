@@ -20,6 +20,15 @@ from gateway.ledger.received import Stored
 from gateway.personal import SEALED_FIELD, decode
 from gateway.policy import Defer, Skip, Suppress, Verdict
 from gateway.worker import Lease
+from schemas.repayments import (
+    BorrowerOptedIn,
+    BorrowerOptedOut,
+    ContactChanged,
+    DebitFailed,
+    PreferenceChanged,
+    RepaymentPlanned,
+    RepaymentRescheduled,
+)
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Failure, Reason
 from tests.integration.plan_machine.lender import Lender
@@ -83,6 +92,7 @@ class Work(Lender):
             self.truth.local(who, now).date() if self.truth.debts(who) else now.date(),
             first,
             planned(job),
+            len(self.truth.facts),
         )
         note(f"{now}: intended {attempt} of {claimed.id} {who} {claimed.debt} {claimed.instalment} {claimed.stage}")
         if planned(job):
@@ -96,6 +106,10 @@ class Work(Lender):
         assert job.personal is not None
         key = self.key(claimed.id)
         wrong = list(truth.wrong(who, key, claimed.channel, self.now))
+        if self.left_alone(claimed.id):
+            wrong = [each for each in wrong if each in ("it is stopped", "he has opted out")]
+            assert not wrong, f"{who} {key}: {wrong}"
+            return
         assert not wrong, f"{who} {key}: {wrong}"
         owed = truth.owed(who, *key[:2])
         assert Decimal(job.personal.amount) == owed, f"{who} {key} says {job.personal.amount}, owed are {owed}"
@@ -112,6 +126,11 @@ class Work(Lender):
                 now_due = truth.instalment(who, each.debt, each.instalment)
                 assert now_due is not None and now_due.due_date == opened.due_date, "tells of another due date"
 
+    def left_alone(self, reminder: int) -> bool:
+        """The plan has changed since its first contact was intended: it goes on as it was, see docs/cadences.md."""
+        since = [each.known for each in self.sent.values() if each.reminder == reminder]
+        return bool(since) and any(isinstance(fact, REPLANS) for _, fact in self.truth.facts[min(since) :])
+
     def key(self, reminder: int) -> tuple[str, int, str, str]:
         row = self.run(
             self.connection.fetchrow("select debt, instalment, stage, step from reminder where id = $1", reminder)
@@ -124,11 +143,8 @@ class Work(Lender):
             if each.who == sent.who and each.first and each.planned and each.day == sent.day:
                 state = self.run(self.connection.fetchval("select state from attempt where id = $1", each.attempt))
                 gone = state not in ("not_sent", "rejected")
-                known = self.known_at.get(sent.who, -1) >= self.claimed_at(each)
+                known = self.known_at.get(sent.who, -1) >= each.step
                 assert not gone or known, f"a second message on {sent.day}: {each}, {sent}"
-
-    def claimed_at(self, sent: Sent) -> int:
-        return sent.step
 
     def record(self, data: st.DataObject, outcome: tuple[A, Failure | None]) -> None:
         sent = data.draw(st.sampled_from([each for each in self.sent.values() if not each.recorded]))
@@ -188,6 +204,18 @@ class Work(Lender):
         await self.tx(lambda c: timers.fire(c, now, RULES))
         await self.tx(lambda c: stale.turn(c, now))
         await self.tx(lambda c: releases.release(c, now, RULES))
+
+
+# What moves an occasion, or its channels.
+REPLANS = (
+    RepaymentPlanned
+    | RepaymentRescheduled
+    | ContactChanged
+    | PreferenceChanged
+    | DebitFailed
+    | BorrowerOptedOut
+    | BorrowerOptedIn
+)
 
 
 def planned(job: Job) -> bool:
