@@ -46,7 +46,7 @@ quick: $(READY) $(if $(IN_ORDER),check)  ## unit and contract tests: no servers,
 
 integration: $(READY) $(KAFKA) $(POSTGRES) $(if $(IN_ORDER),quick)  ## the parts on real Kafka and real Postgres
 	$(call say,integration tests)
-	nice -n 5 $(PYTEST) tests/integration
+	nice -n 5 $(PYTEST) --numprocesses=2 --dist=loadfile tests/integration
 
 faults: $(READY) $(KAFKA) $(PGBOUNCER) $(if $(IN_ORDER),quick)  ## the whole gateway, killed at its worst moments
 	$(call say,fault tests)

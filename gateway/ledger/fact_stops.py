@@ -69,12 +69,12 @@ async def end(
     made: list[Move] = []
     late: list[tuple[int, int, bytes, str | None]] = []
     for was, reason, told in stopped:
-        if was.closed is not None or (reason is Reason.REPLANNED and under_way(was)):
-            continue  # of an instalment that is no more: it ends by itself
+        if was.closed is not None:
+            continue
         move, too_late = follow.cancel(was, reason, now, rules)
         if move is not None:
             made.append(move)
-        if too_late:
+        if too_late and reason is not Reason.REPLANNED:  # nobody has stopped it: it only goes no further
             late.append((was.id, told.id, stops.too_late(was, now), told.traceparent))
     made += await moves.apply(connection, made)
     await outbox.add(connection, late)

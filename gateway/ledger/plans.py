@@ -125,8 +125,7 @@ async def write(
             if reason is not None:
                 stopped.append((was, reason, leads[key[0]]))
         elif planned.print != stands.print:
-            if not fact_stops.under_way(was):
-                stopped.append((was, Reason.REPLANNED, leads[key[0]]))
+            stopped.append((was, Reason.REPLANNED, leads[key[0]]))
         else:
             if planned.said != stands.said:
                 revised.append((key, planned, was))

@@ -23,7 +23,8 @@ def test_any_order_keeps_what_plans_promise(database: str) -> None:
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
+            # A story is shortened where somebody asks for it: that takes minutes.
+            phases=(Phase.generate, Phase.shrink) if "PLAN_MACHINE_EXAMPLES" in os.environ else (Phase.generate,),
             derandomize=True,
             database=None,
         ),

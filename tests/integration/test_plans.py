@@ -7,8 +7,10 @@ import datetime as dt
 import pytest
 
 from gateway import personal
+from gateway.ledger import outcomes
+from gateway.ledger.outcomes import Outcome
 from schemas.repayments import Fact
-from schemas.vocabulary import Channel
+from schemas.vocabulary import AttemptState, Channel, Failure
 from tests.integration.plans_by_hand import SEALER, USUAL, plans
 from tests.unit.cadence.facts import (
     DUE,
@@ -165,6 +167,28 @@ async def test_another_plan_leaves_what_has_left_alone(database: str) -> None:
         standing = await it.standing()
         assert standing["d7"] == "sending None"
         assert standing["d3"] == "12-17"
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_what_is_under_way_goes_no_further_by_a_plan_that_is_another(recorded: bool, database: str) -> None:
+    """Its next contact would name a date that is no longer so."""
+    async with plans(database) as it:
+        await it.tell(planned())
+        it.hand.now = at("2026-12-03", "14:00")
+        worker = await it.hand.worker()
+        (claimed,) = await it.hand.claim(worker)
+        (attempt,) = (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
+
+        async def became(state: AttemptState, failure: Failure | None) -> None:
+            outcome = Outcome(attempt, claimed.id, claimed.subject, "p", state, failure, "code")
+            await it.hand.tx(lambda c: outcomes.record(c, [outcome], it.hand.now, it.hand.rules, lambda: 1.0))
+
+        if recorded:
+            await became(AttemptState.ACCEPTED, None)
+        await it.tell(rescheduled(dt.date(2026, 12, 20), as_of=it.hand.now))
+        await became(AttemptState.UNDELIVERED, Failure.UNREACHABLE)
+        assert (await it.standing())["d7"] == "undelivered ladder_closed"
+        assert await it.hand.value("select count(*) from outbox where payload like '%too_late%'::bytea") == 0
 
 
 async def test_consequences_are_named_once_they_are_so(database: str) -> None:

@@ -106,10 +106,6 @@ class Work(Lender):
         assert job.personal is not None
         key = self.key(claimed.id)
         wrong = list(truth.wrong(who, key, claimed.channel, self.now))
-        if self.left_alone(claimed.id):
-            wrong = [each for each in wrong if each in ("it is stopped", "he has opted out")]
-            assert not wrong, f"{who} {key}: {wrong}"
-            return
         assert not wrong, f"{who} {key}: {wrong}"
         owed = truth.owed(who, *key[:2])
         assert Decimal(job.personal.amount) == owed, f"{who} {key} says {job.personal.amount}, owed are {owed}"
@@ -125,11 +121,6 @@ class Work(Lender):
                 assert not truth.stopped(who, each.debt), f"tells of {each.debt}, which is stopped"
                 now_due = truth.instalment(who, each.debt, each.instalment)
                 assert now_due is not None and now_due.due_date == opened.due_date, "tells of another due date"
-
-    def left_alone(self, reminder: int) -> bool:
-        """The plan has changed since its first contact was intended: it goes on as it was, see docs/cadences.md."""
-        since = [each.known for each in self.sent.values() if each.reminder == reminder]
-        return bool(since) and any(isinstance(fact, REPLANS) for _, fact in self.truth.facts[min(since) :])
 
     def key(self, reminder: int) -> tuple[str, int, str, str]:
         row = self.run(
