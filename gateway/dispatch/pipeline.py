@@ -32,6 +32,7 @@ from gateway.content import Facts as TextFacts
 from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
 from gateway.dispatch.question import Question
+from gateway.dispatch.spread import after
 from gateway.dispatch.trail import Trail
 from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
@@ -124,7 +125,7 @@ class Steps:
     def prepare(self, job: Job, now: dt.datetime, freezes: Freezes, ids: IdSource) -> policy.Verdict | None:
         """decide, route, open, render; None when the job may go on to reserve."""
         if job.unmerged:
-            return policy.Defer(_spread(job.claimed, now, _UNTIL_IT_ANSWERS), "merge_failed")
+            return policy.Defer(after(_UNTIL_IT_ANSWERS, now, job.claimed.id), "merge_failed")
         return (
             self.decide(job, now, freezes) or self.route(job, now) or self.open(job, now) or self.render(job, now, ids)
         )
@@ -145,7 +146,7 @@ class Steps:
             return verdict
         if claimed.occasion is not None and job.max_fact_age is None:
             # Of a version of a cadence that this process was started without; another one has it.
-            return policy.Defer(_spread(claimed, now, _UNTIL_ANOTHER_KNOWS), "cadence_unknown")
+            return policy.Defer(after(_UNTIL_ANOTHER_KNOWS, now, claimed.id), "cadence_unknown")
         job.send_by = verdict.send_by
         return None
 
@@ -188,8 +189,7 @@ class Steps:
         except KeyUnknown as unknown:
             # Keys come with a reload, which other processes may have had before us: nothing is wrong with it yet.
             self.on_key_unknown(unknown.key_id)
-            spread = 1 + (reminder >> 8 & 0xFF) / 0xFF
-            return policy.Defer(now + _UNTIL_A_KEY_COMES * spread, "sealing_key_unknown")
+            return policy.Defer(after(_UNTIL_A_KEY_COMES, now, reminder), "sealing_key_unknown")
         except SealBroken as broken:
             # Fail closed: without the facts there is nothing true to say.
             return policy.Hold(Reason.BUG, f"seal_{broken}")
@@ -203,7 +203,7 @@ class Steps:
         job.provider = self.providers[name]
         closed = job.provider.reservation.circuits.wait(job.claimed.template)
         if closed > 0:
-            return policy.Defer(_spread(job.claimed, now, dt.timedelta(seconds=closed)), "provider_busy")
+            return policy.Defer(after(dt.timedelta(seconds=closed), now, job.claimed.id), "provider_busy")
         return None
 
     def render(self, job: Job, now: dt.datetime, ids: IdSource) -> policy.Verdict | None:
@@ -279,11 +279,6 @@ class Steps:
             if each.along:
                 found.append(Payment(opened.amount, opened.currency, opened.due_date))
         return tuple(sorted(found, key=lambda each: each.due_date))
-
-
-def _spread(claimed: Claimed, now: dt.datetime, wait: dt.timedelta) -> dt.datetime:
-    """After the wait and up to once more of it, so that they do not all come back at once."""
-    return now + wait * (1 + (claimed.id >> 8 & 0xFF) / 0xFF)
 
 
 def _ttl(provider: Provider, send_by: dt.datetime, now: dt.datetime) -> int:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from gateway import policy
 from gateway.dispatch.reserve import Reservation
+from gateway.dispatch.spread import after
 from gateway.dispatch.transport import Transport
 from gateway.ledger.claims import Claimed
 from gateway.ledger.merged import Told
@@ -178,8 +179,7 @@ class Question:
         return None
 
     def _defer(self, claimed: Claimed, wait: dt.timedelta, rule: str) -> policy.Defer:
-        spread = 1 + (claimed.id >> 8 & 0xFF) / 0xFF  # so that they do not all come back at once
-        return policy.Defer(self._now() + wait * spread, rule)
+        return policy.Defer(after(wait, self._now(), claimed.id), rule)
 
 
 _ASKED: Final = {_Send: Asked.SEND, _Later: Asked.LATER, _Never: Asked.NEVER}

@@ -88,7 +88,7 @@ class Lender(Model):
 
     def tell(self, who: str, *told: Any) -> None:
         mine = [of(who, each) for each in told]
-        note(f"{self.now}: {who}: {mine}")
+        note(f"{self.now}: {who}: {[type(each).__name__ for each in mine]}")
         self.truth.facts += [(who, each) for each in mine]
         self.known_at[who] = self.step
         self.run(self.tx(lambda c: self.write(c, [(who, each) for each in mine])))
