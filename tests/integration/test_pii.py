@@ -5,7 +5,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus
 
 import aiohttp
 import pytest
@@ -13,8 +13,8 @@ import pytest
 from gateway.dev.settings import LENDER_THAT_ASKS
 from gateway.intake.letters import unseal
 from gateway.personal import SEALED_FIELD
-from gateway.sealing import Sealer
 from schemas.messages import OPTED_OUT, REPLIED
+from tests.stack.canaries import AMOUNT, LINK, NAME, WORD, assert_nowhere_else, found, sealer_of
 from tests.stack.gateway import address, cancelled, requested
 from tests.stack.scene import Scene, rule, until
 
@@ -24,7 +24,6 @@ OVERRIDES = {
     "log_level": "debug",
     "providers": {name: {"receipt_window_hours": 3 / 3600, "read_timeout_seconds": 1} for name in ("twilio", "aliyun")},
 }
-NAME, LINK, AMOUNT, WORD = "Canaria Vogelsang", "https://pay.example.com/canary-link", "7654321.09", "canaryword"
 NUMBERS = range(7_654_000, 7_654_012)
 
 
@@ -35,29 +34,6 @@ def planted() -> list[str]:
         sms, voice = address("sms", number), address("voice", number)
         words += [sms[1:], sms[3:], voice[1:], voice[3:], address("push", number)[:-4]]
     return words
-
-
-def secret(scene: Scene) -> list[str]:
-    """Every secret the gateway was given or has fetched: whole, and the parts by which it could be put together."""
-    environ = dict(scene.gateway.settings.environ)
-    key = environ.pop("FCM_PRIVATE_KEY").strip().splitlines()[1]
-    password = urlsplit(environ.pop("GATEWAY_DATABASE_DSN")).password
-    assert password
-    tokens = scene.world.simulator.access_tokens
-    assert tokens, "no push was sent"
-    parts = [part for token in tokens for part in token.split(".")[2:]]  # the chance in it and the proof
-    return [*environ.values(), key, password, *tokens, *parts]
-
-
-def found(words: Iterable[str], text: bytes) -> list[str]:
-    """The words that stand in a text: as they are, as JSON or a URL has it, in base64, in hex as Postgres has bytes."""
-    hits = []
-    for word in words:
-        forms = {word.encode(), quote(word).encode(), quote_plus(word).encode(), json.dumps(word)[1:-1].encode()}
-        forms.add(word.encode().hex().encode())
-        forms |= {base64.b64encode(b" " * pad + word.encode())[4:-4] for pad in range(3) if len(word) > 9}
-        hits += [word for form in forms if form and form in text]
-    return hits
 
 
 def canary(number: int, channels: Iterable[str] = ("sms",), **changes: Any) -> dict[str, Any]:
@@ -108,30 +84,11 @@ async def test_nothing_personal_leaves_but_to_the_vendor(scene: Scene, postgres:
         await until(lambda number=number: settled(scene, number), f"end of {number}")  # type: ignore[misc]
     await scene.relayed()
 
-    words, secrets = planted(), secret(scene)
-    log = scene.gateway.log.read_bytes()
-    metrics = (await scene.gateway.metrics()).encode()
-    assert b'"level"' in log
-    # The vendor did get them, so they were there to be leaked.
-    assert set(found(words, (scene.world.home / "simulator.jsonl").read_bytes())) > {"canary-link", "7,654,321"}
-    assert found(words + secrets, log) == []
-    assert found(words + secrets, metrics) == []
-    # Postgres has quoted a row that it refused, so there was a place to leak to.
     said = postgres.process.log.read_bytes()
-    assert b"Failing row contains" in said
-    assert f"debt-{n[6]}".encode() in said
-    assert found(words + secrets, said) == []
-    for topic in (scene.world.topics.events, scene.world.topics.deadletters):
-        records = await scene.world.records(topic)
-        assert records
-        for record in records:
-            whole = b" ".join([record.key or b"", record.value, *(value for _, value in record.headers)])
-            assert found(words + secrets, whole) == []
-    cells = await every_cell(scene)
-    assert {place.partition(".")[0] for place, _ in cells} >= {
+    tables = await assert_nowhere_else(scene, planted(), said, f"debt-{n[6]}")
+    assert tables >= {
         "attempt", "deadletter", "decision", "ending", "inbox", "live", "receipt", "reminder", "reply", "subject",
     }  # fmt: skip
-    assert [place for place, cell in cells if found(words + secrets, cell)] == []
 
 
 async def says_something_back(scene: Scene) -> None:
@@ -207,26 +164,9 @@ async def forged_callbacks(scene: Scene) -> None:
             pass
 
 
-async def every_cell(scene: Scene) -> list[tuple[str, bytes]]:
-    """(table.column, bytes) of everything in the ledger that can hold a text, sealed columns too."""
-    columns = await scene.sql(
-        "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public' "
-        "and data_type in ('text', 'jsonb', 'json', 'bytea', 'character varying', 'ARRAY')"
-    )
-    cells = []
-    for table, column, kind in columns:
-        value = f'"{column}"' if kind == "bytea" else f"convert_to(\"{column}\"::text, 'UTF8')"
-        rows = await scene.sql(f'select {value} from "{table}" where "{column}" is not null')
-        cells += [(f"{table}.{column}", bytes(row[0])) for row in rows]
-    return cells
-
-
 async def test_the_seals_hold_what_is_nowhere_else(scene: Scene) -> None:
     """The sweep above would also pass on a gateway that forgets everything."""
-    environ = scene.gateway.settings.environ
-    keys = [base64.b64decode(environ[name]) for name in ("GATEWAY_SEAL_KEY_1", "GATEWAY_INDEX_KEY")]
-    sealer = Sealer({1: keys[0]}, 1, keys[1])
-    number = NUMBERS[0]
+    sealer, number = sealer_of(scene), NUMBERS[0]
     (row,) = await scene.sql("select id, sealed from reminder where request_id = $1", f"request-{number}")
     facts = sealer.open(row["sealed"], row["id"], SEALED_FIELD)
     assert {NAME, LINK, AMOUNT, address("sms", number)[1:]} <= set(found(planted(), facts))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.ids import to_reference
-from tests.integration.test_pii import every_cell, found, secret
+from tests.stack.canaries import every_cell, found, secret
 from tests.stack.gateway import address, requested
 from tests.stack.scene import Scene, until
 

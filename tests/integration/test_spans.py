@@ -17,8 +17,9 @@ import pytest_asyncio
 
 from gateway.ids import to_reference
 from gateway.tracing import Field
-from tests.integration.test_pii import NUMBERS, bad, canary, found, planted, secret, settled
+from tests.integration.test_pii import NUMBERS, bad, canary, planted, settled
 from tests.integration.test_traces import both, put, told, trace_of, traceparent
+from tests.stack.canaries import found, secret
 from tests.stack.collector import Collector, Seen, collector
 from tests.stack.gateway import address, requested
 from tests.stack.scene import QUICK, Scene, empty_world, rule, until

@@ -15,7 +15,7 @@ import aiohttp
 from tests.faults.checker import Found
 from tests.faults.load import PLANTED
 from tests.faults.soak.run import Run
-from tests.integration.test_pii import found
+from tests.stack.canaries import found
 
 # The numbers and device tokens of `address`, with their country or without; no id of ours looks like that.
 _NUMBERS: Final = re.compile(rb"(?<![0-9A-Za-z])(?:\+?86)?13[89]00\d{6}(?!\d)|token-\d{8}-abcdef")
