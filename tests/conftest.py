@@ -6,10 +6,10 @@ of the run.
 
 import os
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -24,6 +24,7 @@ _NO_KAFKA = "Java and Maven are missing: no Apache Kafka here, the embedded brok
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SUMMARY] = defaultdict(list)
     config.addinivalue_line("markers", "real_kafka: needs Apache Kafka itself; the embedded broker will not do")
 
 
@@ -38,27 +39,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=_NO_KAFKA))
 
 
-_SUMMARY = pytest.StashKey[list[tuple[str, str]]]()
+_SUMMARY = pytest.StashKey[dict[str, list[str]]]()
 
 
 @pytest.fixture
 def summary(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
     """Call it with a title and a text: they stand at the end of the run's output, whether or not the test passes.
 
-    What follows under the same title stands under one.
+    What is said under one title, by whichever tests and processes, stands under one.
     """
-    kept = request.config.stash.setdefault(_SUMMARY, [])
+    kept = request.config.stash[_SUMMARY]
 
     def keep(title: str, text: object) -> None:
-        kept.append((title, str(text)))
+        kept[title].append(str(text))
 
     return keep
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a worker of pytest-xdist leaves here is handed to the process that writes."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["summary"] = dict(session.config.stash[_SUMMARY])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for title, texts in getattr(node, "workeroutput", {}).get("summary", {}).items():  # none of one that has crashed
+        node.config.stash[_SUMMARY][title] += texts
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for title, texts in groupby(config.stash.get(_SUMMARY, []), key=itemgetter(0)):
+    for title, texts in config.stash[_SUMMARY].items():
         terminalreporter.section(title)
-        for _, text in texts:
+        for text in texts:
             terminalreporter.write_line(text)
 
 
