@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from gateway.crashpoints import CrashPoint
 from tests.faults.harness import Stand, eventually, fresh_topics, stand, until_paused
 from tests.faults.topics import everything, size
-from tests.integration.test_plans_kafka import DAY, Core, fact, planned, there
+from tests.stack.core import DAY, Core, fact, planned, there
 from tests.stack.gateway import GatewayProcess, requested
 from tests.stack.postgres import PostgresServer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.integration.test_plans_kafka import Core, planned, stands, there
+from tests.stack.core import Core, planned, stands, there, told_facts
 from tests.stack.gateway import address
-from tests.stack.scene import Scene, empty_world, rule, until
+from tests.stack.scene import Scene, rule, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,23 +52,10 @@ async def stage(
     home: Path = tmp_path_factory.mktemp("climbing")
     (home / "cadences" / "default").mkdir(parents=True)
     (home / "cadences" / "default" / "1.yaml").write_text(CADENCE)
-    topic = f"repayments-{secrets.token_hex(4)}"
     days = {"receipt_window_hours": 72}
-    async with empty_world(postgres, kafka, home) as world:
-        await kafka.create_topics({topic: 4})
-        gateway = world.gateway(
-            {
-                "kafka": {"repayments_topic": topic},
-                "cadences_path": str(home / "cadences"),
-                "providers": {"fcm": days, "twilio": days},
-            }
-        )
-        gateway.spawn()
-        await gateway.ready(60)
-        try:
-            yield Scene(world, gateway), Core(world.bootstrap, topic)
-        finally:
-            await gateway.child.kill()
+    overrides = {"cadences_path": str(home / "cadences"), "providers": {"fcm": days, "twilio": days}}
+    async with told_facts(postgres, kafka, home, overrides) as it:
+        yield it
 
 
 def reached_by_both(number: int) -> tuple[str, dict[str, Any]]:

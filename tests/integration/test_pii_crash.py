@@ -1,10 +1,8 @@
 """A thousand names, numbers and tokens, faults, and a process that is aborted: nothing of it in what is left behind."""
 
-import asyncio
 import os
 import re
 import signal
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -115,19 +113,10 @@ async def test_a_command_that_fails_quotes_nothing(scene: Scene) -> None:
     await scene.sql("alter table settlement add constraint t check (author <> 'ops') not valid")
     reason = f"{NAME} has called"
     command = ["unknowns", "settle", to_reference(attempt), "--as", "delivered", "--author", "ops", "--reason", reason]
-    code, said = await run(scene, *command, "--yes")
+    code, said = await scene.gateway.command(*command, "--yes")
     assert (code, "CheckViolationError" in said) == (1, True), said
     assert "Traceback" not in said
     assert planted(said.encode()) == []
-
-
-async def run(scene: Scene, *arguments: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, "--config", str(scene.gateway.config), env=scene.gateway.environ,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
 
 
 async def test_the_look_would_find_them(tmp_path: Path) -> None:

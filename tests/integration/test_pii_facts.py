@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -13,10 +12,10 @@ import pytest_asyncio
 from gateway.intake.letters import unseal
 from gateway.intake.planner import BORROWER_FIELD, DEBT_FIELD
 from gateway.personal import SEALED_FIELD
-from tests.integration.test_plans_kafka import DAY, Core, fact, planned, stands, there
 from tests.stack.canaries import AMOUNT, LINK, NAME, WORD, assert_nowhere_else, found, sealer_of
+from tests.stack.core import DAY, Core, fact, planned, stands, there, told_facts
 from tests.stack.gateway import address
-from tests.stack.scene import QUICK, Scene, empty_world, until
+from tests.stack.scene import QUICK, Scene, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,16 +35,9 @@ def planted() -> list[str]:
 async def stage(
     postgres: Any, kafka: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Scene, Core]]:
-    topic = f"repayments-{secrets.token_hex(4)}"
-    async with empty_world(postgres, kafka, tmp_path_factory.mktemp("pii_facts")) as world:
-        await kafka.create_topics({topic: 4})
-        gateway = world.gateway({**QUICK, "log_level": "debug", "kafka": {"repayments_topic": topic}})
-        gateway.spawn()
-        await gateway.ready(60)
-        try:
-            yield Scene(world, gateway), Core(world.bootstrap, topic)
-        finally:
-            await gateway.child.kill()
+    home = tmp_path_factory.mktemp("pii_facts")
+    async with told_facts(postgres, kafka, home, {**QUICK, "log_level": "debug"}) as it:
+        yield it
 
 
 def contacts(number: int) -> list[dict[str, str]]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import json
 import re
-import secrets
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,18 +13,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from aiokafka import AIOKafkaProducer
 
 from tests.integration.test_sums import sums
+from tests.stack.core import DAY, TODAY, Core, fact, moment, planned, standing, stands, there, told_facts
 from tests.stack.gateway import address, requested
-from tests.stack.scene import Scene, empty_world, until
+from tests.stack.scene import Scene, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TODAY = dt.datetime.now(dt.UTC)
-# Where it is noon now, so that what is due may be sent: the hours of the cadence are nine to eight.
-ZONE = f"Etc/GMT{TODAY.hour - 12:+d}" if TODAY.hour != 12 else "Etc/GMT"
-DAY = dt.timedelta(days=1)
 TOKEN = "question-token-0123456789"
 
 
@@ -35,6 +28,7 @@ class Lender:
     """Its own service, which is asked before a reminder leaves: whether it may, unless `says` has another answer."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.says: dict[str, Any] = {}  # by debt
         self.asked: list[dict[str, Any]] = []
 
@@ -62,135 +56,23 @@ class Lender:
             await runner.cleanup()
 
 
-class Core:
-    """A lender's core: it tells facts, in their order, keyed by borrower."""
-
-    lender: Lender
-
-    def __init__(self, bootstrap: str, topic: str, source: str = "/core") -> None:
-        self._bootstrap = bootstrap
-        self._topic = topic
-        self._source = source
-        self._told = 0
-
-    async def tell(self, *facts: tuple[str, dict[str, Any]] | bytes, key: bytes | None = None) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
-        await producer.start()
-        try:
-            for each in facts:
-                if isinstance(each, bytes):
-                    await producer.send(self._topic, each, key=key)
-                    continue
-                kind, data = each
-                self._told += 1
-                event = {
-                    "specversion": "1.0", "id": f"fact-{self._told}", "source": self._source, "type": kind,
-                    "data": data,
-                }  # fmt: skip
-                borrower = data["borrower"]["ref"] if "borrower" in data else data["borrower_ref"]
-                await producer.send(self._topic, json.dumps(event).encode(), key=borrower.encode())
-            await producer.flush()
-        finally:
-            await producer.stop()
-
-    def another(self, source: str) -> Core:
-        return Core(self._bootstrap, self._topic, source)
-
-    async def beat(self, *partitions: int) -> None:
-        """Heartbeats of now into these partitions, and how far they were read."""
-        event = {
-            "specversion": "1.0", "id": "beat", "source": self._source, "type": "repayment.watermark.v1",
-            "data": {"as_of": moment(0)},
-        }  # fmt: skip
-        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
-        await producer.start()
-        try:
-            for partition in partitions:
-                await producer.send_and_wait(self._topic, json.dumps(event).encode(), partition=partition)
-        finally:
-            await producer.stop()
-
-
-def moment(back: float = 60) -> str:
-    return (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=back)).isoformat(timespec="milliseconds")
-
-
-def there() -> dt.date:
-    """Today where it is noon."""
-    return (TODAY + dt.timedelta(hours=12 - TODAY.hour)).date()
-
-
-def planned(number: int, due: dt.date, back: float = 60, **changes: Any) -> tuple[str, dict[str, Any]]:
-    return "repayment.planned.v1", {
-        "lender": "acme",
-        "borrower": {"ref": f"borrower-{number}", "locale": "en", "timezone": ZONE, "jurisdiction": "US"},
-        "contacts": [{"channel": "sms", "address": address("sms", number)}],
-        "debt": f"debt-{number}", "currency": "USD", "as_of": moment(back),
-        "instalments": [{"number": 1, "due_date": due.isoformat(), "amount": "100.00"}],
-        "params": {"pay_url": f"https://pay.example.com/{number}"},
-        **changes,
-    }  # fmt: skip
-
-
-def fact(kind: str, number: int, back: float = 30, **more: Any) -> tuple[str, dict[str, Any]]:
-    return kind, {
-        "lender": "acme", "borrower_ref": f"borrower-{number}", "debt": f"debt-{number}", "as_of": moment(back), **more,
-    }  # fmt: skip
-
-
-async def said_by(scene: Scene, *command: str) -> str:
-    """What a command of ours prints."""
-    gateway = scene.gateway
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *command, "--config", str(gateway.config), env=gateway.environ,
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    return out.decode()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lender() -> AsyncIterator[Lender]:
+    it = Lender()
+    async with it.serving() as it.url:
+        yield it
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(
-    postgres: Any, kafka: Any, tmp_path_factory: pytest.TempPathFactory
+    postgres: Any, kafka: Any, lender: Lender, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Scene, Core]]:
     home: Path = tmp_path_factory.mktemp("plans")
-    topic = f"repayments-{secrets.token_hex(4)}"
-    async with empty_world(postgres, kafka, home) as world:
-        await kafka.create_topics({topic: 4})
-        token = home / "question-token"
-        token.write_text(TOKEN)
-        lender, core = Lender(), Core(world.bootstrap, topic)
-        core.lender = lender
-        async with lender.serving() as url:
-            question = {"url": url, "token": f"file:{token}", "cache_seconds": 0}
-            gateway = world.gateway({"kafka": {"repayments_topic": topic}, "lenders": {"acme": {"question": question}}})
-            gateway.spawn()
-            await gateway.ready(60)
-            try:
-                yield Scene(world, gateway), core
-            finally:
-                await gateway.child.kill()
-
-
-async def standing(scene: Scene, number: int) -> dict[str, str]:
-    rows = await scene.sql(
-        "select r.stage, coalesce(l.state::text, e.state::text) as state, coalesce(l.reason, e.reason) as reason"
-        " from reminder r left join live l on l.id = r.id left join ending e on e.reminder = r.id"
-        " where r.debt = $1 order by r.id",
-        f"debt-{number}",
-    )
-    return {row["stage"]: row["state"] if row["reason"] is None else f"{row['state']} {row['reason']}" for row in rows}
-
-
-async def stands(scene: Scene, number: int, **expected: str) -> dict[str, str]:
-    """Once it is so."""
-
-    async def so() -> dict[str, str] | None:
-        found = await standing(scene, number)
-        return found if expected.items() <= found.items() else None
-
-    return await until(so, f"{expected} of {number}", 30)
+    token = home / "question-token"
+    token.write_text(TOKEN)
+    question = {"url": lender.url, "token": f"file:{token}", "cache_seconds": 0}
+    async with told_facts(postgres, kafka, home, {"lenders": {"acme": {"question": question}}}) as it:
+        yield it
 
 
 async def test_a_failed_debit_is_told_at_once_and_a_payment_ends_the_rest(stage: tuple[Scene, Core]) -> None:
@@ -306,7 +188,9 @@ async def test_what_is_stale_waits_for_a_heartbeat_of_its_source_in_its_partitio
     await asyncio.sleep(3)  # more than a round of recovery: nobody may have been released by those
     assert (await standing(scene, 80))["d3"] == "held stale_facts"
     assert not [each for each in scene.log() if each["recipient"] == address("sms", 80)]
-    oldest = json.loads((await said_by(scene, "sources", "--json", "--limit", "1")).splitlines()[0])
+    code, listed = await scene.gateway.command("sources", "--json", "--limit", "1")
+    assert code == 0, listed
+    oldest = json.loads(listed.splitlines()[0])
     assert {name: oldest[name] for name in ("source", "partition", "beats")} == {
         "source": "/silent-core", "partition": partition, "beats": False,
     }  # fmt: skip
@@ -320,11 +204,11 @@ async def test_what_is_stale_waits_for_a_heartbeat_of_its_source_in_its_partitio
     assert [tuple(row) for row in rules] == [("hold", "max_fact_age"), ("send", "none")]
 
 
-async def test_its_lender_has_the_last_word(stage: tuple[Scene, Core]) -> None:
+async def test_its_lender_has_the_last_word(stage: tuple[Scene, Core], lender: Lender) -> None:
     """Paid at the counter a minute ago, which the core does not know yet."""
     scene, core = stage
-    core.lender.says |= {"debt-70": {"answer": "never", "reason": "paid"}, "debt-71": 503}
-    core.lender.says["debt-72"] = {"answer": "later"}
+    lender.says |= {"debt-70": {"answer": "never", "reason": "paid"}, "debt-71": 503}
+    lender.says["debt-72"] = {"answer": "later"}
     for number in (70, 71, 72, 73):
         await core.tell(planned(number, there()), fact("repayment.debit_failed.v1", number, instalment=1))
     await stands(scene, 73, due="delivered")
@@ -342,13 +226,13 @@ async def test_its_lender_has_the_last_word(stage: tuple[Scene, Core]) -> None:
     assert [row["debt"] for row in rules if row["attempt"] is not None] == ["debt-73"]
     sent = {each["recipient"] for each in scene.log()}
     assert sent.isdisjoint(address("sms", number) for number in (70, 71, 72))
-    [about] = [each for each in core.lender.asked if each["debt"] == "debt-73"]
+    [about] = [each for each in lender.asked if each["debt"] == "debt-73"]
     assert about == {
         "lender": "acme", "borrower_ref": "borrower-73", "debt": "debt-73", "instalment": 1, "stage": "due",
     }  # fmt: skip
     await scene.world.publish([requested(901)])
     assert await scene.ended(901) == ("delivered", None)
-    assert {each["debt"] for each in core.lender.asked} <= {f"debt-{number}" for number in range(100)}, "of plans only"
+    assert {each["debt"] for each in lender.asked} <= {f"debt-{number}" for number in range(100)}, "of plans only"
 
 
 async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) -> None:
@@ -390,14 +274,16 @@ async def test_while_nobody_can_say_what_else_is_due_nothing_planned_leaves(stag
     await stands(scene, 90, due="delivered")
 
 
-async def test_whoever_is_asked_when_it_stops_keeps_nothing_in_its_hands(stage: tuple[Scene, Core]) -> None:
+async def test_whoever_is_asked_when_it_stops_keeps_nothing_in_its_hands(
+    stage: tuple[Scene, Core], lender: Lender
+) -> None:
     """It stops the gateway: only the next one comes after it."""
     scene, core = stage
-    core.lender.says["debt-74"] = never = asyncio.Event()
+    lender.says["debt-74"] = never = asyncio.Event()
     await core.tell(planned(74, there()), fact("repayment.debit_failed.v1", 74, instalment=1))
 
     async def asked() -> bool:
-        return any(each["debt"] == "debt-74" for each in core.lender.asked)
+        return any(each["debt"] == "debt-74" for each in lender.asked)
 
     await until(asked, "a question", 30)
     assert await scene.gateway.child.stop(within=25) == 0

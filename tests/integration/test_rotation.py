@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import secrets
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -258,7 +257,8 @@ async def test_everything_rotates_while_messages_flow(rotating: Rotating, login:
         assert await scene.value(_LEFT.format("reminder")) > 0
 
         # Everything that the old one sealed is sealed anew, in a process of its own, while this one goes on.
-        await _reseal(rotating)
+        code, said = await rotating.scene.gateway.command("reseal")
+        assert code == 0, said
         assert [await scene.value(_LEFT.format(each)) for each in ("reminder", "decision", "receipt")] == [0, 0, 0]
 
         # The old ones go.
@@ -291,16 +291,6 @@ async def test_everything_rotates_while_messages_flow(rotating: Rotating, login:
     assert await scene.metric("sealing_key_unknown_total") == 0
     assert [row[0] for row in await scene.sql(f"select distinct usename {mine}")] == [login.user]
     await _assert_silent(rotating, [*old.values(), *new.values(), login.dsn])
-
-
-async def _reseal(rotating: Rotating) -> None:
-    gateway = rotating.scene.gateway
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "reseal", "--config", str(gateway.config), env=gateway.environ,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
 
 
 def _in_seconds(seconds: float) -> str:

@@ -18,7 +18,6 @@ import pytest_asyncio
 from gateway.ids import to_reference
 from gateway.personal import SEALED_FIELD
 from gateway.sealing import Sealer
-from tests.integration.test_pii_crash import run
 from tests.stack import scene as stage
 from tests.stack.gateway import requested
 from tests.stack.scene import Scene, until
@@ -123,11 +122,11 @@ async def test_words_that_are_moved_to_another_column_do_not_open(scene: Scene) 
     (letter,) = await scene.sql("select id, sealed from deadletter order by id desc limit 1")
     name = to_reference(letter["id"])
     await scene.sql("update deadletter set sealed = $2 where id = $1", letter["id"], facts)
-    code, said = await run(scene, "deadletters", "show", name, "--open")
+    code, said = await scene.gateway.command("deadletters", "show", name, "--open")
     assert (code, "the record cannot be opened" in said, NAME in said) == (1, True, False), said
     await scene.sql("update deadletter set sealed = $2 where id = $1", letter["id"], letter["sealed"])
     await scene.sql(f"update deadletter set sealed = {_FLIP.format(at=3)} where id = $1", letter["id"])
-    code, said = await run(scene, "deadletters", "redrive", name, "--author", "ops", "--yes")
+    code, said = await scene.gateway.command("deadletters", "redrive", name, "--author", "ops", "--yes")
     assert (code, "sealed" in said, NAME in said) == (1, True, False), said
     assert await scene.value("select count(*) from redrive") == 0
 

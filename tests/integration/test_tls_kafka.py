@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,17 +58,6 @@ async def scenes(postgres: Any, secure: SecureKafka, tmp_path: Path) -> AsyncIte
                 await gateway.child.kill()
 
 
-async def command(gateway: GatewayProcess, *args: str) -> tuple[int, str]:
-    """A command with this gateway's configuration: its exit code and all that it says."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *args, "--config", str(gateway.config), env=gateway.environ,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
-
-
 async def readiness(gateway: GatewayProcess) -> dict[str, Any]:
     try:
         async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/readyz") as response:
@@ -115,14 +103,14 @@ async def test_a_request_travels_there_and_back(secure: SecureKafka, scenes: Any
     await scene.gateway.ready(60)
     file = tmp_path / "request.json"
     file.write_text(json.dumps({"id": "request-1", "source": "loan-core", **requested(1)["data"]}))
-    code, said = await command(scene.gateway, "request", str(file))
+    code, said = await scene.gateway.command("request", str(file))
     assert (code, "1 requests sent" in said) == (0, True), said
     assert await scene.ended(1, within=_WITHIN) == ("delivered", None)
     assert (await scene.told(1, 3, within=60))[-1]["state"] == "delivered"
-    code, said = await command(scene.gateway, "request", "--validate-only", str(file))  # listens to the answers
+    code, said = await scene.gateway.command("request", "--validate-only", str(file))  # listens to the answers
     assert (code, "1 validated" in said) == (0, True), said
     await scene.relayed()
-    code, said = await command(scene.gateway, "sums")
+    code, said = await scene.gateway.command("sums")
     assert code == 0, said
     assert "opens-the-key" not in scene.gateway.log.read_text() + said
 
@@ -147,7 +135,7 @@ async def test_a_login_goes_wrong_is_mended_and_rotates(secure: SecureKafka, sce
     file = tmp_path / "requests.jsonl"
     file.write_text(json.dumps(requested(1)["data"]))
     for each in (("request", str(file)), ("sums",)):
-        code, said = await command(scene.gateway, *each)
+        code, said = await scene.gateway.command(*each)
         assert code == 1
         assert "login_refused" in said
         assert wrong not in said
@@ -211,7 +199,7 @@ async def test_a_login_goes_wrong_is_mended_and_rotates(secure: SecureKafka, sce
     assert numbers_sent == {f"M-{number}": 1 for number in [2, 3, *asked]}
     ended = Counter(each["data"].get("state") for each in await scene.world.read(scene.world.topics.events))
     assert ended["delivered"] >= len(asked) + 2
-    code, said = await command(scene.gateway, "sums")
+    code, said = await scene.gateway.command("sums")
     assert code == 0, said
     log = scene.gateway.log.read_text()
     assert not [each for each in (first, wrong, second) if each in log]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from tests.stack import scene as stage
 from tests.stack.certificates import Authority, swap
-from tests.stack.gateway import GatewayProcess, requested
+from tests.stack.gateway import requested
 from tests.stack.postgres import TlsPostgres
 from tests.stack.scene import Scene, until
 from tests.stack.tools import required
@@ -41,16 +40,6 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tls
 async def scene(guarded: TlsPostgres, kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     async with stage.scene(guarded, kafka, tmp_path_factory.mktemp("tls-postgres")) as it:
         yield it
-
-
-async def command(gateway: GatewayProcess, *args: str, **environ: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *args, "--config", str(gateway.config), env=gateway.environ | environ,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
 
 
 async def invoke(scene: Scene, arguments: list[str], **environ: str) -> Result:
@@ -131,7 +120,7 @@ async def test_what_does_not_fit_is_refused_and_said(
 
 async def test_a_start_that_fails_says_why(scene: Scene, guarded: TlsPostgres, tmp_path: Path) -> None:
     dsn = _elsewhere(guarded, "", tmp_path)
-    code, said = await command(scene.gateway, "run", GATEWAY_DATABASE_DSN=dsn, GATEWAY__HTTP__INTERNAL_PORT="0")
+    code, said = await scene.gateway.command("run", GATEWAY_DATABASE_DSN=dsn, GATEWAY__HTTP__INTERNAL_PORT="0")
     assert code == 1
     lines = [json.loads(line) for line in said.splitlines()]
     assert [each["why"] for each in lines if each["event"] == "start_failed"] == ["certificate_untrusted"]
@@ -144,7 +133,7 @@ async def test_a_certificate_that_has_gone_keeps_what_stands(scene: Scene, guard
     guarded.client.cert.unlink()
     try:
         await scene.world.publish([requested(3)])
-        code, said = await command(scene.gateway, "check-config")
+        code, said = await scene.gateway.command("check-config")
         assert code == 2
         assert "database.dsn: its sslcert cannot be read: No such file or directory (unreadable_file)" in said
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import os
@@ -44,6 +45,16 @@ class GatewayProcess:
     @property
     def child(self) -> Child:
         return self._child
+
+    async def command(self, *arguments: str, **environ: str) -> tuple[int, str]:
+        """A command with its configuration: the exit code, and what it writes, to the standard output first."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", *arguments, "--config", str(self.config), env={**self.environ, **environ},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, (out + err).decode()
 
     async def ready(self, within: float = 30) -> None:
         await self._child.ready(self._is_ready, within=within)
