@@ -14,6 +14,7 @@ from gateway.cli import (
     develop,
     plan,
     providers,
+    redrive,
     reminders,
     reply,
     request,
@@ -50,6 +51,7 @@ app.command()(sources.sources)
 app.command()(reseal.reseal)
 app.command()(providers.providers)
 app.add_typer(cadence.app, name="cadence")
+deadletters.app.command()(redrive.redrive)
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(reminders.app, name="reminders")
 app.add_typer(unknowns.app, name="unknowns")

@@ -6,11 +6,14 @@ import datetime as dt
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from gateway.cli.common import WRONG, console, fail
+
+if TYPE_CHECKING:
+    from gateway.ledger.pages import Page
 
 _AGO: Final = re.compile(r"-?([0-9]{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -105,6 +108,27 @@ def about(n: int, what: str, *more: str) -> None:
     """How many there are, and what else is to be known of a list; not among its rows, so that they can be piped."""
     for line in (f"{n} {what}{'' if n == 1 else 's'}", *more):
         typer.echo(line, err=True)
+
+
+def newest(
+    page: Page[Any],
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    what: str,
+    looked_at: str,
+    *,
+    as_json: bool,
+) -> None:
+    """A page of the newest, and how the next one is asked for."""
+    from gateway.ids import to_reference
+    from gateway.ledger.pages import LOOKED_AT
+
+    show(rows, columns, as_json=as_json)
+    more = [f"more: --before {to_reference(page.rows[-1].id)}"] if page.full else []
+    if page.looked_to is not None and not page.full:
+        further = f"further: --before {to_reference(page.looked_to)}"
+        more.append(f"looked at {LOOKED_AT} {looked_at}, back to {when(page.looked_to)}; {further}")
+    about(len(page.rows), what, *more)
 
 
 def when(identifier: int) -> str:

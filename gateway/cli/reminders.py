@@ -60,19 +60,13 @@ def list_(
     One borrower's are all found at once, under every lender there is unless one is named.  Anything else is looked for
     among the newest reminders only, and how far back that was is told.
     """
-    from gateway.ids import to_reference
-    from gateway.ledger.pages import LOOKED_AT, Range
+    from gateway.ledger.pages import Range
     from gateway.ledger.reminders import Which
 
     last = None if before is None else lists.reference(before, "reminder")
     which = Which(frozenset(state or ()), reason, lender, borrower, debt, source)
     page = asyncio.run(_newest(read(config), Range.of(since, until, last), which, limit))
-    lists.show(map(_row, page.rows), _COLUMNS, as_json=as_json)
-    more = [f"more: --before {to_reference(page.rows[-1].id)}"] if page.full else []
-    if page.looked_to is not None and not page.full:
-        more.append(f"looked at {LOOKED_AT} reminders, back to {lists.when(page.looked_to)}; "
-                    f"further: --before {to_reference(page.looked_to)}")  # fmt: skip
-    lists.about(len(page.rows), "reminder", *more)
+    lists.newest(page, map(_row, page.rows), _COLUMNS, "reminder", "reminders", as_json=as_json)
 
 
 async def _newest(config: Config, within: Range, which: Which, limit: int) -> Page[Listed]:

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gateway.cli import app, deadletters, lists
+from gateway.cli import app, lists, redrive
 from gateway.cli.deadletters import _shown
 from gateway.ids import to_reference
 from gateway.ledger.redrives import Became, Redriven
@@ -86,8 +86,8 @@ def test_what_was_done_before_an_interruption_is_told(monkeypatch: pytest.Monkey
         arguments[-1].append(Redriven(7, Became.DUPLICATE))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(deadletters, "_redrive", interrupted)
-    monkeypatch.setattr(deadletters, "read", lambda path: None)
+    monkeypatch.setattr(redrive, "_redrive", interrupted)
+    monkeypatch.setattr(redrive, "read", lambda path: None)
     ran = CliRunner().invoke(app, ["deadletters", "redrive", "--since", "1h", "--yes", "--author", "ann", "--json"])
     assert ran.exit_code == 130
     assert json.loads(ran.stdout)["becomes"] == "duplicate"
@@ -133,14 +133,14 @@ def test_what_was_done_before_an_error_is_told(
         return Breaks()
 
     for name, fake in (("database", database), ("_redriver", redriver), ("read", lambda path: None)):
-        monkeypatch.setattr(deadletters, name, fake)
+        monkeypatch.setattr(redrive, name, fake)
     ids = [to_reference(each) for each in range(1, 61)]
     ran = CliRunner().invoke(app, ["deadletters", "redrive", *ids, "--yes", "--author", "ann", "--json"])
     assert ran.exit_code == code
     assert [json.loads(each)["letter"] for each in ran.stdout.splitlines()] == ids[:50]
     assert ran.stderr == (
         "50 dead letters\n50 duplicate\nended by an error: repeat it for the rest; "
-        f"of the next {deadletters._BATCH} it is not known whether they are done: see `deadletters list`\n{said}"
+        f"of the next {redrive._BATCH} it is not known whether they are done: see `deadletters list`\n{said}"
     )
     if not said:
         assert ran.exception is error
@@ -167,7 +167,7 @@ def test_what_takes_long_says_how_far_it_is_without_a_terminal(monkeypatch: pyte
         return Redrives()
 
     for name, fake in (("database", database), ("_redriver", redriver), ("read", lambda path: None)):
-        monkeypatch.setattr(deadletters, name, fake)
+        monkeypatch.setattr(redrive, name, fake)
     ids = [to_reference(each) for each in range(1, 1001)]
     ran = CliRunner().invoke(app, ["deadletters", "redrive", *ids, "--yes", "--author", "ann", "--json"])
     assert ran.exit_code == 0
