@@ -108,7 +108,8 @@ class Live:
 @pytest.fixture
 async def live(database: str, kafka: Any, topics: Topics, tmp_path: Path) -> AsyncIterator[Live]:
     async with world(database, kafka.bootstrap, topics, tmp_path) as here:
-        gateway = here.gateway()
+        # Nothing ends by itself while somebody looks at it, however long a command takes.
+        gateway = here.gateway({"providers": {"twilio": {"receipt_window_hours": 1}}})
         gateway.spawn()
         try:
             await gateway.ready()
