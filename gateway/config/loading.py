@@ -9,7 +9,7 @@ import copy
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
@@ -22,9 +22,10 @@ from gateway.config.model import Config, Dispatch, Lender
 from gateway.config.outbound import Outbound
 from gateway.config.problems import ConfigError, Path, Problem, ProblemReason, dotted, from_validation, problem
 from gateway.config.provider import Provider
-from gateway.config.references import Unavailable, is_reference, references_in, replace, resolve, secrets_of
-from gateway.config.rotation import Kinds, held_back, public_halves_of, rotated
-from gateway.config.sources import Tree, merge, read_variables, read_yaml
+from gateway.config.references import replace
+from gateway.config.rotation import Kinds, held_back, rotated
+from gateway.config.secrets import Secrets
+from gateway.config.sources import Tree, mapping, merge, read_variables, read_yaml
 from gateway.content import DEFAULT_TEMPLATES, TemplateError
 from gateway.content.entry import Entry
 from gateway.content.loading import load_entries
@@ -33,8 +34,6 @@ from providers.contract import Adapter, ProviderSettings
 from schemas.vocabulary import Mode
 
 T = TypeVar("T")
-
-_SHORTEST_HIDDEN: Final = 4  # a shorter secret would blank out half of every message
 
 
 def load(path: pathlib.Path, environ: Mapping[str, str], adapters: Mapping[str, Adapter] | None = None) -> Config:
@@ -45,7 +44,7 @@ def load(path: pathlib.Path, environ: Mapping[str, str], adapters: Mapping[str, 
     loading = _Loading(environ, discover() if adapters is None else adapters)
     config = loading.run(path)
     if config is None or loading.problems:
-        raise ConfigError(loading.told())
+        raise ConfigError(loading.secrets.told())
     return config
 
 
@@ -70,22 +69,20 @@ def rotate(
     fresh = _Loading(environ, adapters)
     whole = fresh.whole(path)
     if whole is None or fresh.problems:
-        raise ConfigError(fresh.told())
+        raise ConfigError(fresh.secrets.told())
     loading = _Loading(environ, adapters)
     found = loading.rotate(*whole, running)
     if found is None or loading.problems:
-        raise ConfigError(loading.told())
+        raise ConfigError(loading.secrets.told())
     return found
 
 
 class _Loading:
     def __init__(self, environ: Mapping[str, str], adapters: Mapping[str, Adapter]) -> None:
         self.problems: list[Problem] = []
+        self.secrets = Secrets(environ, self.problems)
         self._environ = environ
         self._adapters = adapters
-        self._spoiled: dict[str, ProblemReason] = {}  # what else is wrong at these paths follows from the reason
-        self._secrets: set[str] = set()
-        self._origins: dict[str, str] = {}
         self._settings: dict[str, ProviderSettings] = {}  # those that are valid
 
     def run(self, path: pathlib.Path) -> Config | None:
@@ -94,12 +91,14 @@ class _Loading:
             return None
         kinds = dict(self._settings_types(tree))
         written = copy.deepcopy(tree)
-        self._take_references(tree, kinds)
+        self.secrets.take_references(tree, kinds)
         self._take_settings(tree, kinds)
         self.problems += check(self._draft(tree, self._templates(tree.get("templates_path")), self._cadences(tree)))
         filed = self._filed(tree)
         config = self._valid(Config, tree, ())
-        return None if config is None else config.with_origins(self._origins).with_filed(filed).with_written(written)
+        if config is None:
+            return None
+        return config.with_origins(self.secrets.origins).with_filed(filed).with_written(written)
 
     def whole(self, path: pathlib.Path) -> tuple[Tree, Config] | None:
         """The tree with its references, and what it says, checked as a whole."""
@@ -111,7 +110,7 @@ class _Loading:
         return None if config is None else (written, config)
 
     def _checked(self, tree: Tree, kinds: Kinds) -> Config | None:
-        self._take_references(tree, kinds)
+        self.secrets.take_references(tree, kinds)
         self._take_settings(tree, kinds)
         self.problems += check(self._draft(tree, None))
         return self._valid(Config, tree, ())
@@ -131,7 +130,7 @@ class _Loading:
                     unapplied.add(dotted(path))
             replace(tree, path, part)
             below = dotted(path) + "."
-            self._origins |= {at: origin for at, origin in running.origins.items() if at.startswith(below)}
+            self.secrets.origins |= {at: origin for at, origin in running.origins.items() if at.startswith(below)}
         config = self._checked(tree, kinds)
         if config is None:
             return None
@@ -139,7 +138,7 @@ class _Loading:
         if not config.database.same_place(running.database):
             unapplied.add("database.dsn")
             config = config.model_copy(update={"database": running.database})
-        config = config.with_origins(self._origins).with_filed(running.listed).with_written(written)
+        config = config.with_origins(self.secrets.origins).with_filed(running.listed).with_written(written)
         return Rotated(config, tuple(sorted(unapplied)))
 
     def _tree(self, path: pathlib.Path) -> Tree | None:
@@ -153,102 +152,25 @@ class _Loading:
         for _, over in variables:
             tree = merge(tree, over)
         kinds = dict(self._settings_types(tree))
-        self._take_literals(file, kinds, None)
+        self.secrets.take_literals(file, kinds, None)
         tree = file
         for name, over in variables:
-            self._take_literals(over, kinds, f"env:{name}")
+            self.secrets.take_literals(over, kinds, f"env:{name}")
             tree = merge(tree, over)
         return tree
 
-    def told(self) -> Iterator[Problem]:
-        """Every problem that is not the mere consequence of another, with no secret in it whoever wrote the text."""
-        for each in self.problems:
-            if self._spoiled.get(each.path, each.reason) is each.reason:
-                yield Problem(self._without_secrets(each.path), each.reason, self._without_secrets(each.message))
-
-    # --- secrets --------------------------------------------------------------------------------------------------
+    # --- parts ----------------------------------------------------------------------------------------------------
 
     def _settings_types(self, tree: Tree) -> Iterator[tuple[str, type[ProviderSettings]]]:
         """Which adapter a provider has decides which of its settings are secrets, so this comes first."""
-        for name, provider in _mapping(tree.get("providers")).items():
-            adapter = self._adapters.get(str(_mapping(provider).get("adapter")))
+        for name, provider in mapping(tree.get("providers")).items():
+            adapter = self._adapters.get(str(mapping(provider).get("adapter")))
             if adapter is not None:
                 yield name, adapter.settings_type
 
-    def _take_literals(self, tree: Tree, kinds: Kinds, origin: str | None) -> None:
-        """A secret may stand in a variable, which is its `origin`, but never in the file."""
-        for path, value in _secrets_of(tree, kinds):
-            if is_reference(value):
-                continue
-            if origin is None:
-                self._spoil(path, ProblemReason.LITERAL_SECRET, "write env:NAME or file:/path, never the secret itself")
-            else:
-                self._origins[dotted(path)] = origin
-            self._put(tree, path, str(value))
-
-    def _take_references(self, tree: Tree, kinds: Kinds) -> None:
-        """Only those that no variable has overridden are followed."""
-        self._spread(tree, kinds)
-        for path, reference in _secrets_of(tree, kinds):
-            self._origins[dotted(path)] = reference
-            try:
-                self._put(tree, path, resolve(reference, self._environ))
-            except Unavailable as error:
-                self._spoil(path, ProblemReason.SECRET_UNAVAILABLE, str(error))
-        for path, reference in _public_halves_of(tree, kinds):
-            try:
-                replace(tree, path, resolve(reference, self._environ))
-            except Unavailable as error:
-                self._spoil(path, ProblemReason.SECRET_UNAVAILABLE, str(error))
-        for path in references_in(tree):
-            if not _is_unknowable(path, kinds):
-                message = "only a secret, or what goes with one, is read by reference; set the key itself"
-                self._spoil(path, ProblemReason.NOT_A_SECRET, message)
-
-    def _spread(self, tree: Tree, kinds: Kinds) -> None:
-        """In a list of secrets one file may hold several, one a line: so that one file is all there is to rotate."""
-        lists = {path[:-1]: None for path, _ in _secrets_of(tree, kinds) if isinstance(path[-1], int)}
-        for path in lists:
-            spread: list[Any] = []
-            for each in _at(tree, path):
-                lines = self._lines(each)
-                if len(lines) > 1:
-                    for line in lines:
-                        self._origins[dotted((*path, len(spread)))] = each
-                        self._secrets.add(line)
-                        spread.append(SecretStr(line))
-                else:
-                    spread.append(each)
-            replace(tree, path, spread)
-
-    def _lines(self, reference: Any) -> list[str]:
-        """None for what is no file, or cannot be read: that is told when the reference is followed."""
-        if not is_reference(reference) or not reference.startswith("file:"):
-            return []
-        try:
-            return [line.strip() for line in resolve(reference, self._environ).splitlines() if line.strip()]
-        except Unavailable:
-            return []
-
-    def _put(self, tree: Tree, path: Path, secret: str) -> None:
-        replace(tree, path, SecretStr(secret))
-        self._secrets.add(secret)
-
-    def _spoil(self, path: Path, reason: ProblemReason, message: str) -> None:
-        if self._spoiled.setdefault(dotted(path), reason) is reason:
-            self.problems.append(problem(path, reason, message))
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_HIDDEN:
-                text = text.replace(secret, "***")
-        return text
-
-    # --- parts ----------------------------------------------------------------------------------------------------
-
     def _take_settings(self, tree: Tree, kinds: Kinds) -> None:
         """Each provider's settings become what its adapter reads; a stand-in where they are wrong."""
-        for name, provider in _mapping(tree.get("providers")).items():
+        for name, provider in mapping(tree.get("providers")).items():
             if not isinstance(provider, dict):
                 continue
             path: Path = ("providers", name)
@@ -263,15 +185,15 @@ class _Loading:
             provider["settings"] = settings or ProviderSettings.model_construct()
 
     def _draft(self, tree: Tree, entries: Mapping[str, Entry] | None, cadences: Cadences | None = None) -> Draft:
-        providers = _mapping(tree.get("providers"))
+        providers = mapping(tree.get("providers"))
         return Draft(
             mode=_part(Mode, tree.get("mode")),
             settings=self._settings,
             outbound=_part(Outbound, tree.get("outbound", {})),
             dispatch=_part(Dispatch, tree.get("dispatch", {})),
             brakes=_part(Brakes, tree.get("brakes", {})),
-            known=frozenset(_mapping(tree.get("lenders"))),
-            lenders=_parts(Lender, _mapping(tree.get("lenders"))),
+            known=frozenset(mapping(tree.get("lenders"))),
+            lenders=_parts(Lender, mapping(tree.get("lenders"))),
             providers=_parts(Provider, providers),
             named=frozenset(providers),
             adapters=self._adapters,
@@ -296,7 +218,7 @@ class _Loading:
 
     def _cadences(self, tree: Tree) -> Cadences | None:
         """Those that plans are made with; None where none are made.  They are read in any case: plans may be there."""
-        makes_plans = _mapping(tree.get("kafka")).get("repayments_topic") is not None
+        makes_plans = mapping(tree.get("kafka")).get("repayments_topic") is not None
         path = tree.get("cadences_path")
         root = PACKAGED if path is None else pathlib.Path(str(path))
         if not root.is_dir():
@@ -312,7 +234,7 @@ class _Loading:
 
     def _filed(self, tree: Tree) -> Collection[str]:
         """What the allowlist's file holds."""
-        path = _mapping(tree.get("allowlist")).get("file")
+        path = mapping(tree.get("allowlist")).get("file")
         if not isinstance(path, str) or not pathlib.Path(path).is_file():
             return ()  # the model says so
         indexes, problems = read_indexes(pathlib.Path(path))
@@ -327,44 +249,12 @@ class _Loading:
             return None
 
 
-def _secrets_of(tree: Tree, kinds: Kinds) -> list[tuple[Path, Any]]:
-    places = list(secrets_of(Config, tree))
-    for name, kind in kinds.items():
-        path = ("providers", name, "settings")
-        settings = _mapping(_mapping(_mapping(tree.get("providers")).get(name)).get("settings"))
-        places += [((*path, *below), value) for below, value in secrets_of(kind, settings)]
-    return places
-
-
-def _public_halves_of(tree: Tree, kinds: Kinds) -> list[tuple[Path, str]]:
-    places = list(public_halves_of(Config, tree))
-    for name, kind in kinds.items():
-        settings = _mapping(_mapping(tree.get("providers")).get(name)).get("settings")
-        places += public_halves_of(kind, settings, ("providers", name, "settings"))
-    return places
-
-
 def _part_of(config: Config, path: Path) -> Any:
     """None where there is no such part."""
     part: Any = config
     for each in path:
         part = part.get(each) if isinstance(part, Mapping) else getattr(part, str(each), None)
     return part
-
-
-def _at(tree: Any, path: Path) -> Any:
-    for part in path:
-        tree = tree[part]
-    return tree
-
-
-def _is_unknowable(path: Path, kinds: Kinds) -> bool:
-    """Nobody can say what the settings of an unknown adapter mean."""
-    return path[:1] == ("providers",) and path[2:3] == ("settings",) and path[1] not in kinds
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _part(kind: type[T], value: Any) -> T | None:

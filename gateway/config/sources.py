@@ -134,6 +134,11 @@ def _keep_text(tree: Tree, path: tuple[str, ...], text: str) -> Tree:
     return tree
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """What should be one; empty where it is none, which is told elsewhere."""
+    return value if isinstance(value, dict) else {}
+
+
 def merge(base: Tree, over: Tree) -> Tree:
     merged = dict(base)
     for key, value in over.items():
