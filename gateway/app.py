@@ -37,8 +37,10 @@ from gateway.intake.consumer import Consumer
 from gateway.intake.decode import Decoder
 from gateway.intake.intake import Intake
 from gateway.intake.keeper import Keeper
+from gateway.intake.planner import Planner
 from gateway.intake.positions import Positions
-from gateway.ledger import plans, schema, timeline, workers
+from gateway.intake.running import with_running
+from gateway.ledger import schema, timeline, workers
 from gateway.ledger.database import Database
 from gateway.ledger.standing import Move, Rules
 from gateway.life import Life
@@ -80,6 +82,7 @@ class _Ground:
     allowlist: Allowlist | None
     tracer: Tracer | None
     cadences: Cadences
+    planner: Planner | None  # where facts are read
 
 
 class Application:
@@ -216,8 +219,7 @@ class Application:
         self._lifecycle.on_stop("database", whenever(database.close))
         async with database.connection() as connection:
             await schema.check(connection)
-            # Whatever it does: what it moves would go on by rules that it does not know.
-            await plans.check(connection, cadences.versions)
+            cadences = await with_running(connection, cadences)
             clock = self._virtual or AnchoredClock(await workers.clock(connection))
         worker = Worker(
             database,
@@ -242,7 +244,10 @@ class Application:
         self._in_force.taken_by(take)
         allowlist = parameters.allowlist(config, sealer)
         rules = parameters.rules(config, cadences, discover())
-        return _Ground(database, clock, worker, sealer, rules, allowlist, tracer, cadences)
+        planner = None
+        if config.kafka.repayments_topic is not None:
+            planner = parameters.planner(config, cadences, sealer, lambda: worker.ids)
+        return _Ground(database, clock, worker, sealer, rules, allowlist, tracer, cadences, planner)
 
     async def _open_providers(self, ground: _Ground) -> dict[str, Provider]:
         adapters = discover()
@@ -394,6 +399,7 @@ class Application:
             lambda: dispatcher.in_hand,
             self.metrics,
             dispatcher.wake,
+            ground.planner,
             sends=Role.DISPATCH in self._config.roles,
         )
         await recovery.start()
@@ -478,7 +484,7 @@ class Application:
             on_events,
             self.metrics,
             ground.tracer,
-            parameters.planner(config, cadences, ground.sealer, lambda: ground.worker.ids),
+            ground.planner,
         )
         group = f"{config.kafka.group}-repayments"
         await self._start_reading(
