@@ -1,4 +1,4 @@
-"""Start in order, stop in reverse, each stop bounded.  Teardown is registered where a thing is built."""
+"""Start in order, stop in reverse, each stop bounded.  Teardown is registered where a thing is started."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Question:
         """`requests`: also about what upstream asked for.  `on_asked` hears of each question and how long it took."""
         self._url = url
         self._token = token
-        self._transport = transport
+        self.transport = transport
         self._reservation = reservation
         self._cache_seconds = cache_seconds
         self._now = now
@@ -149,7 +149,7 @@ class Question:
     async def _answer(self, about: About) -> _Answer | None:
         since = self._reservation.clock()
         headers = {"content-type": "application/json", "authorization": f"Bearer {self._token}"}
-        response = await self._transport.post(HttpRequest(self._url, headers, _encode(about)))
+        response = await self.transport.post(HttpRequest(self._url, headers, _encode(about)))
         if isinstance(response, HttpResponse) and response.status == _OK:
             try:
                 answer: _Answer = _decode(response.body)

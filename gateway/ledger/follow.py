@@ -1,7 +1,8 @@
-"""What follows: from a reminder's situation and what happened to it, the one move it makes next.  Pure.
+"""What follows: from a reminder's situation and what its attempts came to, the one move it makes next.  Pure.
 
 Every module that moves a reminder asks here, so that an outcome from a worker, a receipt, a rescue and a timer cannot
-disagree.  The caller holds the borrower's lock, so the situation is the truth until it commits.
+disagree; or in `queueing`, where none of its attempts has a say.  The caller holds the borrower's lock, so the
+situation is the truth until it commits.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.ledger import climbing
+from gateway.ledger import climbing, queueing, waiting
 from gateway.ledger.climbing import Climb
-from gateway.ledger.standing import Attempt, Move, Queue, Rules, Situation
+from gateway.ledger.standing import Attempt, Move, Rules, Situation
 from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
@@ -77,7 +78,7 @@ def after_attempt(
         return _correction(was, attempt, now)
     climb = rules.climb(was.occasion)
     if attempt.state in REACHED and _ends(was, attempt, climb):
-        return _end(was, ReminderState.DELIVERED, None, now)
+        return queueing.end(was, ReminderState.DELIVERED, None, now)
     if climb is not None and attempt.id != was.attempt and attempt.failure is Failure.OPTED_OUT:
         return cancel(was, Reason.OPTED_OUT, now, rules)[0]
     if was.reason is Reason.RECEIPTS_UNHEALTHY and (attempt.id != was.attempt or attempt.state not in FAILED):
@@ -85,9 +86,9 @@ def after_attempt(
     if was.state in _BEFORE_REPEAT:
         return _before_resend(was, attempt, now, rules, retry_after, jitter)
     if attempt.id != was.attempt:
-        return _await(was, None, now, rules, attempt) if climb is not None and _waits(was) else None
+        return waiting.await_word(was, None, now, rules, attempt) if climb is not None and _waits(was) else None
     if attempt.state in _TAKEN or attempt.state in REACHED:
-        return _await(was, None, now, rules, attempt)
+        return waiting.await_word(was, None, now, rules, attempt)
     if attempt.state is AttemptState.UNKNOWN:
         return _after_unknown(was, attempt, now, rules, jitter)
     if attempt.state in NO_CONTACT or attempt.state in FAILED:
@@ -113,7 +114,7 @@ def opened(was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules) -> 
     """The borrower has opened the message.  Of what is planned that is enough, whatever its rule."""
     if was.queue is None or rules.climb(was.occasion) is None or attempt.state in NO_CONTACT:
         return None
-    return _end(was, ReminderState.DELIVERED, None, now)
+    return queueing.end(was, ReminderState.DELIVERED, None, now)
 
 
 def _before_resend(
@@ -126,7 +127,7 @@ def _before_resend(
     if _passed(was, attempt, rules.climb(was.occasion)):
         return None
     if attempt.state in _TAKEN or attempt.state in REACHED:
-        return _await(was, None, now, rules, attempt)
+        return waiting.await_word(was, None, now, rules, attempt)
     if attempt.id != was.attempt:
         return None
     if attempt.state in FAILED or (attempt.state in NO_CONTACT and attempt.failure not in _DEFER):
@@ -148,8 +149,9 @@ def _may_resend(was: Situation, attempt: Attempt, rules: Rules) -> bool:
 
 def _after_unknown(was: Situation, attempt: Attempt, now: dt.datetime, rules: Rules, jitter: float) -> Move:
     if _may_resend(was, attempt, rules):
-        return _schedule(was, now, Reason.RETRY, _backoff(was, now, rules, None, jitter), was.rung, _another(was))
-    return _await(was, Reason.OUTCOME_UNKNOWN, now, rules, attempt)
+        at = _backoff(was, now, rules, None, jitter)
+        return queueing.schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
+    return waiting.await_word(was, Reason.OUTCOME_UNKNOWN, now, rules, attempt)
 
 
 def _after_failure(
@@ -165,21 +167,21 @@ def _after_failure(
         # An earlier attempt (of a resend) may still have arrived: only another repeat leaves until that is settled.
         if attempt.state in NO_CONTACT and failure in _DEFER and _may_resend(was, attempt, rules):
             at = _backoff(was, now, rules, retry_after, jitter)
-            return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
+            return queueing.schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
         reason = None if _TAKEN.issuperset(others) else Reason.OUTCOME_UNKNOWN
-        return _await(was, reason, now, rules, attempt)
+        return waiting.await_word(was, reason, now, rules, attempt)
     if was.closed is not None:
         if _stands(was):
-            return _await(was, None, now, rules, attempt)
+            return waiting.await_word(was, None, now, rules, attempt)
         if all(each.state in NO_CONTACT for each in was.attempts):
             return _stopped(was, was.closed, now)
-        return _end(was, ReminderState.UNDELIVERED, Reason.LADDER_CLOSED, now)
+        return queueing.end(was, ReminderState.UNDELIVERED, Reason.LADDER_CLOSED, now)
     if failure is Failure.OPTED_OUT and _stands(was):
-        return _await(replace(was, closed=Reason.OPTED_OUT), None, now, rules, attempt)
+        return waiting.await_word(replace(was, closed=Reason.OPTED_OUT), None, now, rules, attempt)
     if failure is Failure.OPTED_OUT:
-        return _end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
+        return queueing.end(was, ReminderState.SUPPRESSED, Reason.OPTED_OUT, now)
     if failure is Failure.BUG:
-        return hold(was, Reason.BUG, now, was.not_after)
+        return queueing.hold(was, Reason.BUG, now, was.not_after)
     if attempt.state is AttemptState.DECLINED:
         return _next_contact(was, now, rules)
     # What certainly was not taken costs nobody anything to try again; what was taken and failed may have rung a phone.
@@ -188,7 +190,7 @@ def _after_failure(
         at = _backoff(was, now, rules, retry_after, jitter)
         if failure is Failure.OUTSIDE_WINDOW and retry_after is None:
             at = now + _OUTSIDE_WINDOW_DELAY * (1 + jitter)
-        return _schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
+        return queueing.schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
     return _next_contact(was, now, rules)
 
 
@@ -206,10 +208,10 @@ def _another(was: Situation) -> int:
 def _next_contact(was: Situation, now: dt.datetime, rules: Rules) -> Move:
     rung = was.next_rung(was.rung)
     if rung is not None:
-        return _schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
+        return queueing.schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
     if _stands(was):
-        return _await(was, None, now, rules, was.attempts[-1])
-    return _end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now)
+        return waiting.await_word(was, None, now, rules, was.attempts[-1])
+    return queueing.end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now)
 
 
 def _stands(was: Situation) -> bool:
@@ -233,21 +235,14 @@ def _correction(was: Situation, attempt: Attempt, now: dt.datetime) -> Move | No
             return None
         kept = was.state in (ReminderState.CANCELLED, ReminderState.SUPPRESSED)
         state, reason = (was.state, was.reason) if kept else (ReminderState.DELIVERED, None)
-        return replace(_end(was, state, reason, now), correction=True)
+        return replace(queueing.end(was, state, reason, now), correction=True)
     if was.occasion is None:
         decides = bool(was.attempts) and attempt.id == was.attempts[-1].id
     else:  # of several rungs that are out each may be the one that arrived
         decides = all(each.state in FAILED or each.state in NO_CONTACT for each in was.attempts)
     if attempt.state in FAILED and was.state is ReminderState.UNCONFIRMED and decides:
-        return replace(_end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now), correction=True)
+        return replace(queueing.end(was, ReminderState.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, now), correction=True)
     return None
-
-
-def window_closed(was: Situation, now: dt.datetime) -> Move:
-    """Nothing follows any more, and nobody is waited for: it ends as its best attempt."""
-    if any(each.state in REACHED for each in was.attempts):
-        return _end(was, ReminderState.DELIVERED, None, now)
-    return _end(was, ReminderState.UNCONFIRMED, _why_unconfirmed(was), now)
 
 
 def asks(was: Situation, now: dt.datetime, rules: Rules) -> Attempt | None:
@@ -266,17 +261,17 @@ def wake(was: Situation, now: dt.datetime, rules: Rules, *, healthy: bool) -> Mo
     """
     climb = rules.climb(was.occasion)
     if climb is None or now >= climbing.closes_at(was, now, rules):
-        return window_closed(was, now)
+        return waiting.window_closed(was, now)
     if asks(was, now, rules) is None:
         if was.state is ReminderState.HELD and now >= was.not_after:
-            return window_closed(was, now)
-        return _await_planned(was, now, rules, climb)
+            return waiting.window_closed(was, now)
+        return waiting.await_planned(was, now, rules, climb)
     rung = was.next_rung(was.rung)
     assert rung is not None  # else nothing would be asked
     if healthy:
-        return _schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
+        return queueing.schedule(was, now, Reason.NEXT_CONTACT, now, rung, 0)
     recheck = min(now + rules.receipts_recheck, climbing.closes_at(was, now, rules))
-    return hold(was, Reason.RECEIPTS_UNHEALTHY, now, recheck)
+    return queueing.hold(was, Reason.RECEIPTS_UNHEALTHY, now, recheck)
 
 
 def give_up(was: Situation, now: dt.datetime) -> Move | None:
@@ -287,13 +282,8 @@ def give_up(was: Situation, now: dt.datetime) -> Move | None:
     if was.queue is None or any(each.state in OPEN for each in was.attempts):
         return None
     if any(each.state in REACHED for each in was.attempts):
-        return window_closed(was, now)
-    return _end(was, ReminderState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, now)
-
-
-def _why_unconfirmed(was: Situation) -> Reason:
-    unknown = any(each.state is AttemptState.UNKNOWN for each in was.attempts)
-    return Reason.OUTCOME_UNKNOWN if unknown or was.reason is Reason.OUTCOME_UNKNOWN else Reason.NO_RECEIPT
+        return waiting.window_closed(was, now)
+    return queueing.end(was, ReminderState.UNCONFIRMED, Reason.OUTCOME_UNKNOWN, now)
 
 
 def cancel(was: Situation, by: Reason, now: dt.datetime, rules: Rules) -> tuple[Move | None, bool]:
@@ -306,11 +296,11 @@ def cancel(was: Situation, by: Reason, now: dt.datetime, rules: Rules) -> tuple[
     closed = was.closed or by
     climb = rules.climb(was.occasion)
     if climb is not None and was.state is not ReminderState.SENDING:
-        return _await_planned(replace(was, closed=closed), now, rules, climb), True
+        return waiting.await_planned(replace(was, closed=closed), now, rules, climb), True
     if was.state in (ReminderState.SENDING, ReminderState.AWAITING):
-        return replace(_stay(was), closed=closed), True
+        return replace(queueing.stay(was), closed=closed), True
     # Scheduled or held for a resend while the first attempt is unknown: the resend must not happen any more.
-    move = _await(was, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
+    move = waiting.await_word(was, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
     return replace(move, closed=closed), True
 
 
@@ -318,88 +308,18 @@ def _stopped(was: Situation, by: Reason, now: dt.datetime) -> Move:
     """What the borrower himself has stopped, or the mode, is suppressed, what the lender has stopped is cancelled."""
     ours = by in (Reason.OPTED_OUT, Reason.NOT_ALLOWLISTED)
     state = ReminderState.SUPPRESSED if ours else ReminderState.CANCELLED
-    return _end(was, state, by, now)
-
-
-def rescue(was: Situation, now: dt.datetime, rules: Rules) -> Move:
-    """A claim without an intent whose worker died or forgot it."""
-    if was.rescues + 1 > rules.max_rescues:
-        return replace(hold(was, Reason.POISON, now, was.not_after), rescues=was.rescues + 1)
-    return replace(_schedule(was, now, Reason.RESCUED, was.at, was.rung, was.tries), rescues=was.rescues + 1)
-
-
-def defer(was: Situation, now: dt.datetime, until: dt.datetime) -> Move:
-    """Nothing was tried; try again at `until`."""
-    return _schedule(was, now, Reason.DEFERRED, until, was.rung, was.tries)
-
-
-def release(was: Situation, now: dt.datetime, place: dt.datetime | None = None) -> Move:
-    """What held it is gone: it goes when it was to go, or at once if that has passed; never before its `place`."""
-    at = max(now, was.resume_at or now, place or now)
-    return _schedule(was, now, Reason.RELEASED, at, was.rung, was.tries)
-
-
-def revise(was: Situation, now: dt.datetime) -> Move | None:
-    """What it says has changed while a worker has it in hand: back to its place, so that no intent is made of it."""
-    if was.state is not ReminderState.SCHEDULED or was.queue is not Queue.CLAIM:
-        return None
-    return _schedule(was, now, Reason.REVISED, was.at, was.rung, was.tries)
-
-
-def wait(was: Situation, lacks: bool, now: dt.datetime) -> Move | None:
-    """What it would say is not known to be so, or is so again; None where it stands as it should."""
-    if lacks and was.state is ReminderState.SCHEDULED:
-        return hold(was, Reason.FACT_MISSING, now, was.not_after)
-    if not lacks and was.state is ReminderState.HELD and was.reason is Reason.FACT_MISSING:
-        return release(was, now)
-    return None
-
-
-def unmerge(was: Situation, now: dt.datetime) -> Move | None:
-    """Its message is no longer another's, or it is no longer to tell of another: it goes when it was to go."""
-    if was.state is ReminderState.HELD and was.reason is Reason.MERGED_INTO:
-        return release(was, now)
-    return revise(was, now)
-
-
-def merge(was: Situation, now: dt.datetime) -> Move:
-    """Another's message tells of it: held until that has told somebody, or ends without a contact."""
-    return hold(was, Reason.MERGED_INTO, now, was.not_after)
-
-
-def merged(was: Situation, now: dt.datetime) -> Move:
-    """The message that tells of it has reached somebody, or may have."""
-    return _end(was, ReminderState.SUPPRESSED, Reason.MERGED_INTO, now)
-
-
-def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.datetime) -> Move:
-    """Held for `reason`, looked at again at `recheck_at`; told once per reason."""
-    at = min(recheck_at, was.not_after)
-    news = (was.state, was.reason) != (ReminderState.HELD, reason)
-    move = _move(was, now, ReminderState.HELD, reason, at, Queue.TIMER, emit=news)
-    move.resume_at = was.at if was.state is ReminderState.SCHEDULED else was.resume_at
-    return move
-
-
-def freeze(was: Situation, now: dt.datetime, by: int) -> Move:
-    """Held by the freeze with this id until that is over, or until `not_after`."""
-    return replace(hold(was, Reason.FROZEN, now, was.not_after), freeze=by)
-
-
-def stale(was: Situation, now: dt.datetime, max_fact_age: dt.timedelta) -> Move:
-    """Held until its facts are younger than that again, or until `not_after`."""
-    return replace(hold(was, Reason.STALE_FACTS, now, was.not_after), max_fact_age=max_fact_age)
+    return queueing.end(was, state, by, now)
 
 
 def skip(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> Move:
     """This contact is not to be made: its text is no longer so, or its channel unwanted.  The next, or the end."""
     climb = rules.climb(was.occasion)
     if any(each.state in OPEN if climb is None else climbing.blocks(each, was.rung) for each in was.attempts):
-        return _await(was, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
+        return waiting.await_word(was, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
     move = _next_contact(was, now, rules)
     if move.queue is None and not was.attempts:
         state = ReminderState.SUPPRESSED if reason is Reason.OPTED_OUT else ReminderState.EXPIRED
-        return _end(was, state, reason, now)
+        return queueing.end(was, state, reason, now)
     return move
 
 
@@ -408,15 +328,15 @@ def suppress(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> 
     if _stands(was):
         planned = was.occasion is not None  # or it would come by time again and again
         closed = replace(was, closed=reason) if planned else was
-        return _await(closed, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
-    return _end(was, ReminderState.SUPPRESSED, reason, now)
+        return waiting.await_word(closed, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
+    return queueing.end(was, ReminderState.SUPPRESSED, reason, now)
 
 
 def expire(was: Situation, now: dt.datetime) -> Move:
     """`not_after` passed.  What may already have left ends by its attempt instead."""
     if _stands(was):
-        return window_closed(was, now)
-    return _end(was, ReminderState.EXPIRED, Reason.NOT_AFTER, now)
+        return waiting.window_closed(was, now)
+    return queueing.end(was, ReminderState.EXPIRED, Reason.NOT_AFTER, now)
 
 
 def close_open(was: Situation, now: dt.datetime) -> list[Attempt]:
@@ -425,67 +345,3 @@ def close_open(was: Situation, now: dt.datetime) -> list[Attempt]:
     for each in closed:
         each.become(AttemptState.UNCONFIRMED, each.failure, None, now)
     return closed
-
-
-def _end(was: Situation, state: ReminderState, reason: Reason | None, now: dt.datetime) -> Move:
-    return _move(was, now, state, reason, now, None, emit=True)
-
-
-def _schedule(was: Situation, now: dt.datetime, reason: Reason, at: dt.datetime, rung: int, tries: int) -> Move:
-    # A retry past not_after wakes up exactly there and expires.
-    at = min(at, was.not_after)
-    return replace(_move(was, now, ReminderState.SCHEDULED, reason, at, Queue.DUE), rung=rung, tries=tries)
-
-
-def _await(was: Situation, reason: Reason | None, now: dt.datetime, rules: Rules, attempt: Attempt) -> Move:
-    """Waits for the last word; a reminder that waits already for the same reason keeps its window."""
-    climb = rules.climb(was.occasion)
-    if climb is not None:
-        return _await_planned(was, now, rules, climb)
-    if was.state is ReminderState.AWAITING and was.reason is reason:
-        return _stay(was)
-    at = now + rules.window(attempt.provider)
-    return _move(was, now, ReminderState.AWAITING, reason, at, Queue.TIMER, emit=True)
-
-
-def _await_planned(was: Situation, now: dt.datetime, rules: Rules, climb: Climb) -> Move:
-    """Waits until the next rung follows by time or the last window closes; ends where there is nothing to wait for."""
-    advances = climbing.advances_at(was, now, climb)
-    waits = any(each.state in OPEN for each in was.attempts)
-    reached = any(each.state in REACHED for each in was.attempts)
-    if reached and advances is None and (not waits or was.closed is not None):
-        return _end(was, ReminderState.DELIVERED, None, now)
-    if not waits and not reached and any(each.state is AttemptState.UNCONFIRMED for each in was.attempts):
-        return window_closed(was, now)
-    if not waits and not reached:
-        reason = Reason.CONTACTS_EXHAUSTED if was.closed is None else Reason.LADDER_CLOSED
-        return _end(was, ReminderState.UNDELIVERED, reason, now)
-    at = climbing.closes_at(was, now, rules)
-    if advances is not None:
-        at = min(at, advances)
-    if not climb.known:
-        at = min(at, now + rules.receipts_recheck)
-    unknown = any(each.state is AttemptState.UNKNOWN for each in was.attempts)
-    why = Reason.OUTCOME_UNKNOWN if unknown else None
-    news = was.state is not ReminderState.AWAITING or was.reason is not why
-    if not news and at == was.at:
-        return _stay(was)
-    return _move(was, now, ReminderState.AWAITING, why, at, Queue.TIMER, emit=news)
-
-
-def _stay(was: Situation) -> Move:
-    assert was.queue is not None
-    return _move(was, was.at, was.state, was.reason, was.at, was.queue)
-
-
-def _move(
-    was: Situation,
-    now: dt.datetime,
-    state: ReminderState,
-    reason: Reason | None,
-    at: dt.datetime,
-    queue: Queue | None,
-    *,
-    emit: bool = False,
-) -> Move:
-    return Move(was, now, state, reason, at, queue, was.rung, was.tries, was.rescues, was.closed, emit)

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import follow, freshness, merged, moves, situations, subjects
+from gateway.ledger import freshness, merged, moves, queueing, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue
 from schemas.vocabulary import ReminderState
@@ -129,18 +129,18 @@ async def gather(
             was = found[follower]
             joined.append((follower, message.leader, along))
             if was.state is ReminderState.SCHEDULED:
-                planned.append(follow.merge(was, now))
+                planned.append(queueing.merge(was, now))
                 changed = True
         leader = found[message.leader]
         if leader.state is ReminderState.HELD:
-            planned.append(follow.release(leader, now))
+            planned.append(queueing.release(leader, now))
         elif changed and leader.queue is Queue.CLAIM and mine.get(leader.id) != leader.token:
-            planned += [move for move in [follow.revise(leader, now)] if move is not None]
+            planned += [move for move in [queueing.revise(leader, now)] if move is not None]
     alone = found.keys() - {
         id_ for message in messages for id_ in (message.leader, *message.along, *message.superseded)
     }
     let_go = [found[each] for each in alone if found[each].state is ReminderState.HELD]
-    planned += [follow.release(was, now) for was in let_go]
+    planned += [queueing.release(was, now) for was in let_go]
     if joined:
         await merged.leave(connection, [each.leader for each in messages])
         await merged.join(connection, joined)
@@ -165,5 +165,5 @@ async def forget(connection: Connection, reminders: Collection[int], now: dt.dat
 
 async def _take_back(connection: Connection, leaders: Collection[int], now: dt.datetime) -> list[Move]:
     found = await situations.read(connection, leaders)
-    planned = [move for was in found.values() if (move := follow.revise(was, now)) is not None]
+    planned = [move for was in found.values() if (move := queueing.revise(was, now)) is not None]
     return [*planned, *await moves.apply(connection, planned)]

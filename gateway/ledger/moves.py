@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import follow, frozen, merged, situations, stale
+from gateway.ledger import frozen, merged, queueing, situations, stale
 from gateway.ledger.database import Conflict, Connection
 from gateway.ledger.standing import LIFTED, Attempt, Move, Queue, Situation
 from gateway.ledger.states import NO_CONTACT
@@ -218,14 +218,14 @@ async def _of_one_message(connection: Connection, made: Sequence[Move]) -> list[
         return []
     now = made[0].now
     along = await situations.read(connection, await merged.waiting(connection, told))
-    ended = [follow.merged(was, now) for was in along.values()]
+    ended = [queueing.merged(was, now) for was in along.values()]
     ended += await apply(connection, ended)
     leaders = await merged.leave(connection, left)
     followers = await merged.let_go(connection, over)
     planned = [
         move
         for was in (await situations.read(connection, [*leaders, *followers])).values()
-        if (move := follow.unmerge(was, now)) is not None
+        if (move := queueing.unmerge(was, now)) is not None
     ]
     return [*ended, *planned, *await apply(connection, planned)]
 

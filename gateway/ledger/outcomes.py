@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import claims, follow, freezes, moves, pacing, situations, subjects
+from gateway.ledger import claims, follow, freezes, moves, pacing, queueing, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Attempt, Move, Rules
 from gateway.ledger.states import attempt_moves
@@ -135,15 +135,15 @@ async def settle(
         elif verdict.skip:
             planned.append(follow.skip(was, verdict.skip, now, rules))
         elif verdict.hold is Reason.FROZEN:
-            planned.append(follow.freeze(was, now, holders.get(was.id, freezes.OF_NONE)))
+            planned.append(queueing.freeze(was, now, holders.get(was.id, freezes.OF_NONE)))
         elif verdict.hold is Reason.STALE_FACTS:
             assert verdict.max_fact_age is not None
-            planned.append(follow.stale(was, now, verdict.max_fact_age))
+            planned.append(queueing.stale(was, now, verdict.max_fact_age))
         elif verdict.hold is not None:
             recheck = now + rules.freeze_recheck if verdict.hold in RECHECKED else was.not_after
-            planned.append(follow.hold(was, verdict.hold, now, recheck))
+            planned.append(queueing.hold(was, verdict.hold, now, recheck))
         else:
-            planned.append(follow.defer(was, now, verdict.defer_until or now))
+            planned.append(queueing.defer(was, now, verdict.defer_until or now))
     planned += await moves.apply(connection, planned, changes)
     if kept:
         await connection.execute(
@@ -192,7 +192,7 @@ async def _take_back(
             continue
         current = None if was.attempt is None else was.find(was.attempt)
         if was.state is ReminderState.SCHEDULED:
-            planned.append(follow.rescue(was, now, rules))
+            planned.append(queueing.rescue(was, now, rules))
         elif current is not None:
             if current.state is AttemptState.INTENDED:
                 current.become(AttemptState.UNKNOWN, Failure.AMBIGUOUS, "worker_lost", now)

@@ -14,7 +14,18 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import accept, fact_stops, follow, freshness, in_use, merging, moves, situations, stale, tombstones
+from gateway.ledger import (
+    accept,
+    fact_stops,
+    freshness,
+    in_use,
+    merging,
+    moves,
+    queueing,
+    situations,
+    stale,
+    tombstones,
+)
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Cause, Told
 from gateway.ledger.database import Connection
@@ -198,7 +209,7 @@ def _made_with(debts: Iterable[SealedDebt]) -> set[tuple[str, int]]:
 async def _wait(connection: Connection, lacks: Mapping[int, bool], now: dt.datetime) -> list[Move]:
     """What lacks a fact is held, what lacks it no more goes on.  Read anew: a stop may have moved it."""
     found = await situations.read(connection, lacks)
-    made = [move for was in found.values() if (move := follow.wait(was, lacks[was.id], now)) is not None]
+    made = [move for was in found.values() if (move := queueing.wait(was, lacks[was.id], now)) is not None]
     return [*made, *await moves.apply(connection, made)]
 
 
@@ -215,7 +226,7 @@ async def _revise(
     )
     # Read anew: a stop of what its message tells of may have taken it back.
     found = await situations.read(connection, ids)
-    taken_back = [move for was in found.values() if (move := follow.revise(was, now)) is not None]
+    taken_back = [move for was in found.values() if (move := queueing.revise(was, now)) is not None]
     taken_back += await moves.apply(connection, taken_back)
     return [*taken_back, *await merging.retell(connection, ids, now)]
 
@@ -235,7 +246,7 @@ async def _refresh(
         if fresh_at is not None and fresh_at + age > now:
             fresh.append(id_)
         else:
-            again.append(follow.stale(held[id_], now, age))
+            again.append(queueing.stale(held[id_], now, age))
     if fresh:
         await stale.turn_of(connection, fresh)
     return [*again, *await moves.apply(connection, again)]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.ledger import follow, freezes, frozen, moves, situations, subjects
+from gateway.ledger import follow, freezes, frozen, moves, queueing, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue, Rules, Situation
 from schemas.vocabulary import Reason, ReminderState
@@ -118,13 +118,13 @@ async def _move(
             planned.append(follow.expire(was, now))
             changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif was.id in holders:
-            planned.append(follow.freeze(was, now, holders[was.id]))
+            planned.append(queueing.freeze(was, now, holders[was.id]))
         elif was.subject in unreadable:
-            planned.append(follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
+            planned.append(queueing.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
         elif was.resume_at is not None and was.resume_at > now:
-            planned.append(follow.release(was, now))
+            planned.append(queueing.release(was, now))
         else:
-            planned.append(follow.release(was, now, timetable.take()))
+            planned.append(queueing.release(was, now, timetable.take()))
     planned += await moves.apply(connection, planned, changes)
     return planned
 

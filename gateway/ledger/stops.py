@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import follow, moves, outbox, situations, subjects, tombstones
+from gateway.ledger import follow, moves, outbox, queueing, situations, subjects, tombstones
 from gateway.ledger.commands import Stop
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Rules, Situation
@@ -110,7 +110,7 @@ async def hold_unreadable(
     await subjects.hold(connection, sorted(keys), now)
     rows = await connection.fetch(_LIVE_OF, sorted(keys))
     planned = [
-        follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck)
+        queueing.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck)
         for was in (await situations.read(connection, [row[0] for row in rows])).values()
         if was.state is ReminderState.SCHEDULED
     ]

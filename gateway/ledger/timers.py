@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-from gateway.ledger import follow, freezes, moves, situations, streams, subjects
+from gateway.ledger import follow, freezes, moves, queueing, situations, streams, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue, Rules
 from schemas.vocabulary import Reason, ReminderState
@@ -41,10 +41,10 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
             changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
         elif was.id in frozen or was.reason is Reason.FROZEN:
             # The second: held by a process of the version before, which looks at each again and again.
-            planned.append(follow.freeze(was, now, frozen.get(was.id, freezes.OF_NONE)))
+            planned.append(queueing.freeze(was, now, frozen.get(was.id, freezes.OF_NONE)))
         elif was.subject in held:
-            planned.append(follow.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
+            planned.append(queueing.hold(was, Reason.STOP_UNREADABLE, now, now + rules.freeze_recheck))
         else:
-            planned.append(follow.release(was, now))
+            planned.append(queueing.release(was, now))
     planned += await moves.apply(connection, planned, changes)
     return planned

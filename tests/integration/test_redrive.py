@@ -7,7 +7,6 @@ import datetime as dt
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,21 @@ import pytest
 
 from gateway.clock import VirtualClock
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
-from gateway.ids import IdSource, subject_key, to_reference
+from gateway.ids import subject_key, to_reference
 from gateway.intake.decode import Decoder, LenderFacts, Record
-from gateway.ledger import deadletters, intake, redrives, sums, timeline
-from gateway.ledger.database import Database
+from gateway.ledger import deadletters, redrives, sums, timeline
 from gateway.ledger.deadletters import Which
 from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.pages import Range
 from gateway.ledger.redrives import Became, Redriven
-from gateway.ledger.standing import Rules
 from gateway.redrive import Redriver
-from gateway.sealing import Sealer
-from schemas.vocabulary import Channel, Rejection
+from schemas.vocabulary import Rejection
+from tests.integration import redrives_by_hand
 from tests.integration.by_hand import lose_a_commit
+from tests.integration.redrives_by_hand import RULES, SEALER
 from tests.stack.gateway import cancelled, merge, requested
 
 TOPIC = "reminders.requests"
-SEALER = Sealer({1: b"k" * 32}, 1, b"i" * 32)
-RULES = Rules(routes={"acme": {Channel.SMS: "p"}})
 ONE = {"acme": LenderFacts("Acme")}
 TWO = ONE | {"harbour": LenderFacts("Harbour")}
 BORROWER = {"kind": "borrower"}
@@ -47,60 +43,22 @@ def decoder(lenders: dict[str, LenderFacts], catalogue: Catalogue | None = None)
 BEFORE, AFTER = decoder(ONE), decoder(TWO)
 
 
-@dataclass
-class Desk:
-    """A ledger that intake has filled, and a redriver that sees it later."""
-
-    ledger: Database
-    clock: VirtualClock
-    ids: IdSource = field(default_factory=lambda: IdSource(62))
-    read: int = 0
-
+class Desk(redrives_by_hand.Desk):
     async def take(
         self, *events: dict[str, Any] | bytes, by: Decoder = BEFORE, keys: Iterable[bytes] = ()
     ) -> list[int]:
         """Intake reads these; returns the ids of the dead letters among them."""
-        named = list(keys) or [b"k"] * len(events)
-        records = [
-            Record(TOPIC, 0, self.read + n, named[n], each if isinstance(each, bytes) else json.dumps(each).encode())
-            for n, each in enumerate(events)
-        ]
-        self.read += len(records)
-        commands = [by.decode(each, self.ids, self.clock.now()).command for each in records]
-        kept = {each.offset: each for each in records}
-        before = await self.value("select coalesce(max(id), 0) from deadletter")
-        await self.ledger.transaction(
-            lambda c: intake.write(
-                c, TOPIC, commands, {0: self.read}, self.clock.now(), RULES,
-                seal=lambda command: by.seal(kept[command.origin.offset], command.id),
-            )
-        )  # fmt: skip
-        return [
-            row[0] for row in await self.ledger.fetch("select id from deadletter where id > $1 order by id", before)
-        ]
+        values = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
+        return await self.reads(by, list(zip(list(keys) or [b"k"] * len(events), values, strict=True)))
 
     async def redrive(
         self, *letters: int, by: Decoder = AFTER, keep: bool = True, author: str = "ann"
     ) -> list[Redriven]:
-        redriver = Redriver(self.ledger, self.clock, by, SEALER, RULES)
-        await redriver.start()
-        try:
-            return await redriver.batch(letters, author, keep=keep)
-        finally:
-            await redriver.stop()
-
-    async def value(self, sql: str, *args: Any) -> Any:
-        return (await self.ledger.fetch(sql, *args))[0][0]
+        return await self.batch(Redriver(self.ledger, self.clock, by, SEALER, RULES), letters, author, keep=keep)
 
     async def held(self) -> set[tuple[str, str]]:
         rows = await self.ledger.fetch("select lender, borrower from subject where unreadable_stop_at is not null")
         return {tuple(row) for row in rows}
-
-    async def assert_sums(self) -> sums.Conservation:
-        async with self.ledger.connection() as connection:
-            found = await sums.conservation(connection)
-        assert found.gaps == []
-        return found
 
     async def everything(self) -> dict[str, int]:
         """How many rows each table has; workers come and go."""
@@ -113,13 +71,8 @@ class Desk:
 
 @pytest.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    ledger = Database(database, size=4, statement_timeout_ms=10_000)
-    await ledger.open()
-    connection = await asyncpg.connect(database)
-    await connection.execute("insert into intake_offset values ($1, 0, 0, 0)", TOPIC)
-    await connection.close()
-    yield Desk(ledger, VirtualClock(dt.datetime.now(dt.UTC)))
-    await ledger.close()
+    async with redrives_by_hand.desk(Desk, database, TOPIC) as it:
+        yield it
 
 
 def of_harbour(number: int, **changes: Any) -> dict[str, Any]:

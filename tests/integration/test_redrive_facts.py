@@ -5,31 +5,24 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
 import pytest
 
 from gateway.cadence import loading
 from gateway.cadence.model import Cadence
-from gateway.clock import VirtualClock
 from gateway.content import Catalogue
-from gateway.ids import IdSource, subject_key
-from gateway.intake.decode import Decoder, LenderFacts, Record
+from gateway.ids import subject_key
+from gateway.intake.decode import Decoder, LenderFacts
 from gateway.intake.decode_facts import FactDecoder
 from gateway.intake.planner import Planner
-from gateway.ledger import intake, sums
-from gateway.ledger.database import Database
 from gateway.ledger.redrives import Became, Redriven
-from gateway.ledger.standing import Rules
 from gateway.redrive import Facts, Redriver
-from gateway.sealing import Sealer
 from schemas.vocabulary import Channel
+from tests.integration import redrives_by_hand
+from tests.integration.redrives_by_hand import RULES, SEALER
 
 TOPIC = "repayments.events"
-SEALER = Sealer({1: b"k" * 32}, 1, b"i" * 32)
-RULES = Rules(routes={"acme": {Channel.SMS: "p"}})
 LENDERS = {"acme": LenderFacts("Acme")}
 CADENCES = loading.load()
 CATALOGUE = Catalogue.load()
@@ -51,41 +44,17 @@ def planner(ids: Any) -> Planner:
     return Planner(SEALER, CADENCES, in_force, {"acme": frozenset(Channel)}, ids)
 
 
-@dataclass
-class Desk:
-    """A ledger that facts have been told to, and a redriver that reads what was refused."""
-
-    ledger: Database
-    clock: VirtualClock
-    ids: IdSource = field(default_factory=lambda: IdSource(62))
-    read: int = 0
-
+class Desk(redrives_by_hand.Desk):
     async def tell(self, kind: str, data: dict[str, Any], by: FactDecoder) -> list[int]:
-        """Intake reads it; returns the ids of all dead letters."""
+        """Intake reads it; returns the id of the dead letter that it has become."""
         event = {"specversion": "1.0", "id": f"f-{self.read}", "source": "/core", "type": kind, "data": data}
-        record = Record(TOPIC, 0, self.read, b"b-1", json.dumps(event).encode())
-        self.read += 1
-        command = by.decode(record, self.ids, self.clock.now()).command
-        await self.ledger.transaction(
-            lambda c: intake.write(
-                c, TOPIC, [command], {0: self.read}, self.clock.now(), RULES,
-                seal=lambda each: by.seal(record, each.id), planner=planner(lambda: self.ids),
-            )
-        )  # fmt: skip
-        return [row[0] for row in await self.ledger.fetch("select id from deadletter order by id")]
+        return await self.reads(by, [(b"b-1", json.dumps(event).encode())], planner(lambda: self.ids))
 
     async def redrive(self, letter: int, *, keep: bool = True) -> Redriven:
         requests = Decoder(lenders=LENDERS, catalogue=CATALOGUE, sealer=SEALER)
         redriver = Redriver(self.ledger, self.clock, requests, SEALER, RULES, Facts(TOPIC, decoder(), planner))
-        await redriver.start()
-        try:
-            [done] = await redriver.batch([letter], "ann", keep=keep)
-            return done
-        finally:
-            await redriver.stop()
-
-    async def value(self, sql: str) -> Any:
-        return (await self.ledger.fetch(sql))[0][0]
+        [done] = await self.batch(redriver, [letter], "ann", keep=keep)
+        return done
 
     async def standing(self) -> set[tuple[str, str | None]]:
         rows = await self.ledger.fetch(
@@ -107,20 +76,8 @@ class Desk:
 
 @pytest.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    ledger = Database(database, size=4, statement_timeout_ms=10_000)
-    await ledger.open()
-    connection = await asyncpg.connect(database)
-    await connection.execute("insert into intake_offset values ($1, 0, 0, 0)", TOPIC)
-    await connection.close()
-    yield Desk(ledger, VirtualClock(dt.datetime.now(dt.UTC)))
-    await ledger.close()
-
-
-async def add_up(desk: Desk) -> sums.Conservation:
-    async with desk.ledger.connection() as connection:
-        found = await sums.conservation(connection)
-    assert found.gaps == []
-    return found
+    async with redrives_by_hand.desk(Desk, database, TOPIC) as it:
+        yield it
 
 
 async def test_a_plan_whose_cadence_is_in_force_now(desk: Desk) -> None:
@@ -137,7 +94,7 @@ async def test_a_plan_whose_cadence_is_in_force_now(desk: Desk) -> None:
     assert await desk.standing() == {("scheduled", None), ("held", "fact_missing")}
     made = await desk.value("select count(*) from reminder")
     assert made > 3
-    found = await add_up(desk)
+    found = await desk.assert_sums()
     assert (found.planned, found.planned_by_hand) == (made, made)
     desk.clock.advance(dt.timedelta(minutes=1))
     assert (await desk.redrive(letter)).became is Became.DONE
@@ -160,4 +117,4 @@ async def test_a_payment_that_can_be_read_now_ends_the_rest_and_lifts_its_hold(d
     assert await desk.standing() == {("cancelled", "paid")}
     held = await desk.ledger.fetch("select subject from subject where unreadable_stop_at is not null")
     assert subject_key("acme", "b-1") not in [row[0] for row in held]
-    await add_up(desk)
+    await desk.assert_sums()

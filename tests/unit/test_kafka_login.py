@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway import parameters
-from gateway.app import _renew_client
+from gateway.composition.ground import renew_client
 from gateway.config import Config, Kafka
 from tests.unit.config.case import Case
 
@@ -25,12 +25,12 @@ def config(tmp_path: Any) -> Config:
 def test_a_client_is_renewed_when_its_login_has_changed(config: Config) -> None:
     renewed: list[None] = []
     was = with_password(config, "one")
-    _renew_client(lambda: renewed.append(None), was, with_password(config, "one"))
+    renew_client(lambda: renewed.append(None), was, with_password(config, "one"))
     assert renewed == []
     now = with_password(config, "two")
-    _renew_client(lambda: renewed.append(None), was, now)
+    renew_client(lambda: renewed.append(None), was, now)
     assert len(renewed) == 1
-    _renew_client(lambda: renewed.append(None), None, now)  # nobody knows what it has
+    renew_client(lambda: renewed.append(None), None, now)  # nobody knows what it has
     assert len(renewed) == 2
     for options in (parameters.consumer_options(now.kafka), parameters.producer_options(now.kafka)):
         assert options["sasl_plain_password"] == "two"

@@ -21,6 +21,7 @@ from gateway.ledger import (
     intend,
     moves,
     outcomes,
+    queueing,
     receipts,
     redrives,
     releases,
@@ -205,7 +206,7 @@ MUTANTS: Final[dict[str, list[Change]]] = {
     ],
     # time
     "a receipt window never closes": [Text(timers, "_RIPE", "where t.at <= $1", "where false and t.at <= $1")],
-    "a retry waits past its not_after": [Text(follow, "_schedule", "at = min(at, was.not_after)", "pass")],
+    "a retry waits past its not_after": [Text(queueing, "schedule", "at = min(at, was.not_after)", "pass")],
     "what may have left expires": [
         Text(follow, "expire", "if any(each.state in OPEN for each in was.attempts):", "if False:")
     ],

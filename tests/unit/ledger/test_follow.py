@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.ledger import follow
+from gateway.ledger import follow, queueing, waiting
 from gateway.ledger.standing import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
 from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED, reminder_moves
 from schemas.vocabulary import AttemptState as A
@@ -398,27 +398,27 @@ def test_a_last_word_after_the_end_only_raises(state: R, word: A) -> None:
 
 
 def test_a_window_that_closes_says_what_was_not_known() -> None:
-    assert follow.window_closed(situation(R.AWAITING, attempt(A.ACCEPTED)), NOW).reason is Reason.NO_RECEIPT
-    assert follow.window_closed(situation(R.AWAITING, attempt(A.UNKNOWN)), NOW).reason is Reason.OUTCOME_UNKNOWN
+    assert waiting.window_closed(situation(R.AWAITING, attempt(A.ACCEPTED)), NOW).reason is Reason.NO_RECEIPT
+    assert waiting.window_closed(situation(R.AWAITING, attempt(A.UNKNOWN)), NOW).reason is Reason.OUTCOME_UNKNOWN
 
 
 def test_a_reminder_rescued_too_often_is_held_as_poison() -> None:
     was = situation(R.SCHEDULED, queue=Queue.CLAIM)
     for _ in range(RULES.max_rescues):
-        move = follow.rescue(was, NOW, RULES)
+        move = queueing.rescue(was, NOW, RULES)
         assert (move.state, move.reason, move.queue) == (R.SCHEDULED, Reason.RESCUED, Queue.DUE)
         was = replace(was, rescues=move.rescues)
-    move = follow.rescue(was, NOW, RULES)
+    move = queueing.rescue(was, NOW, RULES)
     assert (move.state, move.reason, move.at) == (R.HELD, Reason.POISON, was.not_after)
 
 
 def test_a_hold_is_told_once_per_reason_and_never_sleeps_past_not_after() -> None:
     was = situation(R.SCHEDULED)
-    move = follow.hold(was, Reason.FROZEN, NOW, NOW + 99 * HOUR)
+    move = queueing.hold(was, Reason.FROZEN, NOW, NOW + 99 * HOUR)
     assert (move.emit, move.at) == (True, was.not_after)
-    again = follow.hold(situation(R.HELD, reason=Reason.FROZEN), Reason.FROZEN, NOW, NOW + HOUR)
+    again = queueing.hold(situation(R.HELD, reason=Reason.FROZEN), Reason.FROZEN, NOW, NOW + HOUR)
     assert not again.emit
-    assert follow.hold(situation(R.HELD, reason=Reason.FROZEN), Reason.STOP_UNREADABLE, NOW, NOW).emit
+    assert queueing.hold(situation(R.HELD, reason=Reason.FROZEN), Reason.STOP_UNREADABLE, NOW, NOW).emit
 
 
 def test_what_may_have_left_does_not_expire() -> None:
@@ -517,11 +517,11 @@ def test_whenever_a_stop_comes(was: Situation, by: Reason) -> None:
 
 
 OTHERS: dict[str, tuple[Callable[[Situation], Move], set[R]]] = {
-    "window": (lambda was: follow.window_closed(was, NOW), {R.AWAITING}),
-    "rescue": (lambda was: follow.rescue(was, NOW, RULES), {R.SCHEDULED}),
-    "defer": (lambda was: follow.defer(was, NOW, NOW + 200 * HOUR), {R.SCHEDULED}),
-    "release": (lambda was: follow.release(was, NOW), {R.HELD}),
-    "hold": (lambda was: follow.hold(was, Reason.FROZEN, NOW, NOW + 200 * HOUR), {R.SCHEDULED, R.HELD}),
+    "window": (lambda was: waiting.window_closed(was, NOW), {R.AWAITING}),
+    "rescue": (lambda was: queueing.rescue(was, NOW, RULES), {R.SCHEDULED}),
+    "defer": (lambda was: queueing.defer(was, NOW, NOW + 200 * HOUR), {R.SCHEDULED}),
+    "release": (lambda was: queueing.release(was, NOW), {R.HELD}),
+    "hold": (lambda was: queueing.hold(was, Reason.FROZEN, NOW, NOW + 200 * HOUR), {R.SCHEDULED, R.HELD}),
     "suppress": (lambda was: follow.suppress(was, Reason.OPTED_OUT, NOW, RULES), {R.SCHEDULED, R.HELD}),
     "expire": (lambda was: follow.expire(was, NOW), {R.SCHEDULED, R.HELD}),
 }

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from gateway.cli.sums import counted
 from gateway.config import Role
 from gateway.dispatch.circuit import CircuitState
-from gateway.ledger import follow
+from gateway.ledger import follow, queueing, waiting
 from gateway.ledger.gauges import ReadOutcome
 from gateway.ledger.quotas import QuotaRule, VolumeKind
 from gateway.ledger.standing import Attempt, Move, Queue, Rules, Situation
@@ -322,7 +322,7 @@ def test_the_command_line_reads_the_same_sums_as_the_process_counts() -> None:
         metrics.born(ReminderState.SCHEDULED, None, 3 + n)
         metrics.born(ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE)
         metrics.moved([follow.cancel(replace(SCHEDULED, reason=None), Reason.CANCELLED_DEBT, NOW, RULES)[0]])
-        metrics.moved([follow.window_closed(SCHEDULED, NOW), late_word(ReminderState.UNCONFIRMED)][: n + 1])
+        metrics.moved([waiting.window_closed(SCHEDULED, NOW), late_word(ReminderState.UNCONFIRMED)][: n + 1])
     texts = [prometheus_client.generate_latest(registry).decode() for registry in registries]
     nothing = dict.fromkeys(ReadOutcome, 0)
     ended = {
@@ -395,12 +395,12 @@ def every_move() -> Iterator[Move]:
             for reason in (Reason.CANCELLED_REQUEST, Reason.CANCELLED_DEBT, Reason.CANCELLED_BORROWER):
                 moves.append(follow.cancel(was, reason, NOW, RULES)[0])
             for reason in (Reason.FROZEN, Reason.STOP_UNREADABLE, Reason.BUG):
-                moves.append(follow.hold(was, reason, NOW, NOW))
+                moves.append(queueing.hold(was, reason, NOW, NOW))
             moves += [
-                follow.window_closed(was, NOW),
-                follow.rescue(was, NOW, RULES),
-                follow.defer(was, NOW, NOW),
-                follow.release(was, NOW),
+                waiting.window_closed(was, NOW),
+                queueing.rescue(was, NOW, RULES),
+                queueing.defer(was, NOW, NOW),
+                queueing.release(was, NOW),
                 follow.expire(was, NOW),
             ]
         yield from (move for move in moves if move is not None)
@@ -423,9 +423,9 @@ def test_a_move_counts_where_it_goes(metrics: Metrics, registry: CollectorRegist
     deferred = replace(SCHEDULED, reason=Reason.DEFERRED)
     metrics.moved(
         [
-            follow.defer(SCHEDULED, NOW, NOW),
-            follow.defer(deferred, NOW, NOW),  # tried again and deferred again: twice worth telling
-            follow.hold(held, Reason.FROZEN, NOW, NOW),  # looked at and still frozen: nothing happened
+            queueing.defer(SCHEDULED, NOW, NOW),
+            queueing.defer(deferred, NOW, NOW),  # tried again and deferred again: twice worth telling
+            queueing.hold(held, Reason.FROZEN, NOW, NOW),  # looked at and still frozen: nothing happened
             replace(follow.expire(sending, NOW), state=ReminderState.SENDING, reason=None, queue=Queue.CLAIM),  # stays
         ]
     )
@@ -457,7 +457,7 @@ def test_counted_adds_up_what_ended_at_birth_or_later(metrics: Metrics) -> None:
     metrics.read("command", 2)
     metrics.born(ReminderState.SCHEDULED, None, 3)
     metrics.born(ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, 2)
-    metrics.moved([follow.expire(SCHEDULED, NOW), follow.defer(SCHEDULED, NOW, NOW)])
+    metrics.moved([follow.expire(SCHEDULED, NOW), queueing.defer(SCHEDULED, NOW, NOW)])
     read = {
         ReadOutcome.ACCEPTED: 5,
         ReadOutcome.DUPLICATE: 0,
@@ -472,7 +472,7 @@ def test_counted_adds_up_what_ended_at_birth_or_later(metrics: Metrics) -> None:
 def test_counted_follows_a_reminder_from_one_ending_to_the_next(metrics: Metrics) -> None:
     """A last word takes it out of the state it was in; one that changes no state changes no sum."""
     metrics.born(ReminderState.SCHEDULED, None, 3)
-    metrics.moved([follow.window_closed(SCHEDULED, NOW)] * 3)
+    metrics.moved([waiting.window_closed(SCHEDULED, NOW)] * 3)
     assert metrics.counted().ended == NOBODY | {ReminderState.UNCONFIRMED: 3}
     metrics.moved([late_word(ReminderState.UNCONFIRMED)])
     assert metrics.counted().ended == NOBODY | {ReminderState.UNCONFIRMED: 2, ReminderState.DELIVERED: 1}
