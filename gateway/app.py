@@ -24,8 +24,8 @@ from gateway.config import Config, Role
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
 from gateway.ids import to_reference
 from gateway.inforce import InForce
+from gateway.intake import running
 from gateway.intake.keeper import Keeper
-from gateway.intake.running import with_running
 from gateway.ledger import schema, workers
 from gateway.ledger.database import Database
 from gateway.ledger.standing import Move
@@ -212,7 +212,8 @@ class Application:
         async with database.connection() as connection:
             await schema.check(connection)
             # Whatever it does: what it moves would go on by rules that it does not know.
-            cadences = await with_running(connection, parameters.cadences(config))
+            cadences = await running.with_running(connection, parameters.cadences(config))
+            await running.complete(connection, cadences)
             clock = self._virtual or AnchoredClock(await workers.clock(connection))
         worker = Worker(
             database,

@@ -22,19 +22,20 @@ def kept(used: Iterable[Used]) -> list[Cadence]:
 
 
 async def with_running(connection: Connection, cadences: Cadences) -> Cadences:
-    """With every version that plans were made with, as the ledger keeps it; adds to the ledger what it lacks.
+    """With every version that plans were made with, as the ledger keeps it.
 
     Raises CadenceError where a file says something else than its running plans were made with, CadenceGone where
     nobody has one.
     """
     used = await in_use.read(connection)
     together = cadences.along_with(kept(used))
-    found = {each[:2]: together.version(*each[:2]) for each in used}
-    if gone := sorted(version for version, cadence in found.items() if cadence is None):
-        raise CadenceGone(", ".join(f"{name}/{version}" for name, version in gone))
-    lacking = {each[:2] for each in used if each.says is None}
-    await in_use.add(
-        connection,
-        [Used(*at, loading.encode(cadence)) for at, cadence in found.items() if cadence is not None and at in lacking],
-    )
+    if gone := [each for each in used if together.version(*each[:2]) is None]:
+        raise CadenceGone(", ".join(f"{each.cadence}/{each.version}" for each in gone))
     return together
+
+
+async def complete(connection: Connection, cadences: Cadences) -> None:
+    """Adds to the ledger what versions say that a process of the version before has kept without it."""
+    lacking = [each[:2] for each in await in_use.read(connection) if each.says is None]
+    found = [cadence for each in lacking if (cadence := cadences.version(*each)) is not None]
+    await in_use.add(connection, [Used(each.name, each.version, loading.encode(each)) for each in found])

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway.cadence import loading
 from gateway.cadence.loading import CadenceError, Cadences
 from gateway.intake.planner import Planner
-from gateway.intake.running import CadenceGone, with_running
+from gateway.intake.running import CadenceGone, complete, with_running
 from gateway.ledger import in_use
 from schemas.vocabulary import Channel
 from tests.integration.plans_by_hand import SEALER, Plans, plans
@@ -77,6 +77,7 @@ async def test_a_start_adds_what_a_process_of_before_has_left_out(database: str)
     async with planned_by_the_second(database) as it:
         await it.hand.connection.execute("update cadence_in_use set says = null")
         assert await with_running(it.hand.connection, BOTH) == BOTH
+        await complete(it.hand.connection, BOTH)
         assert await in_use.read(it.hand.connection) == [("default", 2, loading.encode(SECOND))]
         together = await with_running(it.hand.connection, ONE)
         assert together.version("default", 2) == SECOND
