@@ -24,8 +24,9 @@ from gateway.config import Config, Role
 from gateway.content import DEFAULT_TEMPLATES, Catalogue
 from gateway.ids import to_reference
 from gateway.inforce import InForce
+from gateway.intake import running
 from gateway.intake.keeper import Keeper
-from gateway.ledger import plans, schema, workers
+from gateway.ledger import schema, workers
 from gateway.ledger.database import Database
 from gateway.ledger.standing import Move
 from gateway.life import Life
@@ -200,7 +201,6 @@ class Application:
 
     async def _start_ground(self, tracer: Tracer | None) -> Ground:
         config, settings = self._config, self._config.database
-        cadences = parameters.cadences(config)
         database = Database(
             settings.dsn.get_secret_value(),
             size=settings.pool_size,
@@ -212,7 +212,8 @@ class Application:
         async with database.connection() as connection:
             await schema.check(connection)
             # Whatever it does: what it moves would go on by rules that it does not know.
-            await plans.check(connection, cadences.versions)
+            cadences = await running.with_running(connection, parameters.cadences(config))
+            await running.complete(connection, cadences)
             clock = self._virtual or AnchoredClock(await workers.clock(connection))
         worker = Worker(
             database,
@@ -235,6 +236,9 @@ class Application:
                 database.log_in_as(now.database.dsn.get_secret_value())
 
         self._in_force.taken_by(take)
+        planner = None
+        if config.kafka.repayments_topic is not None:
+            planner = parameters.planner(config, cadences, sealer, lambda: worker.ids)
         return Ground(
             config=config,
             in_force=self._in_force,
@@ -248,6 +252,7 @@ class Application:
             allowlist=parameters.allowlist(config, sealer),
             rules=parameters.rules(config, cadences, discover()),
             cadences=cadences,
+            planner=planner,
             catalogue=Catalogue.load(config.templates_path or DEFAULT_TEMPLATES),
         )
 

@@ -63,12 +63,7 @@ def rules(config: Config, cadences: Cadences, adapters: Mapping[str, Adapter]) -
         release_per_second=dispatch.release_per_second,
         routes={name: _routes(each) for name, each in config.lenders.items()},
         quotas=quotas(config),
-        climbs={
-            occasion: climb
-            for versions in cadences.by_name.values()
-            for each in versions
-            for occasion, climb in climbs(each).items()
-        },
+        climbs={occasion: climb for each in cadences for occasion, climb in climbs(each).items()},
         receipts=frozenset(
             name for name, each in config.providers.items() if _tells(config, each, adapters[each.adapter])
         ),
@@ -258,8 +253,7 @@ def max_fact_ages(cadences: Cadences) -> dict[str, dt.timedelta]:
     """By occasion, as a planned reminder names it."""
     return {
         f"{cadence}/{occasion.name}": duration(occasion.max_fact_age)
-        for versions in cadences.by_name.values()
-        for cadence in versions
+        for cadence in cadences
         for occasion in cadence.occasions
     }
 

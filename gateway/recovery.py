@@ -1,5 +1,5 @@
 """Recovery: what nobody's memory holds any more: dead workers' claims, forgotten claims, ripe timers, what no freeze
-holds any more, and whose facts are fresh again.
+holds any more, whose facts are fresh again, and whose plans have a gap.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from gateway.clock import ProcessClock
-from gateway.ledger import claims, outcomes, releases, schema, stale, timers, workers
+from gateway.ids import to_reference
+from gateway.ledger import claims, outcomes, releases, replan, schema, stale, timers, workers
 from gateway.ledger.database import Database
 from gateway.ledger.standing import Move, Rules
+from gateway.ledger.wanted import FactsBroken, Planner
 from gateway.observability.logs import get_logger
+from gateway.sealing import KeyUnknown
 from gateway.worker import Worker
-from schemas.vocabulary import AttemptState, Failure
+from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
 log = get_logger(__name__)
 
@@ -27,6 +30,7 @@ _MOST_RELEASES: Final = 20
 class RecoveryObserver(Protocol):
     def moved(self, moves: Sequence[Move]) -> None: ...
     def attempt(self, provider: str, outcome: AttemptState, failure: Failure | None) -> None: ...
+    def born(self, state: ReminderState, reason: Reason | None, n: int = 1) -> None: ...
     def rescued(self, kind: str, n: int) -> None: ...
 
 
@@ -42,11 +46,14 @@ class Recovery:
         in_hand: Callable[[], frozenset[int]],
         metrics: RecoveryObserver,
         on_due: Callable[[], None],
+        planner: Planner | None = None,
         sends: bool = True,
         seconds: float = 2.0,
     ) -> None:
-        """`sends`: this process sends, too.  Only such a one gives what a freeze has held its turn: while none does,
-        all of it would come to its turn, and leave at once when one does again.
+        """`planner`: None where no facts are read.
+
+        `sends`: this process sends, too.  Only such a one gives what a freeze has held its turn: while none does, all
+        of it would come to its turn, and leave at once when one does again.
         """
         self._database = database
         self._worker = worker
@@ -55,6 +62,7 @@ class Recovery:
         self._in_hand = in_hand
         self._metrics = metrics
         self._on_due = on_due
+        self._planner = planner
         self._sends = sends
         self._seconds = seconds
         self._suspects: dict[int, int] = {}
@@ -80,6 +88,7 @@ class Recovery:
             self._rescue_dead,
             self._give_back_forgotten,
             self._fire_timers,
+            self._plan_anew,
             *((self._refresh, self._release) if self._sends else ()),
             self._make_partitions,
         )
@@ -152,6 +161,33 @@ class Recovery:
                 self._on_due()
             if len(moves) < 100:
                 return
+
+    async def _plan_anew(self) -> None:
+        """One borrower at a time: whose facts do not open keeps nobody else."""
+        if self._planner is None:
+            return
+        last = 0
+        while True:
+            async with self._database.connection() as connection:
+                waiting = await replan.waiting(connection, last)
+            for last in waiting:
+                await self._plan(self._planner, last)
+            if not waiting:
+                return
+
+    async def _plan(self, planner: Planner, reminder: int) -> None:
+        now = self._clock.now()
+        try:
+            done = await self._database.transaction(lambda c: replan.plan(c, reminder, now, self._rules, planner))
+        except (FactsBroken, KeyUnknown) as error:
+            log.error("replan_failed", reminder=to_reference(reminder), error=type(error).__name__)
+            return
+        self._metrics.moved(done.moves)
+        for each in done.accepted:
+            self._metrics.born(each.state, each.reason)
+        if done.accepted:
+            log.info("planned_anew", reminder=to_reference(reminder), n=len(done.accepted))
+            self._on_due()
 
     async def _refresh(self) -> None:
         """Whose facts are fresh again waits for his turn; `_release` gives it."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -26,13 +26,33 @@ class CadenceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cadences:
-    """Every version of every cadence; the versions of one are in the order of their effective dates."""
+    """Every version of every cadence; the versions of one are in the order of their effective dates.
+
+    `kept` are versions without a file: no plan is made with them any more, those that were go on.
+    """
 
     by_name: Mapping[str, tuple[Cadence, ...]]
+    kept: Mapping[tuple[str, int], Cadence] = field(default_factory=dict)
 
-    @property
-    def versions(self) -> frozenset[tuple[str, int]]:
-        return frozenset((each.name, each.version) for versions in self.by_name.values() for each in versions)
+    def __iter__(self) -> Iterator[Cadence]:
+        """With those that are only kept."""
+        for versions in self.by_name.values():
+            yield from versions
+        yield from self.kept.values()
+
+    def along_with(self, kept: Collection[Cadence]) -> Cadences:
+        """Raises CadenceError for one that is here, too, but says something else of its plans."""
+        problems = []
+        more = dict(self.kept)
+        for each in kept:
+            here = self.version(each.name, each.version)
+            if here is None:
+                more[each.name, each.version] = each
+            elif (here.occasions, here.grace_days) != (each.occasions, each.grace_days):
+                problems.append(f"{each}: is not what its running plans were made with: it needs a new version")
+        if problems:
+            raise CadenceError(problems)
+        return replace(self, kept=more)
 
     def in_force(self, name: str, on: dt.date) -> Cadence | None:
         """The latest version that is effective on that date; None before the first, or of a name nobody has."""
@@ -41,7 +61,8 @@ class Cadences:
 
     def version(self, name: str, version: int) -> Cadence | None:
         """The one a plan was made with."""
-        return next((each for each in self.by_name.get(name, ()) if each.version == version), None)
+        found = (each for each in self.by_name.get(name, ()) if each.version == version)
+        return next(found, None) or self.kept.get((name, version))
 
 
 def load(root: Path = PACKAGED) -> Cadences:
@@ -65,6 +86,19 @@ def load(root: Path = PACKAGED) -> Cadences:
     if problems:
         raise CadenceError(problems)
     return Cadences({name: tuple(versions) for name, versions in found.items()})
+
+
+def encode(cadence: Cadence) -> bytes:
+    """As it is kept beside the plans that were made with it."""
+    return msgspec.json.encode(cadence)
+
+
+def decode(kept: bytes) -> Cadence:
+    """Raises CadenceError for what this version of the service does not understand."""
+    try:
+        return msgspec.json.decode(kept, type=Cadence)
+    except msgspec.MsgspecError as error:
+        raise CadenceError([str(error)]) from None
 
 
 def read(path: Path) -> Cadence:

@@ -78,7 +78,8 @@ def migrate(
 
 def check_config(
     ledger: Annotated[
-        bool, typer.Option("--ledger", help="Also whether every sealing key that the ledger needs is there.")
+        bool,
+        typer.Option("--ledger", help="Also whether the ledger needs a sealing key or a cadence that is not there."),
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
@@ -97,7 +98,28 @@ def check_config(
     for path, text in advice(settings, dt.datetime.now(dt.UTC)):
         typer.echo(f"{path}: {text} (a warning)", err=True)
     if ledger:
+        _check_cadences(settings)
         _check_keys(settings)
+
+
+def _check_cadences(settings: Config) -> None:
+    """A version that running plans were made with is not edited, and does not go before the ledger keeps it."""
+    from gateway import parameters
+    from gateway.cadence.loading import CadenceError
+    from gateway.cli.common import ledger
+    from gateway.intake.running import CadenceGone, with_running
+
+    async def check() -> None:
+        async with ledger(settings) as connection:
+            await with_running(connection, parameters.cadences(settings))
+
+    try:
+        asyncio.run(check())
+    except CadenceGone as gone:
+        raise fail(f"cadences_path: {gone}: running plans were made with it, and nobody has it", WRONG) from None
+    except CadenceError as error:
+        raise fail("\n".join(f"cadences_path: {each}" for each in error.problems), WRONG) from None
+    typer.echo("every cadence that running plans were made with is there")
 
 
 def _check_keys(settings: Config) -> None:

@@ -48,5 +48,6 @@ def recovery(ground: Ground, dispatcher: Dispatcher) -> Recovery:
         lambda: dispatcher.in_hand,
         ground.metrics,
         dispatcher.wake,
+        ground.planner,
         sends=Role.DISPATCH in ground.config.roles,
     )

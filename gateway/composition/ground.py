@@ -12,6 +12,7 @@ from gateway.clock import ProcessClock
 from gateway.config import Config
 from gateway.content import Catalogue
 from gateway.inforce import InForce
+from gateway.intake.planner import Planner
 from gateway.ledger.database import Database
 from gateway.ledger.standing import Rules
 from gateway.observability.metrics import Metrics
@@ -36,6 +37,7 @@ class Ground:
     allowlist: Allowlist | None
     rules: Rules
     cadences: Cadences
+    planner: Planner | None  # where facts are read
     catalogue: Catalogue
 
 

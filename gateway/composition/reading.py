@@ -60,12 +60,12 @@ def facts(
     ground: Ground, topic: str, dispatcher: Dispatcher, on_events: Callable[[], None], fatal: Callable[[str], None]
 ) -> Keeper:
     """They are read however much is due: among them are stops."""
-    config, cadences = ground.config, ground.cadences
+    config = ground.config
     intake = Intake(
         ground.database,
         ground.worker,
         ground.clock,
-        parameters.fact_decoder(config, cadences, ground.catalogue, ground.sealer),
+        parameters.fact_decoder(config, ground.cadences, ground.catalogue, ground.sealer),
         topic,
         ground.rules,
         parameters.freeze_rule(config),
@@ -74,7 +74,7 @@ def facts(
         on_events,
         ground.metrics,
         ground.tracer,
-        parameters.planner(config, cadences, ground.sealer, lambda: ground.worker.ids),
+        ground.planner,
     )
     group = f"{config.kafka.group}-repayments"
     return _keeper(

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.cadence.loading import Cadences
+from gateway.cadence.model import Cadence
 from gateway.config.brakes import DEFAULT, Brakes
 from gateway.config.model import Dispatch, Lender
 from gateway.config.outbound import Outbound
@@ -145,6 +146,24 @@ def _cadences(draft: Draft, cadences: Cadences, path: Path, lender: Lender) -> I
                 elif not entry.lists_others(occasion.stage):
                     message = f"{cadence}, {occasion.name}: an SMS of {occasion.template} has no slot also"
                     yield problem((*path, *at), ProblemReason.UNKNOWN_TEMPLATE, message)
+            yield from _listing(draft, cadence, path[-1], lender.routes.get(Channel.SMS))
+
+
+def _listing(draft: Draft, cadence: Cadence, ref: str | int, name: str | None) -> Iterator[Problem]:
+    """A template of the provider's that stands for our SMS shows the rest of the day as well: the rest would count as
+    told and never be.
+    """
+    provider = None if name is None else draft.providers.get(name)
+    adapter = None if provider is None else draft.adapters.get(provider.adapter)
+    if name is None or provider is None or adapter is None or not adapter.needs_template:
+        return
+    written = [each for each in cadence.occasions if any(rung.channel is Channel.SMS for rung in each.ladder)]
+    spoken = {(each.template, each.stage.value) for each in written}
+    for (template, stage, locale), code in provider.mappings().items():
+        if "also" not in code.params.values() and any(template == of and stage in (ANY, at) for of, at in spoken):
+            message = f"shows no slot also: lender {ref} tells of everything due on a day in one message ({cadence})"
+            path = ("providers", name, "templates", template, stage, locale, "params")
+            yield problem(path, ProblemReason.MISSING, message)
 
 
 def _lease(dispatch: Dispatch | None, path: Path, provider: Provider) -> Iterator[Problem]:

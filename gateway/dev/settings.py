@@ -154,7 +154,13 @@ def development(
                             "*": {
                                 "code": ALIYUN_SMS_TEMPLATE,
                                 "sign": "金禾金融",
-                                "params": {"name": "name", "amount": "amount", "date": "due_date", "ref": "reference"},
+                                "params": {
+                                    "name": "name",
+                                    "amount": "amount",
+                                    "date": "due_date",
+                                    "also": "also",
+                                    "ref": "reference",
+                                },
                             }
                         }
                     }

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from gateway import personal
+from gateway.cadence import loading
 from gateway.cadence.facts import BorrowerFacts, Case, DebtFacts, told
 from gateway.cadence.loading import Cadences
 from gateway.cadence.model import Cadence, Occasion
@@ -21,7 +22,9 @@ from gateway.cadence.planning import Occurrence, Outcome, Skip, Skipped, outcome
 from gateway.ids import IdSource, stage_key, subject_bucket
 from gateway.intake import tombstones
 from gateway.intake.decode_facts import CadenceOf
-from gateway.ledger.commands import Request, Told
+from gateway.intake.running import CadenceGone, kept
+from gateway.ledger.commands import Cause, Request, Told
+from gateway.ledger.in_use import Used
 from gateway.ledger.standing import LADDER_LETTER
 from gateway.ledger.wanted import FactsBroken, Key, Planned, SealedBorrower, SealedDebt, Wanted
 from gateway.sealing import KeyUnknown, SealBroken, Sealer
@@ -41,10 +44,6 @@ _REASONS: Final[Mapping[Skipped, Reason | None]] = {
 _encode = msgspec.msgpack.Encoder().encode
 _borrower = msgspec.msgpack.Decoder(BorrowerFacts).decode
 _debt = msgspec.msgpack.Decoder(DebtFacts).decode
-
-
-class CadenceGone(Exception):
-    """A plan was made with a version that this process does not have; it must not start with such a ledger."""
 
 
 class Planner:
@@ -68,9 +67,22 @@ class Planner:
         self._reachable = reachable
         self._ids = ids
 
+    def lacks(self, cadence: str, version: int) -> bool:
+        """Whether this version of a cadence is not known here."""
+        return self._cadences.version(cadence, version) is None
+
+    def learn(self, used: Sequence[Used]) -> None:
+        """What versions say that other processes have brought.  Raises CadenceError."""
+        self._cadences = self._cadences.along_with(kept(used))
+
+    def says(self, cadence: str, version: int) -> bytes:
+        """What a version says, as the ledger keeps it."""
+        return loading.encode(self._made_with(cadence, version))
+
     def plan(
         self,
         subject: bytes,
+        cause: Cause,
         facts: Sequence[Told],
         borrower: SealedBorrower | None,
         debts: Sequence[SealedDebt],
@@ -85,17 +97,16 @@ class Planner:
             raise FactsBroken(str(broken)) from None
         case = reduce(told, (each.fact for each in facts), was)
         rows = {each.debt: each for each in debts}
-        lead = facts[-1]
         reminders: dict[Key, Planned] = {}
         gone: dict[Key, Reason | None] = {}
         kept: list[SealedDebt] = []
         for debt, known in case.debts.items():
             row = rows.get(debt) or SealedDebt(subject, debt, self._id(subject), None, None, None)
-            cadence = self._cadence(row, known, lead.lender, now)
+            cadence = self._cadence(row, known, cause.lender, now)
             if cadence is not None:
-                channels = self._reachable[lead.lender]
+                channels = self._reachable[cause.lender]
                 found = outcomes(cadence, case, debt, now, subject.hex(), channels)
-                self._sort(subject, lead, case, known, cadence, found, reminders, gone)
+                self._sort(subject, cause, case, known, cadence, found, reminders, gone)
             if known != was.debts.get(debt) or (cadence is not None and row.cadence is None):
                 kept.append(self._sealed_debt(row, known, cadence))
         kept_borrower = self._kept_borrower(subject, borrower, was, case)
@@ -115,18 +126,21 @@ class Planner:
     def _cadence(self, row: SealedDebt, known: DebtFacts, lender: str, now: dt.datetime) -> Cadence | None:
         """The version the plan was made with, or for a new one that which is in force; None where there is no plan."""
         if row.cadence is not None and row.version is not None:
-            found = self._cadences.version(row.cadence, row.version)
-            if found is None:
-                raise CadenceGone(f"{row.cadence}/{row.version}")
-            return found
+            return self._made_with(row.cadence, row.version)
         if known.instalments is None or known.terms is None:
             return None
         return self._cadence_of(lender, known.terms.what.product, now)
 
+    def _made_with(self, cadence: str, version: int) -> Cadence:
+        found = self._cadences.version(cadence, version)
+        if found is None:
+            raise CadenceGone(f"{cadence}/{version}")
+        return found
+
     def _sort(
         self,
         subject: bytes,
-        lead: Told,
+        cause: Cause,
         case: Case,
         known: DebtFacts,
         cadence: Cadence,
@@ -144,12 +158,12 @@ class Planner:
             else:
                 part = self._part(case, known, outcome, known.owed_as_of(instalments[number]))
                 occasion = occasions[outcome.occasion]
-                reminders[key] = self._planned(subject, lead, known, cadence, occasion, outcome, part)
+                reminders[key] = self._planned(subject, cause, known, cadence, occasion, outcome, part)
 
     def _planned(
         self,
         subject: bytes,
-        lead: Told,
+        cause: Cause,
         known: DebtFacts,
         cadence: Cadence,
         occasion: Occasion,
@@ -159,7 +173,7 @@ class Planner:
         assert known.terms is not None
         key, product = outcome.key, known.terms.what.product
         ladder = "".join(LADDER_LETTER[rung.channel] for rung in outcome.ladder)
-        business_key = stage_key(lead.lender, lead.borrower, key.debt, key.instalment, key.stage, key.step)
+        business_key = stage_key(cause.lender, cause.borrower, key.debt, key.instalment, key.stage, key.step)
 
         def sealed(reminder: int) -> bytes:
             return self._sealer.seal(personal.encode(part), reminder, personal.SEALED_FIELD)
@@ -167,18 +181,18 @@ class Planner:
         def request() -> Request:
             identifier = self._id(subject)
             return Request(
-                origin=lead.origin,
+                origin=cause.origin,
                 id=identifier,
                 request_key=b"",
                 hash=b"",
                 stage_key=business_key,
                 subject=subject,
-                source=lead.source,
+                source=cause.source,
                 request_id="/".join(
                     each for each in (key.debt, str(key.instalment), key.stage.value, key.step) if each
                 ),
-                lender=lead.lender,
-                borrower=lead.borrower,
+                lender=cause.lender,
+                borrower=cause.borrower,
                 debt=key.debt,
                 instalment=key.instalment,
                 product=product,
@@ -191,7 +205,7 @@ class Planner:
                 not_after=outcome.until,
                 state_as_of=part.state_as_of,
                 sealed=sealed(identifier),
-                traceparent=lead.traceparent,
+                traceparent=cause.traceparent,
                 occasion=f"{cadence}/{occasion.name}",
                 lacks=outcome.lacks,
             )

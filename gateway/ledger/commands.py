@@ -69,8 +69,8 @@ class Validation(Struct, frozen=True, gc=False):
     traceparent: str | None = None
 
 
-class Told(Struct, frozen=True):
-    """A fact of a lender's core about one of its borrowers."""
+class Cause(Struct, frozen=True):
+    """What a borrower is planned for: a fact, or a reminder that has reached nobody.  `id` is the fact's, or its."""
 
     origin: Origin
     id: int
@@ -78,8 +78,13 @@ class Told(Struct, frozen=True):
     subject: bytes
     lender: str
     borrower: str
-    fact: Fact
     traceparent: str | None = None
+
+
+class Told(Cause, frozen=True, kw_only=True):
+    """A fact of a lender's core about one of its borrowers."""
+
+    fact: Fact
 
     def __repr__(self) -> str:
         return f"Told({self.id}, {type(self.fact).__name__})"

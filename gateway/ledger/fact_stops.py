@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.ledger import follow, moves, outbox, situations, stops, tombstones
-from gateway.ledger.commands import Told
+from gateway.ledger.commands import Cause
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Rules, Situation
 from gateway.ledger.states import NO_CONTACT
@@ -36,7 +36,7 @@ class _Living(Struct, frozen=True, gc=False):
 async def write(
     connection: Connection,
     changed: Mapping[bytes, Stones],
-    by: Mapping[bytes, Told],
+    by: Mapping[bytes, Cause],
     planned: Collection[int],
     now: dt.datetime,
     rules: Rules,
@@ -60,7 +60,7 @@ async def write(
 
 
 async def end(
-    connection: Connection, stopped: Sequence[tuple[Situation, Reason, Told]], now: dt.datetime, rules: Rules
+    connection: Connection, stopped: Sequence[tuple[Situation, Reason, Cause]], now: dt.datetime, rules: Rules
 ) -> list[Move]:
     """Ends what is to be none any more.  What may have left already is answered, where somebody has stopped it.
 
@@ -68,14 +68,14 @@ async def end(
     """
     made: list[Move] = []
     late: list[tuple[int, int, bytes, str | None]] = []
-    for was, reason, told in stopped:
+    for was, reason, cause in stopped:
         if was.closed is not None:
             continue
         move, too_late = follow.cancel(was, reason, now, rules)
         if move is not None:
             made.append(move)
         if too_late and reason is not Reason.REPLANNED:  # nobody has stopped it: it only goes no further
-            late.append((was.id, told.id, stops.too_late(was, now), told.traceparent))
+            late.append((was.id, cause.id, stops.too_late(was, now), cause.traceparent))
     made += await moves.apply(connection, made)
     await outbox.add(connection, late)
     return made

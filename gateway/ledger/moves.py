@@ -18,7 +18,7 @@ import msgspec
 from gateway.ids import to_reference
 from gateway.ledger import frozen, merged, queueing, situations, stale
 from gateway.ledger.database import Conflict, Connection
-from gateway.ledger.standing import Attempt, Move, Queue, Situation
+from gateway.ledger.standing import LIFTED, Attempt, Move, Queue, Situation
 from gateway.ledger.states import NO_CONTACT
 from schemas.messages import EVENTS_TOPIC, AttemptSummary, ReminderStatus
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
@@ -134,11 +134,20 @@ with i as (
 select 0, 0, 0, (select count(*) from raised), $2::text
 """  # noqa: S608
 
-# The business key is free again when nobody was, or may have been, contacted under it.
+# The business key is free again when nobody was, or may have been, contacted under it.  Where a plan may want a contact
+# under it that borrower is planned anew.
 _FREE_STAGE: Final = """
-delete from stage_key s using reminder r
-where r.id = any($1::bigint[]) and s.key = r.stage_key and s.reminder = r.id
-  and not exists (select 1 from attempt a where a.reminder = r.id and a.state not in ('not_sent', 'rejected'))
+with freed as (
+    delete from stage_key s using reminder r
+    where r.id = any($1::bigint[]) and s.key = r.stage_key and s.reminder = r.id
+      and not exists (select 1 from attempt a where a.reminder = r.id and a.state not in ('not_sent', 'rejected'))
+    returning r.id, r.subject, r.debt
+)
+insert into replan (reminder, subject)
+select f.id, f.subject from freed f
+where f.id = any($2::bigint[])
+  and exists (select 1 from debt_fact d where d.subject = f.subject and d.debt = f.debt)
+on conflict (reminder) do nothing
 """
 
 _UNSETTLED: Final = """
@@ -191,10 +200,9 @@ async def apply(
         await _run(connection, _CORRECT, [_end_row(move) for move in correct], riders)
     if riders.attempts or riders.refs:
         await _run(connection, _RIDERS_ALONE, [], riders)
-    if free := [
-        move.was.id for move in end if move.state not in _KEEPS_STAGE and move.reason is not Reason.MERGED_INTO
-    ]:
-        await connection.execute(_FREE_STAGE, free)
+    if free := [move for move in end if move.state not in _KEEPS_STAGE and move.reason is not Reason.MERGED_INTO]:
+        again = [move.was.id for move in free if _leaves_a_gap(move)]
+        await connection.execute(_FREE_STAGE, [move.was.id for move in free], again)
     return await _of_one_message(connection, [*advance, *end])
 
 
@@ -220,6 +228,16 @@ async def _of_one_message(connection: Connection, made: Sequence[Move]) -> list[
         if (move := queueing.unmerge(was, now)) is not None
     ]
     return [*ended, *planned, *await apply(connection, planned)]
+
+
+def _leaves_a_gap(move: Move) -> bool:
+    """Whether a plan may want a contact in its place: it was on its way by another plan, or for upstream itself.
+
+    What somebody has cancelled stays so.
+    """
+    if move.was.occasion is None:
+        return move.state is not ReminderState.CANCELLED
+    return move.was.closed in LIFTED
 
 
 def _leads_no_more(move: Move) -> bool:

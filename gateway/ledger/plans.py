@@ -14,12 +14,23 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import accept, fact_stops, freshness, merging, moves, queueing, situations, stale, tombstones
+from gateway.ledger import (
+    accept,
+    fact_stops,
+    freshness,
+    in_use,
+    merging,
+    moves,
+    queueing,
+    situations,
+    stale,
+    tombstones,
+)
 from gateway.ledger.accept import Accepted
-from gateway.ledger.commands import Told
+from gateway.ledger.commands import Cause, Told
 from gateway.ledger.database import Connection
 from gateway.ledger.freezes import Freezes
-from gateway.ledger.standing import Move, Rules, Situation
+from gateway.ledger.standing import LIFTED, Move, Rules, Situation
 from gateway.ledger.wanted import Key, Planned, Planner, SealedBorrower, SealedDebt, Wanted
 from schemas.vocabulary import Reason
 
@@ -48,18 +59,11 @@ _REVISE: Final = """
 insert into revision (reminder, sealed) select * from unnest($1::bigint[], $2::bytea[])
 on conflict (reminder) do update set sealed = excluded.sealed
 """
-_IN_USE: Final = """
-insert into cadence_in_use (cadence, version) select * from unnest($1::text[], $2::int[]) on conflict do nothing
-"""
-_USED: Final = "select cadence, version from cadence_in_use"
 _COUNT: Final = """
 insert into planned_count (topic, partition, n) select * from unnest($1::text[], $2::int[], $3::bigint[])
 on conflict (topic, partition) do update set n = planned_count.n + excluded.n
 """
 _OWNED: Final = "select key from stage_key where key = any($1::bytea[])"
-
-# What a later fact may take back.
-_LIFTED: Final = frozenset({Reason.PAID, Reason.STOPPED, Reason.REPLANNED, Reason.OPTED_OUT})
 
 
 class _Stands(Struct, frozen=True, gc=False):
@@ -87,24 +91,47 @@ async def write(
     planner: Planner,
 ) -> Written:
     """Writes facts whose subjects are locked, in their order."""
-    by_subject: dict[bytes, list[Told]] = {}
+    leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
+    return await _write(connection, leads, told, now, in_force, rules, planner)
+
+
+async def again(
+    connection: Connection, cause: Cause, now: dt.datetime, in_force: Freezes, rules: Rules, planner: Planner
+) -> Written:
+    """Makes what is missing of the plans of one borrower, whose subject is locked, without a new fact."""
+    return await _write(connection, {cause.subject: cause}, (), now, in_force, rules, planner)
+
+
+async def _write(
+    connection: Connection,
+    leads: Mapping[bytes, Cause],
+    told: Sequence[Told],
+    now: dt.datetime,
+    in_force: Freezes,
+    rules: Rules,
+    planner: Planner,
+) -> Written:
+    facts: dict[bytes, list[Told]] = {}
     for each in told:
-        by_subject.setdefault(each.subject, []).append(each)
-    borrowers, debts, standing = await _known(connection, list(by_subject))
+        facts.setdefault(each.subject, []).append(each)
+    borrowers, debts, standing = await _known(connection, list(leads))
+    if any(planner.lacks(*version) for version in _made_with(each for known in debts.values() for each in known)):
+        planner.learn(await in_use.read(connection))
     wanted = {
-        subject: planner.plan(subject, facts, borrowers.get(subject), debts.get(subject, ()), now)
-        for subject, facts in by_subject.items()
+        subject: planner.plan(
+            subject, lead, facts.get(subject, ()), borrowers.get(subject), debts.get(subject, ()), now
+        )
+        for subject, lead in leads.items()
     }
-    await _keep(connection, wanted.values())
+    await _keep(connection, wanted.values(), planner)
     await freshness.note_told(connection, told, now)
     written = Written()
-    leads = {each.subject: each for each in told}  # the last of each borrower: its trace, its id
     made = {each.reminder for each in standing.values()}
     changed = {subject: each.stones for subject, each in wanted.items()}
     written.moves += await fact_stops.write(connection, changed, leads, made, now, rules)
     now_there = await situations.read(connection, made)
     revised: list[tuple[Key, Planned, Situation]] = []
-    stopped: list[tuple[Situation, Reason, Told]] = []
+    stopped: list[tuple[Situation, Reason, Cause]] = []
     lacks: dict[int, bool] = {}
     untold: list[int] = []  # what a message has told of, and its next one is not to
     for key, stands in standing.items():
@@ -143,17 +170,6 @@ async def write(
     return written
 
 
-class CadenceMissing(Exception):
-    """Plans were made with versions of cadences that are not here: they could not be gone on with."""
-
-
-async def check(connection: Connection, versions: frozenset[tuple[str, int]]) -> None:
-    """Raises CadenceMissing unless every version that a plan was made with is among these."""
-    used = {(row[0], row[1]) for row in await connection.fetch(_USED)}
-    if missing := sorted(used - versions):
-        raise CadenceMissing(", ".join(f"{name}/{version}" for name, version in missing))
-
-
 async def _known(
     connection: Connection, subjects: Sequence[bytes]
 ) -> tuple[dict[bytes, SealedBorrower], dict[bytes, list[SealedDebt]], dict[Key, _Stands]]:
@@ -168,7 +184,7 @@ async def _known(
     return borrowers, debts, standing
 
 
-async def _keep(connection: Connection, wanted: Iterable[Wanted]) -> None:
+async def _keep(connection: Connection, wanted: Iterable[Wanted], planner: Planner) -> None:
     borrowers = [each.borrower for each in wanted if each.borrower is not None]
     if borrowers:
         await connection.execute(
@@ -181,9 +197,13 @@ async def _keep(connection: Connection, wanted: Iterable[Wanted]) -> None:
     if debts:
         rows = [(each.subject, each.debt, each.id, each.cadence, each.version, each.sealed) for each in debts]
         await connection.execute(_KEEP_DEBTS, rows)
-        used = sorted({(each.cadence, each.version) for each in debts if each.cadence is not None})
-        if used:
-            await connection.execute(_IN_USE, [name for name, _ in used], [version for _, version in used])
+        if used := _made_with(debts):
+            new = used - await in_use.known(connection)
+            await in_use.keep(connection, [in_use.Used(*each, planner.says(*each)) for each in new])
+
+
+def _made_with(debts: Iterable[SealedDebt]) -> set[tuple[str, int]]:
+    return {(each.cadence, each.version) for each in debts if each.cadence is not None and each.version is not None}
 
 
 async def _wait(connection: Connection, lacks: Mapping[int, bool], now: dt.datetime) -> list[Move]:
@@ -237,7 +257,7 @@ def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> b
 
     What somebody has cancelled stays so, and is not told of at every fact.
     """
-    return stands is None or planned.print != stands.print or was.reason in _LIFTED
+    return stands is None or planned.print != stands.print or was.reason in LIFTED
 
 
 async def _bear(

@@ -20,6 +20,10 @@ LADDER_LETTER: Final[dict[Channel, str]] = {Channel.SMS: "s", Channel.PUSH: "p",
 LADDER_CHANNEL: Final = {letter: channel for channel, letter in LADDER_LETTER.items()}
 
 
+# Why what is planned ends before its time; a later fact may take it back.
+LIFTED: Final = frozenset({Reason.PAID, Reason.STOPPED, Reason.REPLANNED, Reason.OPTED_OUT})
+
+
 class Queue(StrEnum):
     """Where a live reminder's one queue row stands."""
 

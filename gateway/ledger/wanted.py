@@ -8,7 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.ledger.commands import Request, Told
+from gateway.ledger.commands import Cause, Request, Told
+from gateway.ledger.in_use import Used
 from gateway.ledger.tombstones import Stones
 from schemas.vocabulary import Reason
 
@@ -68,9 +69,22 @@ class FactsBroken(Exception):
 class Planner(Protocol):
     """Opens what is sealed, tells it the facts, plans; pure but for ids.  Raises FactsBroken."""
 
+    def lacks(self, cadence: str, version: int) -> bool:
+        """Whether this version of a cadence is not known here."""
+        ...
+
+    def learn(self, used: Sequence[Used]) -> None:
+        """What versions say that other processes have brought."""
+        ...
+
+    def says(self, cadence: str, version: int) -> bytes:
+        """What a version says, as the ledger keeps it."""
+        ...
+
     def plan(
         self,
         subject: bytes,
+        cause: Cause,
         facts: Sequence[Told],
         borrower: SealedBorrower | None,
         debts: Sequence[SealedDebt],

@@ -45,7 +45,7 @@ _TABLES: Final = (
     "subject, tombstone, paid_instalment, inbox, stage_key, reminder, live, ending, due, claim, timer, attempt,"
     " unsettled, provider_ref, decision, receipt, reply, parked, engagement, outbox, deadletter, intake_count,"
     ' intake_offset, worker, "freeze", frozen, volume, redrive, settlement, manual_count, borrower_fact, debt_fact,'
-    " occurrence, revision, cadence_in_use, planned_count, fact_watermark, stale, merged, call_centre"
+    " occurrence, revision, cadence_in_use, planned_count, fact_watermark, stale, merged, call_centre, replan"
 )
 
 

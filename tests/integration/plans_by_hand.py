@@ -52,11 +52,8 @@ class Plans:
         told = []
         for fact in facts:
             self._offset += 1
-            told.append(
-                Told(
-                    Origin(TOPIC, 0, self._offset), self.ids.next(subject[0]), "/core", subject, "harbour", "b-1", fact
-                )
-            )
+            where, id_ = Origin(TOPIC, 0, self._offset), self.ids.next(subject[0])
+            told.append(Told(where, id_, "/core", subject, "harbour", "b-1", fact=fact))
         return await self.hand.tx(
             lambda c: intake.write(
                 c, TOPIC, told, {0: self._offset + 1}, self.hand.now, self.hand.rules, planner=self.planner

@@ -41,7 +41,7 @@ class Core(Plans):
 
     def told(self, fact: Fact, partition: int = 0, source: str = CORE) -> Told:
         subject = subject_key("harbour", "b-1")
-        return Told(self.origin(partition), self.ids.next(subject[0]), source, subject, "harbour", "b-1", fact)
+        return Told(self.origin(partition), self.ids.next(subject[0]), source, subject, "harbour", "b-1", fact=fact)
 
     async def read(self, *commands: Command, now: dt.datetime, connection: asyncpg.Connection | None = None) -> None:
         self.hand.now = now

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def told(fact: Fact, id_: int, partition: int = 0, offset: int = 0) -> Told:
-    return Told(Origin(TOPIC, partition, offset), id_, "/core", SUBJECT, "harbour", "b-1", fact)
+    return Told(Origin(TOPIC, partition, offset), id_, "/core", SUBJECT, "harbour", "b-1", fact=fact)
 
 
 async def write(connection: Any, it: Plans, *commands: Command) -> intake.Result:

@@ -208,7 +208,7 @@ async def unready(gateway: GatewayProcess) -> dict[str, str] | None:
     [
         ("update alembic_version set version_num = '9999'", "UnknownSchema"),
         ("drop table alembic_version", "UnknownSchema"),
-        ("insert into cadence_in_use values ('gone', 3)", "CadenceMissing"),
+        ("insert into cadence_in_use values ('gone', 3)", "CadenceGone"),
         ("do $$ begin execute format('alter database %I set synchronous_commit = off', current_database()); end $$",
          "UnsafeDatabase"),
     ],

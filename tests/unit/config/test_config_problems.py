@@ -415,6 +415,22 @@ def test_a_cadence_whose_messages_could_not_tell_of_the_rest(case: Case, tmp_pat
     assert [each.message for each in case.problems()] == ["default/1, d3: an SMS of repayment has no slot also"]
 
 
+def test_a_providers_template_that_could_not_tell_of_the_rest(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where plans are made, and only what a cadence sends by SMS."""
+    monkeypatch.setattr(type(case.adapters["text"]), "needs_template", True)
+    own = {"code": "T1", "params": {"sum": "amount"}}
+    case.put("providers/texts/templates", {"repayment": {"*": {"*": own}, "d3": {"en": own}}})
+    assert case.load()
+    PLANS(case)
+    path = "providers.texts.templates.repayment"
+    assert case.found() == {(f"{path}.*.*.params", "missing"), (f"{path}.d3.en.params", "missing")}
+    assert {each.message for each in case.problems()} == {
+        "shows no slot also: lender harbour tells of everything due on a day in one message (default/1)"
+    }
+    own["params"] = {"sum": "amount", "rest": "also"}
+    assert case.load()
+
+
 def test_a_mapping_for_a_channel_the_template_lacks(case: Case, tmp_path: Path) -> None:
     folder = tmp_path / "templates"
     shutil.copytree(DEFAULT_TEMPLATES, folder)

@@ -1,0 +1,172 @@
+"""What was under way in the place of a plan's reminder and reached nobody leaves no gap."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway import ids
+from gateway.ledger import outcomes, replan
+from gateway.ledger.database import Database
+from gateway.ledger.outcomes import Outcome
+from gateway.ledger.plans import Written
+from gateway.recovery import Recovery
+from schemas.repayments import Fact
+from schemas.vocabulary import AttemptState, Failure
+from tests.integration.plans_by_hand import USUAL, Plans, plans
+from tests.unit.cadence.facts import at, paid, planned, rescheduled, resumed, stopped
+
+IN_HAND = at("2026-12-03", "14:00")
+LATER = rescheduled(dt.date(2026, 12, 20), as_of=IN_HAND)
+NOT_SENT = (AttemptState.NOT_SENT, Failure.BAD_CONTENT)
+
+
+async def swept(it: Plans) -> list[Written]:
+    """One round of recovery."""
+    waiting = await replan.waiting(it.hand.connection, 0)
+    return [
+        await it.hand.tx(lambda c, each=each: replan.plan(c, each, it.hand.now, it.hand.rules, it.planner))  # type: ignore[misc]
+        for each in waiting
+    ]
+
+
+@asynccontextmanager
+async def running(dsn: str, it: Plans) -> AsyncIterator[tuple[Recovery, list[str]]]:
+    """Recovery of a process, and what it has told of."""
+    found: list[str] = []
+    database = Database(dsn, size=1, statement_timeout_ms=60_000)
+    await database.open()
+    clock: Any = SimpleNamespace(now=lambda: it.hand.now, anchor=lambda at: None)
+    metrics: Any = SimpleNamespace(moved=lambda moves: None, born=lambda state, reason: found.append(state))
+    worker: Any = SimpleNamespace(lease=SimpleNamespace(id=-1))
+    recovery = Recovery(
+        database, worker, clock, it.hand.rules, frozenset, metrics, lambda: found.append("due"), it.planner,
+        seconds=3600,
+    )  # fmt: skip
+    await recovery.start()
+    try:
+        yield recovery, found
+    finally:
+        await recovery.stop()
+        await database.close()
+
+
+async def left(it: Plans, *meanwhile: Fact, became: tuple[AttemptState, Failure]) -> None:
+    """The first reminder is on its way while these are told, and then this becomes of it."""
+    await it.tell(planned())
+    it.hand.now = IN_HAND
+    worker = await it.hand.worker()
+    (claimed,) = await it.hand.claim(worker)
+    (attempt,) = (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
+    for fact in meanwhile:
+        await it.tell(fact)
+    outcome = Outcome(attempt, claimed.id, claimed.subject, "p", *became, "code")
+    await it.hand.tx(lambda c: outcomes.record(c, [outcome], it.hand.now, it.hand.rules, lambda: 1.0))
+
+
+async def test_what_reached_nobody_by_the_plan_before_is_made_anew_by_this_one(database: str) -> None:
+    async with plans(database) as it:
+        await left(it, LATER, became=NOT_SENT)
+        assert (await it.standing())["d7"] == "cancelled replanned"
+        (done,) = await swept(it)
+        assert [each.request.stage for each in done.accepted] == ["d7"]
+        assert (await it.standing())["d7"] == "12-13"
+        assert await swept(it) == []
+        assert await it.hand.value("select sum(n) from planned_count") == await it.reminders()
+
+
+async def test_what_may_have_reached_somebody_keeps_its_place(database: str) -> None:
+    async with plans(database) as it:
+        await left(it, LATER, became=(AttemptState.UNDELIVERED, Failure.UNREACHABLE))
+        assert (await it.standing())["d7"] == "undelivered ladder_closed"
+        assert await swept(it) == []
+
+
+async def test_what_was_stopped_while_it_was_under_way_is_made_anew_when_that_was_lifted(database: str) -> None:
+    async with plans(database) as it:
+        await left(it, stopped(IN_HAND), resumed(IN_HAND + dt.timedelta(seconds=1)), became=NOT_SENT)
+        assert (await it.standing())["d7"] == "cancelled stopped"
+        await swept(it)
+        assert await it.standing() == {**USUAL, "d7": "12-03"}
+
+
+async def test_what_is_stopped_still_is_not_made_anew(database: str) -> None:
+    async with plans(database) as it:
+        await left(it, paid(IN_HAND), became=NOT_SENT)
+        (done,) = await swept(it)
+        assert done == Written()
+        assert set((await it.standing()).values()) == {"cancelled paid"}
+        assert await it.hand.value("select count(*) from replan") == 0
+
+
+@pytest.mark.parametrize(("cancelled", "then"), [(False, "12-07"), (True, "cancelled cancelled_request")])
+async def test_a_direct_request_that_reached_nobody_leaves_its_stage_to_the_plan(
+    cancelled: bool, then: str, database: str
+) -> None:
+    """But what upstream has cancelled it does not want."""
+    async with plans(database) as it:
+        subject = ids.subject_key("harbour", "b-1")
+        direct = it.hand.request(
+            stage_key=ids.stage_key("harbour", "b-1", "loan-1", 1, "d3", ""), lender="harbour", borrower="b-1",
+            subject=subject, id=it.hand.id(subject), debt="loan-1", instalment=1,
+            send_at=at("2026-12-01"), not_after=at("2026-12-02"),
+        )  # fmt: skip
+        await it.hand.read(direct)
+        await it.tell(planned())
+        assert await it.hand.value("select count(*) from reminder where stage = 'd3'") == 1
+        if cancelled:
+            await it.hand.read(it.hand.stop(direct, "request"))
+        else:
+            it.hand.now = at("2026-12-02", "12:00")
+            worker = await it.hand.worker()
+            (claimed,) = await it.hand.claim(worker)
+            await it.hand.settle(worker, claimed, expire=True)
+        await swept(it)
+        assert (await it.standing())["d3"] == then
+
+
+async def test_whose_facts_do_not_open_waits_and_keeps_nobody_else(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: asyncio.Queue[None] = asyncio.Queue()
+
+    async def waits(recovery: Recovery) -> None:
+        rounds.put_nowait(None)
+
+    monkeypatch.setattr(Recovery, "_release", waits)
+    async with plans(database) as it, running(database, it) as (recovery, found):
+
+        async def one_round() -> None:
+            while not rounds.empty():
+                rounds.get_nowait()
+            for _ in range(2):  # the first may have begun before
+                recovery.wake()
+                await asyncio.wait_for(rounds.get(), 60)
+
+        await left(it, LATER, became=NOT_SENT)
+        (mine,) = await replan.waiting(it.hand.connection, 0)
+        sealed = await it.hand.value(
+            "update debt_fact set sealed = '\\x01' || substr(sealed, 2) || 'spoilt'"
+            " returning substr(sealed, 1, length(sealed) - 6)"
+        )
+        other = await it.hand.born(id=mine + 1)
+        await it.hand.connection.execute("insert into replan values ($1, $2), (1, 'gone')", other.id, other.subject)
+        with capture_logs() as logs:
+            await one_round()
+        failed = {each["error"] for each in logs if each["event"] == "replan_failed"}
+        assert failed == {"FactsBroken"}
+        assert await replan.waiting(it.hand.connection, 0) == [mine]
+        await it.hand.connection.execute("update debt_fact set sealed = $1", sealed)
+        with capture_logs() as logs:
+            await one_round()
+        assert [each["n"] for each in logs if each["event"] == "planned_anew"] == [1]
+        assert await replan.waiting(it.hand.connection, 0) == []
+        assert (await it.standing())["d7"] == "12-13"
+        assert found == ["scheduled", "due"]
