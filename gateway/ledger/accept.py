@@ -260,6 +260,11 @@ async def _births(
             births.append(
                 _Birth(each, ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, now, "none", duplicate_of=owner)
             )
+        elif each.lacks:
+            # Before everything that holds it, too: whatever else that is, is looked at again when it goes on.
+            births.append(
+                _Birth(each, ReminderState.HELD, Reason.FACT_MISSING, each.not_after, "timer", resume_at=each.send_at)
+            )
         elif in_force.slices and (freeze := in_force.holder(_facts(each, rules))) is not None:
             births.append(
                 _Birth(
@@ -271,10 +276,6 @@ async def _births(
                     resume_at=each.send_at,
                     freeze=freeze,
                 )
-            )
-        elif each.lacks:
-            births.append(
-                _Birth(each, ReminderState.HELD, Reason.FACT_MISSING, each.not_after, "timer", resume_at=each.send_at)
             )
         elif each.subject in held:
             births.append(

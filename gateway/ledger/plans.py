@@ -124,7 +124,7 @@ async def write(
                 reason = Reason.REPLANNED  # past by another plan: this one would still go out
             if reason is not None:
                 stopped.append((was, reason, leads[key[0]]))
-        elif planned.print != stands.print:
+        elif planned.print != stands.print or (planned.lacks and follow.is_out(was)):
             stopped.append((was, Reason.REPLANNED, leads[key[0]]))
         else:
             if planned.said != stands.said:
