@@ -266,6 +266,7 @@ class Steps:
             inputs=inputs_of(job),
             address=self.sealer.address(job.address),
             cost=provider.price * max(rendered.segments, 1),
+            told=job.told,
         )
         return None
 

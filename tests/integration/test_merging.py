@@ -13,10 +13,10 @@ from gateway.content import Catalogue
 from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.ids import subject_key
-from gateway.ledger import outcomes, timeline
+from gateway.ledger import intend, outcomes, timeline
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Database
-from gateway.ledger.intend import Intended
+from gateway.ledger.intend import Intended, Intent
 from gateway.ledger.outcomes import Outcome
 from gateway.ledger.standing import Move
 from gateway.ledger.workers import Worker
@@ -404,3 +404,27 @@ async def test_what_does_not_open_is_merged_with_nothing(database: str) -> None:
         jobs = await it.claimed(await it.hand.worker(), NOON)
         assert len(jobs) == 2
         assert not any(job.told for job in jobs)
+
+
+async def test_words_that_are_no_longer_so_are_not_tried_again(database: str) -> None:
+    """Nothing has left yet, and another first byte is to follow: as after a connection that was refused."""
+    revises: list[Fact] = [
+        paid(NOON, outstanding="40.00"), paid(NOON, debt="loan-2"), paid(NOON, debt="loan-2", outstanding="40.00"),
+    ]  # fmt: skip
+    for fact in revises:
+        async with day(database) as it:
+            await it.debts("loan-1", "loan-2")
+            worker = await it.hand.worker()
+            (job,) = await it.claimed(worker, NOON)
+            intent = replace(it.hand.intent(job.claimed), told=job.told)
+            (attempt,) = (await it.hand.intend(worker, intent)).sendable
+            assert (await again(it, worker, intent)).sendable == {attempt}
+            await it.tell(fact)
+            assert (await again(it, worker, intent)).sendable == frozenset()
+            await it.became(job, attempt, AttemptState.NOT_SENT, Failure.TRANSIENT)
+            (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=5))
+            assert told(job) == ([] if fact == revises[1] else ["40.00"] if fact == revises[2] else ["100.00"])
+
+
+async def again(it: Day, worker: Worker, intent: Intent) -> Intended:
+    return await it.hand.tx(lambda c: intend.again(c, worker.id, [intent], it.hand.now))
