@@ -184,7 +184,7 @@ async def _outdated(connection: Connection, planned: Sequence[Intent]) -> frozen
         _OTHER_WORDS, [each.attempt for each in planned], ids, [each.claimed.sealed for each in planned]
     )
     told = await merged.told(connection, ids)
-    others = {each.attempt for each in planned if list(each.told) != told.get(each.claimed.id, [])}
+    others = {each.attempt for each in planned if any(of not in told.get(each.claimed.id, []) for of in each.told)}
     return frozenset(row[0] for row in rows) | others
 
 
@@ -208,7 +208,10 @@ async def _fence(
     frozen: frozenset[int] = frozenset()
     if in_force.slices:
         frozen = frozenset(
-            intent.attempt for intent in intents if in_force.covers(intent.claimed.facts(intent.provider))
+            intent.attempt
+            for intent in intents
+            if in_force.covers(intent.claimed.facts(intent.provider))
+            or any(in_force.covers(each.slices.facts) for each in intent.told)
         )
     stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
     # Also a stop of the borrower's own that was stored while somebody else had his lock.

@@ -8,9 +8,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.ledger.database import Connection
+
+
+class Slices(Struct, frozen=True):
+    """What a freeze can name about a reminder that another one's message tells of: it leaves by that one's channel."""
+
+    source: str
+    lender: str
+    product: str | None
+    template: str
+    stage: str
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        return structs.asdict(self)
 
 
 class Told(Struct, frozen=True):
@@ -22,6 +36,7 @@ class Told(Struct, frozen=True):
     debt: str
     instalment: int
     stage: str
+    slices: Slices
 
 
 Row: TypeAlias = tuple[int, int, bool]  # reminder, leader, along
@@ -45,7 +60,8 @@ where m.leader = any($1::bigint[]) and l.state = 'held' and l.reason = 'merged_i
 """
 _LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
 _TOLD: Final = """
-select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage
+select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage,
+       r.source, r.lender, r.product, r.template, r.stage
 from merged m join reminder r on r.id = m.reminder left join revision v on v.reminder = m.reminder
 where m.leader = any($1::bigint[]) order by m.leader, m.reminder
 """
@@ -82,6 +98,7 @@ async def leaders(connection: Connection, reminders: Collection[int]) -> list[in
 async def told(connection: Connection, leaders: Collection[int]) -> dict[int, list[Told]]:
     """By leader, the reminders whose contact is its own, too."""
     found: dict[int, list[Told]] = {}
-    for row in await connection.fetch(_TOLD, leaders):
-        found.setdefault(row[0], []).append(Told(*row[1:]))
+    for leader, reminder, sealed, along, debt, instalment, stage, *slices in await connection.fetch(_TOLD, leaders):
+        told = Told(reminder, sealed, along, debt, instalment, stage, Slices(*slices))
+        found.setdefault(leader, []).append(told)
     return found

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import follow, freshness, merged, moves, situations, subjects
+from gateway.ledger import follow, freezes, freshness, merged, moves, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue
 from schemas.vocabulary import ReminderState
@@ -41,7 +41,7 @@ cross join lateral (
 """
 _OF_THE_DAY: Final = f"""
 select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed), l.occasion,
-       (select max(f.fresh_at) from ({freshness.TOLD}) f)
+       (select max(f.fresh_at) from ({freshness.TOLD}) f), r.source, r.lender, r.product, r.template, l.stage
 from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
 join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and (
     (l.state = 'scheduled' and l.at < i.until)
@@ -66,6 +66,7 @@ class Waiting(Struct, frozen=True):
     sealed: bytes
     occasion: str
     fresh_at: dt.datetime | None
+    slices: merged.Slices
 
 
 class Message(Struct, frozen=True):
@@ -112,14 +113,18 @@ async def gather(
     """Makes one message of what is due for each borrower before his day ends.
 
     `mine` are the claims, with their tokens, of the caller, who has made no words of them yet: they stay with it where
-    they lead.
+    they lead.  What a freeze covers is told of by nobody's.
     """
+    in_force = await freezes.read_shared(connection, now)
     await subjects.lock(connection, until)
     rows = await connection.fetch(_OF_THE_DAY, list(until), list(until.values()))
     by_subject: dict[bytes, list[Waiting]] = {}
-    for row in rows:
-        by_subject.setdefault(row[1], []).append(Waiting(*row))
-    messages = [message for day in by_subject.values() if len(day) > 1 and (message := merge(day)) is not None]
+    for id_, subject, debt, instalment, stage, step, sealed, occasion, fresh_at, *slices in rows:
+        by_subject.setdefault(subject, []).append(
+            Waiting(id_, subject, debt, instalment, stage, step, sealed, occasion, fresh_at, merged.Slices(*slices))
+        )
+    free = [[each for each in day if not in_force.covers(each.slices.facts)] for day in by_subject.values()]
+    messages = [message for day in free if len(day) > 1 and (message := merge(day)) is not None]
     found = await situations.read(connection, [each.id for day in by_subject.values() for each in day])
     planned: list[Move] = []
     joined: list[merged.Row] = []

@@ -428,3 +428,48 @@ async def test_words_that_are_no_longer_so_are_not_tried_again(database: str) ->
 
 async def again(it: Day, worker: Worker, intent: Intent) -> Intended:
     return await it.hand.tx(lambda c: intend.again(c, worker.id, [intent], it.hand.now))
+
+
+async def test_what_is_frozen_is_told_of_in_nobodys_message(database: str) -> None:
+    """Whether the freeze is there before they are merged, or comes while the leader is in hand."""
+    for before in (True, False):
+        async with day(database) as it:
+            await it.debts("loan-1")
+            await it.tell(replace(planned(DUE, debt="loan-2", amount="70.00"), product="wrong"))
+            worker = await it.hand.worker()
+            if before:
+                await it.hand.freeze("product", "wrong")
+                jobs = await it.claimed(worker, NOON)
+                assert sorted([(await debt_of(it, job.claimed), told(job)) for job in jobs]) == [
+                    ("loan-1", []),
+                    ("loan-2", []),
+                ]
+                continue
+            (job,) = await it.claimed(worker, NOON)
+            intent = replace(it.hand.intent(job.claimed), told=job.told)
+            await it.hand.freeze("product", "wrong")
+            done = await it.hand.intend(worker, intent)
+            assert (done.sendable, done.frozen) == (frozenset(), {intent.attempt})
+            await it.hand.settle(worker, job.claimed, hold=Reason.FROZEN)
+            assert (await it.state("loan-1"), await it.state("loan-2")) == ("held frozen", "scheduled released")
+            await it.hand.release(dt.timedelta(seconds=1))
+            jobs = await it.claimed(worker, it.hand.now + dt.timedelta(seconds=5))
+            assert sorted([(await debt_of(it, each.claimed), told(each)) for each in jobs]) == [
+                ("loan-1", []),
+                ("loan-2", []),
+            ]
+
+
+async def test_a_later_contact_tells_of_nothing_that_is_frozen_by_then(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1")
+        await it.tell(replace(planned(DUE, debt="loan-2", amount="70.00"), product="wrong"))
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.became(job, attempt, AttemptState.ACCEPTED)
+        await it.hand.freeze("product", "wrong")
+        await it.became(job, attempt, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
+        (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=5))
+        assert (await debt_of(it, job.claimed), told(job)) == ("loan-1", [])
+        assert (await it.hand.intend(worker, replace(it.hand.intent(job.claimed), told=job.told))).sendable
