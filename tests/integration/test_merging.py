@@ -473,3 +473,33 @@ async def test_a_later_contact_tells_of_nothing_that_is_frozen_by_then(database:
         (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=5))
         assert (await debt_of(it, job.claimed), told(job)) == ("loan-1", [])
         assert (await it.hand.intend(worker, replace(it.hand.intent(job.claimed), told=job.told))).sendable
+
+
+async def test_what_its_lender_never_wants_told_ends_and_its_message_is_made_anew(database: str) -> None:
+    """Before anybody was told, and before a later contact tells of it again."""
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        other = job.told[0].reminder
+        for _ in range(2):
+            await it.hand.tx(lambda c: outcomes.never(c, other, Reason.PAID, it.hand.now, it.hand.rules))
+        assert await it.state("loan-2") == "cancelled paid"
+        assert (await it.intend(worker, job)).sendable == frozenset()
+        assert await it.hand.value("select count(*) from decision where rule = 'question_never'") == 1
+        (job,) = await it.claimed(worker)
+        assert (await debt_of(it, job.claimed), job.told) == ("loan-1", ())
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.became(job, attempt, AttemptState.ACCEPTED)
+        await it.became(job, attempt, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
+        (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=5))
+        other = job.told[0].reminder
+        await it.hand.tx(lambda c: outcomes.never(c, other, Reason.PAID, it.hand.now, it.hand.rules))
+        assert await it.state("loan-2") == "suppressed merged_into"
+        assert (await it.intend(worker, job)).sendable == frozenset()
+        (job,) = await it.claimed(worker)
+        assert (await debt_of(it, job.claimed), job.told) == ("loan-1", ())

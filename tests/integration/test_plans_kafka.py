@@ -351,6 +351,36 @@ async def test_its_lender_has_the_last_word(stage: tuple[Scene, Core]) -> None:
     assert {each["debt"] for each in core.lender.asked} <= {f"debt-{number}" for number in range(100)}, "of plans only"
 
 
+async def test_its_lender_says_of_one_of_a_message_that_it_may_not_be_told(stage: tuple[Scene, Core]) -> None:
+    """That one ends, and the message leaves without it."""
+    scene, core = stage
+    waits = core.lender.says["debt-75"] = asyncio.Event()
+    core.lender.says["debt-76"] = {"answer": "never", "reason": "paid"}
+    who: Any = {"borrower_ref": "borrower-75"}
+    await core.tell(planned(75, there()), fact("repayment.debit_failed.v1", 75, instalment=1))
+    await until(lambda: _asked_of(core, "debt-75"), "the question about the first", 30)
+    await core.tell(
+        planned(76, there(), borrower=planned(75, there())[1]["borrower"]),
+        fact("repayment.debit_failed.v1", 76, instalment=1, **who),
+    )
+    await stands(scene, 76, due="held merged_into")
+    waits.set()
+    await stands(scene, 76, due="cancelled paid")
+    await stands(scene, 75, due="delivered")
+    sent = [each for each in scene.log() if each["recipient"] in (address("sms", 75), address("sms", 76))]
+    assert len(sent) == 1
+    assert "/76" not in json.dumps(sent)
+    (rule,) = await scene.sql(
+        "select d.verdict, d.rule from decision d join reminder r on r.id = d.reminder"
+        " where r.debt = 'debt-76' and r.stage = 'due'"
+    )
+    assert tuple(rule) == ("cancel", "question_never")
+
+
+async def _asked_of(core: Core, debt: str) -> bool:
+    return any(each["debt"] == debt for each in core.lender.asked)
+
+
 async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) -> None:
     """As an operator asks: the offsets of both topics, the rows, the counters."""
     scene, core = stage
