@@ -5,7 +5,8 @@ A row outlasts the suppression of its reminder: a later contact of the leader te
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from msgspec import Struct, structs
@@ -50,8 +51,9 @@ _UNTELL: Final = """
 delete from merged m using live l where m.reminder = any($1::bigint[]) and l.id = m.leader returning m.leader
 """
 _LET_GO: Final = """
-delete from merged m using live l
-where m.leader = any($1::bigint[]) and l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
+delete from merged m using live l, unnest($1::bigint[], $2::timestamptz[]) as i(leader, at)
+where m.leader = i.leader and l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
+  and l.not_after <= coalesce(i.at, 'infinity')
 returning m.reminder
 """
 _WAITING: Final = """
@@ -81,9 +83,13 @@ async def untell(connection: Connection, reminders: Collection[int]) -> list[int
     return [row[0] for row in await connection.fetch(_UNTELL, reminders)] if reminders else []
 
 
-async def let_go(connection: Connection, leaders: Collection[int]) -> list[int]:
-    """Those that still wait on these are told of by nobody any more; returns them."""
-    return [row[0] for row in await connection.fetch(_LET_GO, leaders)] if leaders else []
+async def let_go(connection: Connection, leaders: Mapping[int, dt.datetime | None]) -> list[int]:
+    """Those that still wait on these, and where a time is given cannot wait so long, are told of by nobody any more;
+    returns them.
+    """
+    if not leaders:
+        return []
+    return [row[0] for row in await connection.fetch(_LET_GO, list(leaders), list(leaders.values()))]
 
 
 async def waiting(connection: Connection, leaders: Collection[int]) -> list[int]:

@@ -43,7 +43,7 @@ _OF_THE_DAY: Final = f"""
 select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed), l.occasion,
        (select max(f.fresh_at) from ({freshness.TOLD}) f), r.source, r.lender, r.product, r.template, l.stage
 from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
-join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and (
+join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and l.not_after > $3 and (
     (l.state = 'scheduled' and l.at < i.until)
     or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until and not exists (
         select 1 from merged m join live w on w.id = m.leader where m.reminder = l.id and w.attempts > 0
@@ -117,7 +117,7 @@ async def gather(
     """
     in_force = await freezes.read_shared(connection, now)
     await subjects.lock(connection, until)
-    rows = await connection.fetch(_OF_THE_DAY, list(until), list(until.values()))
+    rows = await connection.fetch(_OF_THE_DAY, list(until), list(until.values()), now)
     by_subject: dict[bytes, list[Waiting]] = {}
     for id_, subject, debt, instalment, stage, step, sealed, occasion, fresh_at, *slices in rows:
         by_subject.setdefault(subject, []).append(
@@ -130,20 +130,21 @@ async def gather(
     joined: list[merged.Row] = []
     for message in messages:
         changed = False
+        leader = found[message.leader]
+        goes_at = leader.resume_at if leader.state is ReminderState.HELD and leader.resume_at else leader.at
         for follower, along in _followers(message):
             was = found[follower]
+            if was.not_after <= goes_at:
+                continue  # it would be told too late
             joined.append((follower, message.leader, along))
             if was.state is ReminderState.SCHEDULED:
                 planned.append(follow.merge(was, now))
                 changed = True
-        leader = found[message.leader]
         if leader.state is ReminderState.HELD:
             planned.append(follow.release(leader, now))
         elif changed and leader.queue is Queue.CLAIM and mine.get(leader.id) != leader.token:
             planned += [move for move in [follow.revise(leader, now)] if move is not None]
-    alone = found.keys() - {
-        id_ for message in messages for id_ in (message.leader, *message.along, *message.superseded)
-    }
+    alone = found.keys() - {follower for follower, _, _ in joined} - {message.leader for message in messages}
     let_go = [found[each] for each in alone if found[each].state is ReminderState.HELD]
     planned += [follow.release(was, now) for was in let_go]
     if joined:

@@ -28,6 +28,7 @@ from tests.integration.by_hand import Hand
 from tests.integration.plans_by_hand import SEALER, Plans, plans
 from tests.unit.cadence.facts import DUE, EARLY, at, back_in, paid, planned, stopped
 
+EVE = at("2026-12-02", "22:00")
 NOON = at("2026-12-03", "14:00")  # every first reminder of the day has come to its turn
 MEDIUM = Catalogue.load()
 
@@ -132,8 +133,8 @@ async def test_what_is_due_tomorrow_and_what_upstream_asked_for_go_by_themselves
 
 async def test_the_more_urgent_leads_even_when_its_turn_is_later(database: str) -> None:
     async with day(database) as it:
-        await it.debts("loan-1")
-        await it.debts("loan-0", due=dt.date(2026, 11, 30))  # three days over: later that day
+        overdue = planned(dt.date(2026, 11, 30), debt="loan-0")  # three days over: later that day
+        await it.tell(planned(debt="loan-1"), overdue, now=EVE)
         first, second = await it.hand.connection.fetch(
             "select r.debt, l.at from live l join reminder r on r.id = l.id"
             " where l.at between $1 and $2 order by l.at", at("2026-12-03", "00:00"), at("2026-12-03", "23:59"),
@@ -503,3 +504,36 @@ async def test_what_its_lender_never_wants_told_ends_and_its_message_is_made_ane
         assert (await it.intend(worker, job)).sendable == frozenset()
         (job,) = await it.claimed(worker)
         assert (await debt_of(it, job.claimed), job.told) == ("loan-1", ())
+
+
+# On that day fifteen days after it was due, and good for two; and told of as due, which is good for that day alone.
+FIFTEEN, ONE = dt.date(2026, 11, 18), dt.date(2026, 12, 2)
+
+
+async def test_who_cannot_wait_until_its_leader_has_been_put_off_goes_by_itself(database: str) -> None:
+    async with day(database) as it:
+        await it.tell(
+            planned(FIFTEEN, debt="loan-1"), planned(ONE, debt="loan-2"), planned(DUE, debt="loan-3"), now=EVE
+        )
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, at("2026-12-03", "15:00"))
+        assert (await debt_of(it, job.claimed), len(job.told)) == ("loan-1", 2)
+        tomorrow = at("2026-12-04", "10:00")
+        await it.hand.settle(worker, job.claimed, defer_until=tomorrow)
+        assert await it.state("loan-2", "due") == "scheduled released"
+        assert await it.state("loan-3") == "held merged_into"
+        (job,) = await it.claimed(worker)
+        assert (await debt_of(it, job.claimed), job.told) == ("loan-2", ())
+        (job,) = await it.claimed(worker, tomorrow)
+        assert (await debt_of(it, job.claimed), len(job.told)) == ("loan-1", 1)
+
+
+async def test_what_is_no_longer_good_neither_leads_nor_is_told_of(database: str) -> None:
+    """Nobody has sent anything for days."""
+    async with day(database) as it:
+        await it.tell(planned(FIFTEEN, debt="loan-1"), planned(DUE, debt="loan-3"), now=at("2026-11-20", "22:00"))
+        jobs = await it.claimed(await it.hand.worker(), NOON)
+        told_of = {(await debt_of(it, job.claimed), job.claimed.stage, job.claimed.not_after): job.told for job in jobs}
+        good = {key[:2]: len(told) for key, told in told_of.items() if key[2] > NOON}
+        assert good == {("loan-1", "overdue_mid"): 1}
+        assert all(told == () for key, told in told_of.items() if key[2] <= NOON)
