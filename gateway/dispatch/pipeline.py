@@ -227,7 +227,7 @@ class Steps:
             also=also,
         )
         rendered = self.catalogue.render(
-            claimed.template, Stage(claimed.stage), personal.locale, channel, facts, lender.default_locale
+            claimed.template, Stage(claimed.stage), self._locale(job), channel, facts, lender.default_locale
         )
         if isinstance(rendered, Problem):
             if rendered.rejection is Rejection.BAD_DATE:
@@ -269,6 +269,12 @@ class Steps:
             told=job.told,
         )
         return None
+
+    def _locale(self, job: Job) -> str:
+        """What he prefers where there are words in it, else that of his plan, which was taken with words in it."""
+        assert job.personal is not None
+        prefers, of_plan = job.personal.locale, job.personal.locale_of_plan
+        return prefers if of_plan is None or self.catalogue.speaks(job.claimed.template, prefers) else of_plan
 
     def _also(self, job: Job, now: dt.datetime) -> tuple[Payment, ...] | policy.Verdict:
         """The other payments that its message tells of, the earliest first."""

@@ -229,6 +229,7 @@ class Planner:
             name=person.name,
             params=dict(terms.params),
             hours=outcome.hours,
+            locale_of_plan=person.locale if preferred else None,
         )
 
     def _sealed_debt(self, row: SealedDebt, known: DebtFacts, cadence: Cadence | None) -> SealedDebt:

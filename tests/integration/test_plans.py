@@ -119,6 +119,18 @@ async def test_new_contacts_revise_the_addresses(database: str) -> None:
         assert (await it.says("d7")).contacts == ((Channel.PUSH, "token-19"), (Channel.SMS, "+86139000012349"))
 
 
+async def test_another_language_revises_what_is_said_and_the_first_is_kept_for_where_it_has_no_words(
+    database: str,
+) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        assert (await it.says("d7")).locale_of_plan is None
+        await it.tell(replace(prefers(at("2026-11-21")), locale="fi"))
+        assert (await it.standing(), await it.reminders()) == (USUAL, len(USUAL))
+        says = await it.says("d7")
+        assert (says.locale, says.locale_of_plan) == ("fi", "zh-CN")
+
+
 async def test_other_hours_make_it_anew_at_another_time(database: str) -> None:
     async with plans(database) as it:
         await it.tell(planned())
