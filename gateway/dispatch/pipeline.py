@@ -32,7 +32,7 @@ from gateway.content import Facts as TextFacts
 from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
 from gateway.dispatch.question import Question
-from gateway.dispatch.spread import after
+from gateway.dispatch.spread import after, share
 from gateway.dispatch.trail import Trail
 from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
@@ -140,7 +140,9 @@ class Steps:
         if claimed.occasion is not None:
             job.max_fact_age = self.max_fact_ages.get(claimed.occasion)
             stale_at = self._stale_at(claimed.occasion, claimed.fresh_at)
-        facts = policy.Facts(claimed.not_after, frozen, claimed.closed, listed, spans, stale_at, job.yields)
+        facts = policy.Facts(
+            claimed.not_after, frozen, claimed.closed, listed, spans, stale_at, job.yields, share(claimed.id)
+        )
         verdict = policy.decide(now, facts)
         if not isinstance(verdict, policy.Send):
             return verdict
