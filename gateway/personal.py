@@ -25,6 +25,7 @@ class Sealed(Struct, frozen=True, omit_defaults=True, gc=False):
     """Everything of a request that is not stored in clear; `contacts` are (channel, address) in the ladder's order.
 
     `hours` are those of his day in which what is planned may go out; None for what upstream asked for.
+    `locale_of_plan` is spoken where no words are in the `locale` that he prefers.
     """
 
     locale: str
@@ -40,6 +41,7 @@ class Sealed(Struct, frozen=True, omit_defaults=True, gc=False):
     name: str | None = None
     params: dict[str, str] = {}
     hours: tuple[Hours, ...] | None = None
+    locale_of_plan: str | None = None
 
     def __repr__(self) -> str:
         return "Sealed(...)"

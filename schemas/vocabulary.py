@@ -211,7 +211,7 @@ class Rejection(StrEnum):
     PAST_NOT_AFTER = "past_not_after"
     CONFLICT = "conflict"  # a known key with another payload
     REFUSED_BY_LEDGER = "refused_by_ledger"  # a constraint blamed this record
-    UNREADABLE_STOP = "unreadable_stop"  # a cancel we could not read; what it names is held
+    UNREADABLE_STOP = "unreadable_stop"  # what may stop somebody and cannot be read; whom it names is held
 
 
 class Found(StrEnum):

@@ -43,7 +43,7 @@ class Key(Struct, frozen=True, order=True, gc=False):
     """What there is one contact for, within one borrower of one lender."""
 
     debt: str
-    instalment: int
+    instalment: int  # of a lesson its place: it was told, whichever instalment is the first of a later plan
     stage: Stage
     step: str  # the planned local date, where a stage may be met more than once; of education the lesson
 
@@ -52,8 +52,9 @@ class Occurrence(Struct, frozen=True, gc=False):
     """A reminder to be made from `at` on and before `until`; `date` is the local date it was planned for.
 
     `planned` is when it was to go out, which `at` is unless it is late: then it goes as soon as it may.  `hours` are
-    those of his day in which it may.  `pulled` when something told has brought it forward.  `ladder` holds the rungs he
-    can be reached by.  One that `lacks` waits until what it would say is known to be so.
+    those of his day in which it may.  `amount` is what is owed as of `as_of`.  `pulled` when something told has brought
+    it forward.  `ladder` holds the rungs he can be reached by.  One that `lacks` waits until what it would say is known
+    to be so.
     """
 
     key: Key
@@ -63,6 +64,7 @@ class Occurrence(Struct, frozen=True, gc=False):
     until: dt.datetime
     ladder: tuple[Rung, ...]
     amount: Decimal
+    as_of: dt.datetime
     due: dt.date
     planned: dt.datetime
     hours: tuple[Hours, ...]
@@ -152,7 +154,8 @@ class _Planner:
             date += self.cadence.grace_days * calendar.DAY
         teaches = occasion.stage is Stage.EDUCATION
         step = occasion.name if teaches else date.isoformat() if occasion.stage.repeats else _ONCE
-        key = Key(self.debt, instalment.number, occasion.stage, step)
+        number = occasion.instalment if teaches and occasion.instalment is not None else instalment.number
+        key = Key(self.debt, number, occasion.stage, step)
 
         def skip(why: Skipped, stop: Stop | None = None) -> Skip:
             return Skip(key, occasion.name, date, why, stop)
@@ -192,6 +195,7 @@ class _Planner:
             until,
             ladder,
             owed,
+            self.facts.owed_as_of(instalment),
             instalment.due_date,
             planned,
             tuple(hours),

@@ -101,6 +101,11 @@ class Catalogue:
         entry = self._entries.get(template)
         return frozenset() if entry is None else frozenset(entry.slots)
 
+    def speaks(self, template: str, locale: str) -> bool:
+        """Whether the template has words in this locale, or in what it is of."""
+        entry = self._entries.get(template)
+        return entry is not None and entry.resolve(locale, None) is not None
+
     def covers(self, template: str, stage: Stage, channels: Iterable[Channel]) -> Problem | None:
         """What is missing for a stage by these channels, whatever the request says; None when nothing is."""
         entry = self._entries.get(template)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from gateway import policy
 from gateway.clock import Clock
 from gateway.dispatch.pipeline import Job, inputs_of
+from gateway.dispatch.question import Never
 from gateway.ids import to_reference
 from gateway.ledger import freezes, intend, outcomes, pacing, volume
 from gateway.ledger.database import Database, worth_repeating
@@ -135,6 +136,14 @@ class Commits:
             log.warning("intend_again_failed", attempt=to_reference(job.attempt), exc_info=error)
             return False
         return job.attempt in done.sendable
+
+    async def never(self, other: Never) -> None:
+        """Ends what a message was to tell of, by its lender's word; who leads is claimed again."""
+        moves = await self._database.transaction(
+            lambda c: outcomes.never(c, other.reminder, other.reason, self._clock.now(), self._rules)
+        )
+        self._metrics.moved(moves)
+        self._on_events()
 
     async def settle(self, verdicts: Sequence[tuple[Job, policy.Verdict]]) -> None:
         """Stores verdicts other than send, and what follows from them."""

@@ -23,7 +23,7 @@ from gateway.dispatch.commits import CommitObserver, Commits
 from gateway.dispatch.hands import Hands
 from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
-from gateway.dispatch.question import Question
+from gateway.dispatch.question import Never, Question
 from gateway.dispatch.send import Retries, Sender
 from gateway.dispatch.trail import trail_of
 from gateway.ids import to_reference
@@ -275,10 +275,21 @@ class Dispatcher:
         except Exception as error:
             self._give_up(job, error)
             return
-        if verdict is not None:
+        if isinstance(verdict, Never):
+            await self._without(job, verdict)
+        elif verdict is not None:
             self._verdicts.add((job, verdict))
         elif self._reserve(job):
             self._intents.add(job)
+
+    async def _without(self, job: Job, other: Never) -> None:
+        """Its message is made anew, without the other one: that takes its claim back."""
+        try:
+            await self._commits.never(other)
+        except Exception as error:
+            self._give_up(job, error)
+        else:
+            self._release([job])
 
     def _reserve(self, job: Job) -> bool:
         """Whether it is reserved at once; else it stands in line, or is sent back to the queue."""

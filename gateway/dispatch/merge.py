@@ -11,7 +11,7 @@ from gateway.cadence import calendar
 from gateway.cadence.merging import merge, put_off
 from gateway.cadence.planning import Key
 from gateway.dispatch.pipeline import Job, Steps
-from gateway.ledger import merged, merging
+from gateway.ledger import freezes, merged, merging
 from gateway.ledger.database import Database
 from gateway.ledger.merging import Message, Waiting
 from gateway.ledger.standing import Move
@@ -54,6 +54,7 @@ class Merger:
             waits, put_back = done.waits, done.yields
         async with self._database.connection() as connection:
             told = await merged.told(connection, [each for each in planned if each not in waits])
+            in_force = await freezes.read(connection, now) if told else freezes.Freezes({})
             lessons = {
                 id_: (subject, self._midnight(planned[id_], now), end)
                 for id_, (subject, end) in days.items()
@@ -61,7 +62,8 @@ class Merger:
             }
             put_back |= await merging.busy(connection, lessons) if lessons else frozenset()
         for id_, job in planned.items():
-            job.told = told.get(id_, ())
+            # A later contact of one that leads; of a first one `gather` has left them out.
+            job.told = tuple(each for each in told.get(id_, ()) if not in_force.covers(each.slices.facts))
             job.yields = id_ in put_back
         return [job for job in jobs if job.claimed.id not in waits]
 

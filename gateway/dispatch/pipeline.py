@@ -32,7 +32,7 @@ from gateway.content import Facts as TextFacts
 from gateway.content.dialogue import opening
 from gateway.dispatch.provider import Provider
 from gateway.dispatch.question import Question
-from gateway.dispatch.spread import after
+from gateway.dispatch.spread import after, share
 from gateway.dispatch.trail import Trail
 from gateway.ids import IdSource, bucket_of, to_reference
 from gateway.ledger.claims import Claimed
@@ -140,7 +140,9 @@ class Steps:
         if claimed.occasion is not None:
             job.max_fact_age = self.max_fact_ages.get(claimed.occasion)
             stale_at = self._stale_at(claimed.occasion, claimed.fresh_at)
-        facts = policy.Facts(claimed.not_after, frozen, claimed.closed, listed, spans, stale_at, job.yields)
+        facts = policy.Facts(
+            claimed.not_after, frozen, claimed.closed, listed, spans, stale_at, job.yields, share(claimed.id)
+        )
         verdict = policy.decide(now, facts)
         if not isinstance(verdict, policy.Send):
             return verdict
@@ -227,7 +229,7 @@ class Steps:
             also=also,
         )
         rendered = self.catalogue.render(
-            claimed.template, Stage(claimed.stage), personal.locale, channel, facts, lender.default_locale
+            claimed.template, Stage(claimed.stage), self._locale(job), channel, facts, lender.default_locale
         )
         if isinstance(rendered, Problem):
             if rendered.rejection is Rejection.BAD_DATE:
@@ -266,8 +268,15 @@ class Steps:
             inputs=inputs_of(job),
             address=self.sealer.address(job.address),
             cost=provider.price * max(rendered.segments, 1),
+            told=job.told,
         )
         return None
+
+    def _locale(self, job: Job) -> str:
+        """What he prefers where there are words in it, else that of his plan, which was taken with words in it."""
+        assert job.personal is not None
+        prefers, of_plan = job.personal.locale, job.personal.locale_of_plan
+        return prefers if of_plan is None or self.catalogue.speaks(job.claimed.template, prefers) else of_plan
 
     def _also(self, job: Job, now: dt.datetime) -> tuple[Payment, ...] | policy.Verdict:
         """The other payments that its message tells of, the earliest first."""

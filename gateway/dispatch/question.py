@@ -53,6 +53,13 @@ class About(Struct, frozen=True, gc=False):
     stage: str
 
 
+class Never(Struct, frozen=True, gc=False):
+    """This reminder, which another one's message was to tell of, ends by its lender's word."""
+
+    reminder: int
+    reason: Reason
+
+
 class _Send(Struct, frozen=True, tag_field="answer", tag="send"):
     pass
 
@@ -102,21 +109,21 @@ class Question:
     def concerns(self, claimed: Claimed) -> bool:
         return self._requests or claimed.occasion is not None
 
-    async def ask(self, claimed: Claimed, told: Sequence[Told] = ()) -> policy.Verdict | None:
+    async def ask(self, claimed: Claimed, told: Sequence[Told] = ()) -> policy.Verdict | Never | None:
         """None when it may leave.  Never raises for what a service or the network does.
 
-        Of what its message tells besides (`told`) it is asked, too: while that may not be told the message waits.
+        Of what its message tells besides (`told`) it is asked, too: while that may not be told the message waits, and
+        where it never may the message is to be made without it.
         """
-        of_others = [About(claimed.lender, claimed.borrower, each.debt, each.instalment, each.stage) for each in told]
         about = About(claimed.lender, claimed.borrower, claimed.debt, claimed.instalment, claimed.stage)
         verdict = await self._ask(about, claimed)
-        for other in of_others:
+        for each in told:
             if verdict is not None:
                 break
+            other = About(claimed.lender, claimed.borrower, each.debt, each.instalment, each.stage)
             verdict = await self._ask(other, claimed)
             if isinstance(verdict, policy.Cancel):
-                # The lender's fact that says so ends the other one; until it is here nothing is told of it.
-                verdict = self._defer(claimed, _AFTER_LATER, "question_later")
+                return Never(each.reminder, verdict.reason)
         return verdict
 
     async def _ask(self, about: About, claimed: Claimed) -> policy.Verdict | None:

@@ -61,7 +61,7 @@ class FactDecoder:
                 return Decoded(_told(record, event, found, ids))
             unread = Unread(found, event.type, event.source, event.data, event.traceparent or None)
         identifier = ids.next(record.offset & 0xFF)
-        return Decoded(letter(record, unread, identifier, now, self._sealer, self._lenders))
+        return Decoded(letter(record, unread, identifier, now, self._sealer, self._lenders, of_facts=True))
 
     def seal(self, record: Record, identifier: int) -> tuple[bytes, bytes]:
         """The record as a dead letter with this id keeps it, and its fingerprint."""

@@ -15,6 +15,7 @@ from gateway.intake.cloudevents import Record, Unread, read_event
 from gateway.intake.faults import Fault
 from gateway.ledger.commands import Letter, Origin
 from gateway.sealing import Sealer
+from schemas.repayments import WATERMARK
 from schemas.vocabulary import Rejection
 
 LETTER_FIELD: Final = "deadletter"  # the field a dead letter's record is bound to, beside its id
@@ -69,22 +70,28 @@ def letter(
     sealer: Sealer,
     lenders: Collection[str],
     known_as: tuple[bytes, bytes] | None = None,
+    *,
+    of_facts: bool = False,
 ) -> Letter:
     """The reason, the field's place and the sealed record; in clear nothing of the content but a sane source.
 
     A stop holds the borrower it names, under its lender or, when that is no lender of ours, under every one; a stop
     that names nobody holds the borrower of the record's key.  So do bytes that do not tell whose they are, for they
-    may have been a stop, unless they call themselves a request.  A null value has no bytes.
+    may have been a stop, unless they call themselves a request.  A null value has no bytes.  Any other fact
+    (`of_facts`: the record stands among them) leaves in doubt what is known of the same.
     """
     reason = unread.fault.reason
     said = _said(record, unread)
+    borrowers = said.borrowers or _references([record.key])
+    under = sorted(each for each in said.lenders if each in lenders) or sorted(lenders)
+    whom = tuple((subject_key(lender, each), lender, each) for each in borrowers for lender in under)
     holds: tuple[tuple[bytes, str, str], ...] = ()
     if said.stops:
         reason = Rejection.UNREADABLE_STOP
     if said.stops or (unread.source is None and record.value is not None and not said.requests):
-        borrowers = said.borrowers or _references([record.key])
-        under = sorted(each for each in said.lenders if each in lenders) or sorted(lenders)
-        holds = tuple((subject_key(lender, each), lender, each) for each in borrowers for lender in under)
+        holds = whom
+    says_nothing = reason is Rejection.UNKNOWN_TYPE or unread.type == WATERMARK
+    doubted = whom if of_facts and not holds and not says_nothing else ()
     sealed, fingerprint = seal(record, identifier, sealer)
     return Letter(
         origin=Origin(record.topic, record.partition, record.offset),
@@ -99,6 +106,7 @@ def letter(
         stops_request=said.request if said.stops else None,
         known_as=known_as,
         traceparent=unread.traceparent,
+        doubts=tuple((subject, said.debt) for subject, _, _ in doubted),
     )
 
 
@@ -125,6 +133,7 @@ class _Said(msgspec.Struct):
     lenders: list[str]
     borrowers: list[str]
     request: bytes | None = None
+    debt: str | None = None
 
 
 def _said(record: Record, unread: Unread) -> _Said:
@@ -140,6 +149,7 @@ def _said(record: Record, unread: Unread) -> _Said:
             [lender] if isinstance(lender, str) and borrowers else [],
             borrowers,
             _request_in(unread.data.get("scope")),
+            next(iter(_references([unread.data.get("debt")])), None),
         )
     raw = record.value or b""
     types = [type_] if type_ else [each.decode("latin-1").strip().lower() for each in _TYPES.findall(raw)[:_MOST_NAMES]]

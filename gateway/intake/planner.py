@@ -149,14 +149,13 @@ class Planner:
         gone: dict[Key, Reason | None],
     ) -> None:
         occasions = {each.name: each for each in cadence.occasions}
-        instalments = {} if known.instalments is None else {each.number: each for each in known.instalments.what}
         for outcome in found:
-            number = outcome.key.instalment
-            key = (subject, outcome.key.debt, number, outcome.key.stage.value, outcome.key.step)
+            of = outcome.key
+            key = (subject, of.debt, of.instalment, of.stage.value, of.step)
             if isinstance(outcome, Skip):
                 gone[key] = _REASONS.get(outcome.why, Reason.REPLANNED)
             else:
-                part = self._part(case, known, outcome, known.owed_as_of(instalments[number]))
+                part = self._part(case, known, outcome)
                 occasion = occasions[outcome.occasion]
                 reminders[key] = self._planned(subject, cause, known, cadence, occasion, outcome, part)
 
@@ -221,7 +220,7 @@ class Planner:
             sealed,
         )
 
-    def _part(self, case: Case, known: DebtFacts, outcome: Occurrence, as_of: dt.datetime) -> personal.Sealed:
+    def _part(self, case: Case, known: DebtFacts, outcome: Occurrence) -> personal.Sealed:
         borrower = case.borrower
         assert known.terms is not None
         assert borrower.person is not None
@@ -238,12 +237,13 @@ class Planner:
             amount=str(outcome.amount),
             currency=terms.currency,
             due_date=outcome.due,
-            state_as_of=as_of,
+            state_as_of=outcome.as_of,
             stage=outcome.key.stage,
             role=terms.role,
             name=person.name,
             params=dict(terms.params),
             hours=outcome.hours,
+            locale_of_plan=person.locale if preferred else None,
         )
 
     def _sealed_debt(self, row: SealedDebt, known: DebtFacts, cadence: Cadence | None) -> SealedDebt:

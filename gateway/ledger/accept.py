@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from gateway.ledger.commands import Letter, Request, Validation
 from gateway.ledger.database import Connection
 from gateway.ledger.freezes import Freezes
 from gateway.ledger.standing import LADDER_CHANNEL, Rules
+from gateway.ledger.tombstones import Stone
 from schemas.messages import EVENTS_TOPIC, ReminderStatus
 from schemas.vocabulary import Answer, Lane, Reason, ReminderState
 
@@ -246,7 +247,7 @@ async def _births(
     cancelled = {
         each.id: reason
         for each in fresh
-        if each.subject in stones and (reason := tombstones.stopped(each, stones[each.subject], each.request_key))
+        if each.subject in stones and (reason := tombstones.stopped(each, _stones_of(each, stones), each.request_key))
     }
     owners = await _own_stages(connection, [each for each in fresh if each.id not in cancelled])
 
@@ -260,6 +261,11 @@ async def _births(
             births.append(
                 _Birth(each, ReminderState.SUPPRESSED, Reason.DUPLICATE_STAGE, now, "none", duplicate_of=owner)
             )
+        elif each.lacks:
+            # Before everything that holds it, too: whatever else that is, is looked at again when it goes on.
+            births.append(
+                _Birth(each, ReminderState.HELD, Reason.FACT_MISSING, each.not_after, "timer", resume_at=each.send_at)
+            )
         elif in_force.slices and (freeze := in_force.holder(_facts(each, rules))) is not None:
             births.append(
                 _Birth(
@@ -272,10 +278,6 @@ async def _births(
                     freeze=freeze,
                 )
             )
-        elif each.lacks:
-            births.append(
-                _Birth(each, ReminderState.HELD, Reason.FACT_MISSING, each.not_after, "timer", resume_at=each.send_at)
-            )
         elif each.subject in held:
             births.append(
                 _Birth(each, ReminderState.HELD, Reason.STOP_UNREADABLE, now, "timer", resume_at=each.send_at)
@@ -283,6 +285,14 @@ async def _births(
         else:
             births.append(_Birth(each, ReminderState.SCHEDULED, None, max(each.send_at, now), "due"))
     return births
+
+
+def _stones_of(
+    each: Request, stones: Mapping[bytes, Sequence[tuple[Stone, dt.datetime]]]
+) -> list[tuple[Stone, dt.datetime]]:
+    """Those that may stop it.  A plan is made of the facts: theirs say less than it does."""
+    mine = stones[each.subject]
+    return [stone for stone in mine if each.occasion is None or stone[0].kind not in tombstones.OF_FACTS]
 
 
 async def _own_stages(connection: Connection, requests: Sequence[Request]) -> dict[bytes, int]:

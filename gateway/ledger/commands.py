@@ -123,6 +123,7 @@ class Stop(Struct, frozen=True, gc=False):
 class Letter(Struct, frozen=True, gc=False):
     """A dead letter.  An unreadable stop `holds` subjects, as (key, lender, borrower), and that of `stops_request`.
 
+    Any other fact leaves in doubt what is known of `doubts`, as (subject, debt), of all debts where there is none.
     `fingerprint` is equal for equal records.  `known_as` is the key and the data's hash of a request that cannot be
     taken now: if it was taken before, this is the same one read again.
     """
@@ -139,6 +140,7 @@ class Letter(Struct, frozen=True, gc=False):
     stops_request: bytes | None = None
     known_as: tuple[bytes, bytes] | None = None
     traceparent: str | None = None
+    doubts: tuple[tuple[bytes, str | None], ...] = ()
 
     def __repr__(self) -> str:
         return f"Letter({self.id}, {self.reason})"

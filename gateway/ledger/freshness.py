@@ -1,8 +1,8 @@
 """Freshness: as of when what is known of a debt is known to be complete.
 
-`fresh_at` of a debt is the later of the last event of the debt or of its borrower, and the watermark of that event's
-source and partition.  A watermark is moved by records and heartbeats of its source alone, never into the future and
-never back: silence is not freshness.
+`fresh_at` of a debt is the later of its last event, or of one of its borrower's by the same source, and the watermark
+of that event's source and partition.  A watermark is moved by records and heartbeats of its source alone, never into
+the future and never back: silence is not freshness.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from gateway.ledger.commands import Command, Heartbeat, Told
+from gateway.ledger.commands import Command, Heartbeat, Letter, Told
 from gateway.ledger.database import Connection
 
 _RAISE: Final = """
@@ -46,13 +46,21 @@ from (
 ) s where d.ctid = s.row
 """
 
-# What was told last of the debt and of the borrower of `r`, and up to when that is known to be complete.
+# Nobody's heartbeats speak for what stands at this source.
+_DOUBT: Final = """
+update debt_fact d set source = '' from unnest($1::bytea[], $2::text[], $3::text[]) as i(subject, debt, source)
+where d.subject = i.subject and d.debt = coalesce(i.debt, d.debt) and d.source = coalesce(i.source, d.source)
+"""
+
+# What was told last of the debt of `r`, and by the same source of its borrower, and up to when that is known to be
+# complete.  What another source knows of him says nothing of his payments.
 TOLD: Final = """
 select t.topic, t.source, t.partition, greatest(t.told_at, w.as_of) as fresh_at from (
     select d.topic, d.source, d.partition, d.told_at from debt_fact d
     where d.subject = r.subject and d.debt = r.debt and d.told_at is not null
     union all
-    select b.topic, b.source, b.partition, b.told_at from borrower_fact b
+    select b.topic, b.source, b.partition, b.told_at
+    from borrower_fact b join debt_fact d on d.subject = b.subject and d.debt = r.debt and d.source = b.source
     where b.subject = r.subject and b.told_at is not null
 ) t left join fact_watermark w on w.topic = t.topic and w.source = t.source and w.partition = t.partition
 """
@@ -118,6 +126,22 @@ async def note_told(connection: Connection, told: Sequence[Told], read_at: dt.da
         await connection.execute(_TOLD_DEBTS, of_debts)
     if of_borrowers := [row for row in rows if row[1] is None]:
         await connection.execute(_TOLD_BORROWERS, of_borrowers)
+
+
+async def doubt(connection: Connection, letters: Sequence[Letter], told: Sequence[Told]) -> None:
+    """What these could not say may be of these debts: until more is told of them no heartbeat makes them fresher.
+
+    `told` are facts of the same batch; the borrowers' locks are held.
+    """
+    last = {(each.subject, getattr(each.fact, "debt", None)): each.origin.offset for each in told}
+    rows = [
+        (subject, debt, letter.source)
+        for letter in letters
+        for subject, debt in letter.doubts
+        if last.get((subject, debt), -1) < letter.origin.offset
+    ]
+    if rows:
+        await connection.execute(_DOUBT, *(list(column) for column in zip(*rows, strict=True)))
 
 
 async def of(connection: Connection, reminders: Collection[int]) -> dict[int, Freshness]:

@@ -154,7 +154,8 @@ async def lock_subjects(connection: Connection, commands: Sequence[Command]) -> 
     owners = await subjects.of_requests(connection, sorted(requests)) if requests else {}
     # A stop may come in one batch with the request it names.
     owners = {each.request_key: each.subject for each in commands if isinstance(each, Request)} | owners
-    await subjects.lock(connection, {each[0] for each in named} | set(owners.values()))
+    doubted = {subject for each in commands if isinstance(each, Letter) for subject, _ in each.doubts}
+    await subjects.lock(connection, {each[0] for each in named} | set(owners.values()) | doubted)
     return owners
 
 
@@ -214,7 +215,9 @@ class Body:
                 result.outcomes.update((each.origin.partition, "command") for each in validations)
                 result.commands.update(each.id for each in validations)
             if letters:
+                known = len(result.buried)
                 await self.bury(letters, result)
+                await freshness.doubt(self.connection, result.buried[known:], told)
         return result
 
     async def _accept(self, requests: Sequence[Request], result: Result) -> list[Letter]:

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.ledger import freezes, pacing, subjects, tombstones, volume
+from gateway.ledger import freezes, merged, pacing, subjects, tombstones, volume
 from gateway.ledger.claims import Claimed
 from gateway.ledger.database import Connection
+from gateway.ledger.merged import Told
 from gateway.ledger.pacing import Paced
 from gateway.ledger.quotas import Breach, Quotas
 from gateway.ledger.standing import Rules
@@ -61,6 +62,13 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 """
 
+# Of what a plan has made: what it said when it was claimed, and would say now.
+_OTHER_WORDS: Final = """
+select i.attempt from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as i(attempt, reminder, sealed)
+join reminder r on r.id = i.reminder left join revision v on v.reminder = r.id
+where coalesce(v.sealed, r.sealed) <> i.sealed
+"""
+
 # The routes may have changed while a message may still be under way with another provider: two of them would not know
 # of each other's.  Not only the last attempt counts: it may be a repeat that never left.  What was handed over on a
 # rung that was passed by time is in nobody's way; what may or may not have left is in the way of every other rung.
@@ -86,7 +94,8 @@ join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
 class Intent(Struct, frozen=True, gc=False):
     """An attempt about to be made.  `sealed` are its exact words, `inputs` the decision's evidence (JSON).
 
-    `address` is the blind index of whom it goes to, `cost` what it costs in millionths.
+    `address` is the blind index of whom it goes to, `cost` what it costs in millionths, `told` what else its words tell
+    of.
     """
 
     claimed: Claimed
@@ -96,6 +105,7 @@ class Intent(Struct, frozen=True, gc=False):
     inputs: str
     address: bytes | None = None
     cost: int = 0
+    told: Sequence[Told] = ()
 
     def __repr__(self) -> str:
         return f"Intent({self.claimed!r}, {self.attempt}, {self.provider})"
@@ -155,9 +165,27 @@ async def intend(
 
 
 async def again(connection: Connection, worker: int, intents: Sequence[Intent], now: dt.datetime) -> Intended:
-    """The same fences before another first byte of an attempt already intended (a retry inside the lease)."""
+    """The same fences before another first byte of an attempt already intended (a retry inside the lease).
+
+    What its words would not say any more does not leave: it is made anew.
+    """
     permitted, frozen, stopped, _, _ = await _fence(connection, intents, now)
+    outdated = await _outdated(connection, [each for each in permitted if each.claimed.occasion is not None])
+    permitted = [each for each in permitted if each.attempt not in outdated]
     return Intended(await _existing(connection, _AGAIN, worker, permitted), frozen, stopped)
+
+
+async def _outdated(connection: Connection, planned: Sequence[Intent]) -> frozenset[int]:
+    """Those of which facts have changed what they say, or tell of besides, since their words were made."""
+    if not planned:
+        return frozenset()
+    ids = [each.claimed.id for each in planned]
+    rows = await connection.fetch(
+        _OTHER_WORDS, [each.attempt for each in planned], ids, [each.claimed.sealed for each in planned]
+    )
+    told = await merged.told(connection, ids)
+    others = {each.attempt for each in planned if any(of not in told.get(each.claimed.id, []) for of in each.told)}
+    return frozenset(row[0] for row in rows) | others
 
 
 async def read_back(connection: Connection, worker: int, intents: Sequence[Intent]) -> frozenset[int]:
@@ -180,7 +208,10 @@ async def _fence(
     frozen: frozenset[int] = frozenset()
     if in_force.slices:
         frozen = frozenset(
-            intent.attempt for intent in intents if in_force.covers(intent.claimed.facts(intent.provider))
+            intent.attempt
+            for intent in intents
+            if in_force.covers(intent.claimed.facts(intent.provider))
+            or any(in_force.covers(each.slices.facts) for each in intent.told)
         )
     stopped = frozenset(intent.attempt for intent in intents if intent.claimed.subject in held)
     # Also a stop of the borrower's own that was stored while somebody else had his lock.

@@ -5,12 +5,27 @@ A row outlasts the suppression of its reminder: a later contact of the leader te
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.ledger.database import Connection
+
+
+class Slices(Struct, frozen=True):
+    """What a freeze can name about a reminder that another one's message tells of: it leaves by that one's channel."""
+
+    source: str
+    lender: str
+    product: str | None
+    template: str
+    stage: str
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        return structs.asdict(self)
 
 
 class Told(Struct, frozen=True):
@@ -22,6 +37,7 @@ class Told(Struct, frozen=True):
     debt: str
     instalment: int
     stage: str
+    slices: Slices
 
 
 Row: TypeAlias = tuple[int, int, bool]  # reminder, leader, along
@@ -35,8 +51,9 @@ _UNTELL: Final = """
 delete from merged m using live l where m.reminder = any($1::bigint[]) and l.id = m.leader returning m.leader
 """
 _LET_GO: Final = """
-delete from merged m using live l
-where m.leader = any($1::bigint[]) and l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
+delete from merged m using live l, unnest($1::bigint[], $2::timestamptz[]) as i(leader, at)
+where m.leader = i.leader and l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
+  and l.not_after <= coalesce(i.at, 'infinity')
 returning m.reminder
 """
 _WAITING: Final = """
@@ -45,7 +62,8 @@ where m.leader = any($1::bigint[]) and l.state = 'held' and l.reason = 'merged_i
 """
 _LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
 _TOLD: Final = """
-select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage
+select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage,
+       r.source, r.lender, r.product, r.template, r.stage
 from merged m join reminder r on r.id = m.reminder left join revision v on v.reminder = m.reminder
 where m.leader = any($1::bigint[]) order by m.leader, m.reminder
 """
@@ -65,9 +83,13 @@ async def untell(connection: Connection, reminders: Collection[int]) -> list[int
     return [row[0] for row in await connection.fetch(_UNTELL, reminders)] if reminders else []
 
 
-async def let_go(connection: Connection, leaders: Collection[int]) -> list[int]:
-    """Those that still wait on these are told of by nobody any more; returns them."""
-    return [row[0] for row in await connection.fetch(_LET_GO, leaders)] if leaders else []
+async def let_go(connection: Connection, leaders: Mapping[int, dt.datetime | None]) -> list[int]:
+    """Those that still wait on these, and where a time is given cannot wait so long, are told of by nobody any more;
+    returns them.
+    """
+    if not leaders:
+        return []
+    return [row[0] for row in await connection.fetch(_LET_GO, list(leaders), list(leaders.values()))]
 
 
 async def waiting(connection: Connection, leaders: Collection[int]) -> list[int]:
@@ -82,6 +104,7 @@ async def leaders(connection: Connection, reminders: Collection[int]) -> list[in
 async def told(connection: Connection, leaders: Collection[int]) -> dict[int, list[Told]]:
     """By leader, the reminders whose contact is its own, too."""
     found: dict[int, list[Told]] = {}
-    for row in await connection.fetch(_TOLD, leaders):
-        found.setdefault(row[0], []).append(Told(*row[1:]))
+    for leader, reminder, sealed, along, debt, instalment, stage, *slices in await connection.fetch(_TOLD, leaders):
+        told = Told(reminder, sealed, along, debt, instalment, stage, Slices(*slices))
+        found.setdefault(leader, []).append(told)
     return found

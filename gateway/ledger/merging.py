@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import freshness, merged, moves, queueing, situations, subjects
+from gateway.ledger import freezes, freshness, merged, moves, queueing, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue
 from schemas.vocabulary import ReminderState
@@ -41,9 +41,9 @@ cross join lateral (
 """
 _OF_THE_DAY: Final = f"""
 select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed), l.occasion,
-       (select max(f.fresh_at) from ({freshness.TOLD}) f)
+       (select max(f.fresh_at) from ({freshness.TOLD}) f), r.source, r.lender, r.product, r.template, l.stage
 from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
-join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and (
+join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and l.not_after > $3 and (
     (l.state = 'scheduled' and l.at < i.until)
     or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until and not exists (
         select 1 from merged m join live w on w.id = m.leader where m.reminder = l.id and w.attempts > 0
@@ -66,6 +66,7 @@ class Waiting(Struct, frozen=True):
     sealed: bytes
     occasion: str
     fresh_at: dt.datetime | None
+    slices: merged.Slices
 
 
 class Message(Struct, frozen=True):
@@ -112,33 +113,38 @@ async def gather(
     """Makes one message of what is due for each borrower before his day ends.
 
     `mine` are the claims, with their tokens, of the caller, who has made no words of them yet: they stay with it where
-    they lead.
+    they lead.  What a freeze covers is told of by nobody's.
     """
+    in_force = await freezes.read_shared(connection, now)
     await subjects.lock(connection, until)
-    rows = await connection.fetch(_OF_THE_DAY, list(until), list(until.values()))
+    rows = await connection.fetch(_OF_THE_DAY, list(until), list(until.values()), now)
     by_subject: dict[bytes, list[Waiting]] = {}
-    for row in rows:
-        by_subject.setdefault(row[1], []).append(Waiting(*row))
-    messages = [message for day in by_subject.values() if len(day) > 1 and (message := merge(day)) is not None]
+    for id_, subject, debt, instalment, stage, step, sealed, occasion, fresh_at, *slices in rows:
+        by_subject.setdefault(subject, []).append(
+            Waiting(id_, subject, debt, instalment, stage, step, sealed, occasion, fresh_at, merged.Slices(*slices))
+        )
+    free = [[each for each in day if not in_force.covers(each.slices.facts)] for day in by_subject.values()]
+    messages = [message for day in free if len(day) > 1 and (message := merge(day)) is not None]
     found = await situations.read(connection, [each.id for day in by_subject.values() for each in day])
     planned: list[Move] = []
     joined: list[merged.Row] = []
     for message in messages:
         changed = False
+        leader = found[message.leader]
+        goes_at = leader.resume_at if leader.state is ReminderState.HELD and leader.resume_at else leader.at
         for follower, along in _followers(message):
             was = found[follower]
+            if was.not_after <= goes_at:
+                continue  # it would be told too late
             joined.append((follower, message.leader, along))
             if was.state is ReminderState.SCHEDULED:
                 planned.append(queueing.merge(was, now))
                 changed = True
-        leader = found[message.leader]
         if leader.state is ReminderState.HELD:
             planned.append(queueing.release(leader, now))
         elif changed and leader.queue is Queue.CLAIM and mine.get(leader.id) != leader.token:
             planned += [move for move in [queueing.revise(leader, now)] if move is not None]
-    alone = found.keys() - {
-        id_ for message in messages for id_ in (message.leader, *message.along, *message.superseded)
-    }
+    alone = found.keys() - {follower for follower, _, _ in joined} - {message.leader for message in messages}
     let_go = [found[each] for each in alone if found[each].state is ReminderState.HELD]
     planned += [queueing.release(was, now) for was in let_go]
     if joined:

@@ -208,11 +208,12 @@ async def apply(
 
 async def _of_one_message(connection: Connection, made: Sequence[Move]) -> list[Move]:
     """What waits on a leader is suppressed once somebody was told, or may have been, and goes by itself when the leader
-    ends or is held before.  What waits no more is told of no more.
+    ends or is held before, or is put off for too long.  What waits no more is told of no more.
     """
     of_plans = [each for each in made if each.was.occasion is not None]
     told = [each.was.id for each in of_plans if any(a.state not in _UNTOLD for a in each.was.attempts)]
-    over = [each.was.id for each in of_plans if _leads_no_more(each)]
+    over: dict[int, dt.datetime | None] = {each.was.id: None for each in of_plans if _leads_no_more(each)}
+    over |= {each.was.id: each.at for each in of_plans if _is_put_off(each)}
     left = [each.was.id for each in made if _is_merged(each.was) and each.reason is not Reason.MERGED_INTO]
     if not told and not over and not left:
         return []
@@ -244,6 +245,10 @@ def _leads_no_more(move: Move) -> bool:
     if move.queue is None:
         return True
     return move.state is ReminderState.HELD and move.reason is not Reason.MERGED_INTO
+
+
+def _is_put_off(move: Move) -> bool:
+    return move.state is ReminderState.SCHEDULED and move.at > move.now
 
 
 def _is_merged(was: Situation) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import claims, follow, freezes, moves, pacing, queueing, situations, subjects
+from gateway.ledger import claims, follow, freezes, merging, moves, pacing, queueing, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Attempt, Move, Rules
 from gateway.ledger.states import attempt_moves
@@ -154,6 +154,22 @@ async def settle(
             [each.rule for each in kept],
             [each.inputs for each in kept],
         )
+    return planned
+
+
+async def never(connection: Connection, reminder: int, reason: Reason, now: dt.datetime, rules: Rules) -> list[Move]:
+    """Its lender says that it is not to be told of: it ends, where it waits on another one's message, and whoever was
+    to tell of it is taken out of the hands it is in.  Repeatable.
+    """
+    await subjects.lock_reminders(connection, [reminder])
+    found = await situations.read(connection, [reminder])
+    waits = [was for was in found.values() if was.reason is Reason.MERGED_INTO and was.queue is not None]
+    planned = [move for was in waits if (move := follow.cancel(was, reason, now, rules)[0]) is not None]
+    planned += await moves.apply(connection, planned)
+    planned += await merging.forget(connection, [reminder], now)
+    if waits:
+        columns = [[reminder], ["cancel"], ["question_never"], ["{}"]]
+        await connection.execute(_DECISIONS, now, *columns)
     return planned
 
 

@@ -32,7 +32,7 @@ from gateway.ledger.database import Connection
 from gateway.ledger.freezes import Freezes
 from gateway.ledger.standing import LIFTED, Move, Rules, Situation
 from gateway.ledger.wanted import Key, Planned, Planner, SealedBorrower, SealedDebt, Wanted
-from schemas.vocabulary import Reason
+from schemas.vocabulary import Failure, Reason
 
 _BORROWERS: Final = "select subject, id, sealed from borrower_fact where subject = any($1::bytea[])"
 _DEBTS: Final = "select subject, debt, id, cadence, version, sealed from debt_fact where subject = any($1::bytea[])"
@@ -151,7 +151,7 @@ async def _write(
                 reason = Reason.REPLANNED  # past by another plan: this one would still go out
             if reason is not None:
                 stopped.append((was, reason, leads[key[0]]))
-        elif planned.print != stands.print:
+        elif planned.print != stands.print or (planned.lacks and queueing.is_out(was)):
             stopped.append((was, Reason.REPLANNED, leads[key[0]]))
         else:
             if planned.said != stands.said:
@@ -255,9 +255,12 @@ async def _refresh(
 def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> bool:
     """Whether one that has ended is made again: where its time is another, or what we ourselves ended it for is over.
 
-    What somebody has cancelled stays so, and is not told of at every fact.
+    What somebody has cancelled stays so, and is not told of at every fact; so does what a provider has refused because
+    the borrower wants no more by it: of that no fact says anything.
     """
-    return stands is None or planned.print != stands.print or was.reason in LIFTED
+    if stands is None or planned.print != stands.print:
+        return True
+    return was.reason in LIFTED and all(each.failure is not Failure.OPTED_OUT for each in was.attempts)
 
 
 async def _bear(

@@ -6,11 +6,15 @@ What its attempts came to is asked in `follow`.
 from __future__ import annotations
 
 import datetime as dt
+from typing import Final
 
 from msgspec.structs import replace
 
 from gateway.ledger.standing import Move, Queue, Rules, Situation
 from schemas.vocabulary import Reason, ReminderState
+
+# Holds that end by themselves, and that `decide`, `intend` or `merge` makes again where they must.
+_LETS_GO: Final = frozenset({Reason.FROZEN, Reason.STALE_FACTS, Reason.STOP_UNREADABLE, Reason.MERGED_INTO})
 
 
 def hold(was: Situation, reason: Reason, now: dt.datetime, recheck_at: dt.datetime) -> Move:
@@ -56,12 +60,20 @@ def unmerge(was: Situation, now: dt.datetime) -> Move | None:
 
 
 def wait(was: Situation, lacks: bool, now: dt.datetime) -> Move | None:
-    """What it would say is not known to be so, or is so again; None where it stands as it should."""
-    if lacks and was.state is ReminderState.SCHEDULED:
+    """What it would say is not known to be so, or is so again; None where it stands as it should.
+
+    Also where something holds it that would let it go by itself: that is looked at again when the fact is known.
+    """
+    if lacks and (was.state is ReminderState.SCHEDULED or was.reason in _LETS_GO):
         return hold(was, Reason.FACT_MISSING, now, was.not_after)
     if not lacks and was.state is ReminderState.HELD and was.reason is Reason.FACT_MISSING:
         return release(was, now)
     return None
+
+
+def is_out(was: Situation) -> bool:
+    """Whether its next contact, if there is to be one, would follow by itself."""
+    return was.state in (ReminderState.SENDING, ReminderState.AWAITING) or was.reason is Reason.RECEIPTS_UNHEALTHY
 
 
 def revise(was: Situation, now: dt.datetime) -> Move | None:

@@ -89,6 +89,9 @@ class Kind(StrEnum):
     OPTED_IN = "opted_in"  # nothing; it stops nothing, and no opting out of before counts any more
 
 
+OF_FACTS: Final = frozenset({Kind.PAID, Kind.STOPPED})
+
+
 class Stone(NamedTuple):
     kind: Kind
     value: str = ""

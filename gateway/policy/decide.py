@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -66,7 +67,8 @@ class Facts(Struct, frozen=True):
 
     `listed` is False for an address that the mode does not let us reach.  `spans` are when it may be made, from start
     until before end, in their order; None is any time.  From `stale_at` on what is known of the debt is too old; None
-    is never.  `yields` when it teaches, and something else is due that day.
+    is never.  `yields` when it teaches, and something else is due that day.  `share` in 0..1 is where it stands among
+    those that wait for the same opening.
     """
 
     not_after: dt.datetime
@@ -76,6 +78,11 @@ class Facts(Struct, frozen=True):
     spans: Sequence[Span] | None = None
     stale_at: dt.datetime | None = None
     yields: bool = False
+    share: float = 0.0
+
+
+# What has waited for the hours to begin leaves within so long, not all of it at once.
+_OPENING: Final = dt.timedelta(minutes=10)
 
 
 def decide(now: dt.datetime, facts: Facts) -> Verdict:
@@ -99,5 +106,6 @@ def decide(now: dt.datetime, facts: Facts) -> Verdict:
     if open_next is None or open_next.start >= facts.not_after:
         return Expire("outside_hours")
     if now < open_next.start:
-        return Defer(open_next.start, "outside_hours")
+        length = min(open_next.end, facts.not_after) - open_next.start
+        return Defer(open_next.start + facts.share * min(_OPENING, length), "outside_hours")
     return Send(min(send_by, open_next.end))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import asyncpg
+from msgspec.structs import replace
 
 from gateway.ids import stage_key, subject_key
 from gateway.ledger import claims, freshness, intake, stale, timeline
@@ -230,6 +231,48 @@ async def test_what_is_told_of_the_borrower_counts_for_each_of_his_debts(databas
         assert claimed.fresh_at == noon - DAY
 
 
+async def test_what_another_source_tells_of_the_borrower_says_nothing_of_his_payments(database: str) -> None:
+    """The core is silent; who keeps the addresses is not."""
+    async with core(database) as it:
+        noon, first = at("2026-12-03", "19:00"), planned()
+        await it.read(it.told(first), it.told(moved(first.as_of + DAY), source="/crm"), now=first.as_of + DAY)
+        await it.read(it.heartbeat(noon, source="/crm"), now=noon)
+        _, [claimed] = await it.claimed(noon)
+        assert claimed.fresh_at == first.as_of
+
+
+async def test_what_could_not_be_read_of_a_debt_leaves_it_as_old_as_it_is(database: str) -> None:
+    """A plan in the dead letters holds nobody; no later heartbeat says that there was nothing else."""
+    async with core(database) as it:
+        noon, first = at("2026-12-03", "19:00"), planned()
+        mine = subject_key("harbour", "b-1")
+
+        def dead(debt: str | None = "loan-1", source: str = CORE) -> Letter:
+            made = Letter(it.origin(), it.ids.next(0), Rejection.BAD_PARAMS, noon, b"", b"", source=source)
+            return replace(made, doubts=((mine, debt),))
+
+        async def fresh_at() -> dt.datetime | None:
+            reminder = await it.hand.value("select id from live limit 1")
+            return (await freshness.of(it.hand.connection, [reminder]))[reminder].fresh_at
+
+        await it.read(it.told(first), now=first.as_of)
+        other = [dead("loan-2"), dead(source="/crm")]
+        await it.read(*other, it.heartbeat(noon - DAY), now=noon)
+        assert await fresh_at() == noon - DAY
+        letter = dead()
+        await it.read(letter, it.heartbeat(noon), now=noon)
+        assert await fresh_at() == first.as_of
+        # What is told later can be read again; before it in one batch, and read once more, it says nothing.
+        await it.read(dead(), it.told(paid(noon - 2 * DAY, outstanding="40.00")), now=noon)
+        assert await fresh_at() == noon
+        await it.hand.connection.execute("update intake_offset set next = 0")
+        await it.read(letter, now=noon)
+        assert await fresh_at() == noon
+        await it.hand.connection.execute("update intake_offset set next = 0")
+        await it.read(it.told(paid(noon - DAY, outstanding="30.00")), dead(None), now=noon)
+        assert await fresh_at() == noon - DAY
+
+
 async def test_what_was_requested_has_no_age(database: str) -> None:
     async with core(database) as it:
         request = await it.hand.born()
@@ -402,8 +445,8 @@ async def _outage(it: Core, n: int) -> list[Move]:
     ]
     await it.hand.read(*requests)
     await it.hand.connection.execute(
-        "insert into borrower_fact (subject, id, sealed, source, topic, partition, told_at)"
-        " select subject, id, '', $1, $2, id % 3, $3 from reminder", CORE, TOPIC, noon - 2 * DAY,
+        "insert into debt_fact (subject, debt, id, sealed, source, topic, partition, told_at)"
+        " select subject, debt, id, '', $1, $2, id % 3, $3 from reminder", CORE, TOPIC, noon - 2 * DAY,
     )  # fmt: skip
     await it.hand.connection.execute("update live set occasion = 'default/1/d3'")
     worker = await it.hand.worker()

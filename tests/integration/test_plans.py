@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+from msgspec.structs import replace
 
 from gateway import personal
 from gateway.ledger import outcomes
 from gateway.ledger.outcomes import Outcome
-from schemas.repayments import Fact
+from schemas.repayments import Fact, Instalment, Program
 from schemas.vocabulary import AttemptState, Channel, Failure
 from tests.integration.plans_by_hand import SEALER, USUAL, plans
 from tests.unit.cadence.facts import (
     DUE,
     EARLY,
     at,
+    back_in,
     failed,
     moved,
     out,
@@ -115,6 +117,18 @@ async def test_new_contacts_revise_the_addresses(database: str) -> None:
         await it.tell(other)
         assert await it.reminders() == len(USUAL)
         assert (await it.says("d7")).contacts == ((Channel.PUSH, "token-19"), (Channel.SMS, "+86139000012349"))
+
+
+async def test_another_language_revises_what_is_said_and_the_first_is_kept_for_where_it_has_no_words(
+    database: str,
+) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        assert (await it.says("d7")).locale_of_plan is None
+        await it.tell(replace(prefers(at("2026-11-21")), locale="fi"))
+        assert (await it.standing(), await it.reminders()) == (USUAL, len(USUAL))
+        says = await it.says("d7")
+        assert (says.locale, says.locale_of_plan) == ("fi", "zh-CN")
 
 
 async def test_other_hours_make_it_anew_at_another_time(database: str) -> None:
@@ -227,3 +241,45 @@ async def test_in_whatever_order_facts_come_the_same_reminders_wait(database: st
             await it.tell(fact, now=at("2026-12-12"))
         waiting = {name: when for name, when in (await it.standing()).items() if " " not in when}
         assert waiting == {name: when for name, when in one.items() if " " not in when}
+
+
+async def test_a_lesson_of_an_instalment_that_is_paid_is_made_once(database: str) -> None:
+    """He has agreed after he had paid the first of two: the tombstone of that payment stops no lesson."""
+    later = dt.date(2027, 1, 10)
+    async with plans(database) as it:
+        await it.tell(planned(later, dt.date(2027, 2, 10)), paid(EARLY), back_in(EARLY, Program.EDUCATION))
+        lessons = "select count(*) from live where stage = 'education' and state = 'scheduled'"
+        assert await it.hand.value(lessons) == 4
+        made = await it.reminders()
+        await it.tell(failed(EARLY, instalment=2))
+        assert (await it.hand.value(lessons), await it.reminders()) == (4, made)
+
+
+async def test_a_lesson_is_told_once_whichever_instalment_is_the_first(database: str) -> None:
+    first, second = dt.date(2026, 12, 10), dt.date(2027, 1, 10)
+    async with plans(database) as it:
+        await it.tell(planned(first, second), back_in(EARLY, Program.EDUCATION))
+        it.hand.now = at("2026-11-22", "20:00")
+        worker = await it.hand.worker()
+        (claimed,) = await it.hand.claim(worker)
+        assert (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
+        left = (Instalment(2, second, "100.00"),)
+        await it.tell(replace(planned(as_of=at("2026-11-23")), instalments=left))
+        lessons = await it.hand.connection.fetch(
+            "select r.step, l.state::text from live l join reminder r on r.id = l.id where l.stage = 'education'"
+        )
+        others = ("ask_for_help", "pay_early", "complain")
+        assert {tuple(row) for row in lessons} == {("spot_fraud", "sending"), *((each, "scheduled") for each in others)}
+
+
+async def test_what_a_provider_refuses_for_the_borrower_is_not_made_at_every_fact(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        it.hand.now = at("2026-12-03", "14:00")
+        worker = await it.hand.worker()
+        (claimed,) = await it.hand.claim(worker)
+        (attempt,) = (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
+        refused = Outcome(attempt, claimed.id, claimed.subject, "p", AttemptState.REJECTED, Failure.OPTED_OUT, "code")
+        await it.hand.tx(lambda c: outcomes.record(c, [refused], it.hand.now, it.hand.rules, lambda: 1.0))
+        await it.tell(failed(it.hand.now))
+        assert (await it.standing())["d7"] == "suppressed opted_out"

@@ -17,6 +17,7 @@ from aiohttp import web
 from tests.integration.test_sums import sums
 from tests.stack.core import DAY, TODAY, Core, fact, moment, planned, standing, stands, there, told_facts
 from tests.stack.gateway import address, requested
+from tests.stack.load import events_in
 from tests.stack.scene import Scene, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -235,6 +236,38 @@ async def test_its_lender_has_the_last_word(stage: tuple[Scene, Core], lender: L
     assert {each["debt"] for each in lender.asked} <= {f"debt-{number}" for number in range(100)}, "of plans only"
 
 
+async def test_its_lender_says_of_one_of_a_message_that_it_may_not_be_told(
+    stage: tuple[Scene, Core], lender: Lender
+) -> None:
+    """That one ends, and the message leaves without it."""
+    scene, core = stage
+    waits = lender.says["debt-75"] = asyncio.Event()
+    lender.says["debt-76"] = {"answer": "never", "reason": "paid"}
+    who: Any = {"borrower_ref": "borrower-75"}
+    await core.tell(planned(75, there()), fact("repayment.debit_failed.v1", 75, instalment=1))
+    await until(lambda: _asked_of(lender, "debt-75"), "the question about the first", 30)
+    await core.tell(
+        planned(76, there(), borrower=planned(75, there())[1]["borrower"]),
+        fact("repayment.debit_failed.v1", 76, instalment=1, **who),
+    )
+    await stands(scene, 76, due="held merged_into")
+    waits.set()
+    await stands(scene, 76, due="cancelled paid")
+    await stands(scene, 75, due="delivered")
+    sent = [each for each in scene.log() if each["recipient"] in (address("sms", 75), address("sms", 76))]
+    assert len(sent) == 1
+    assert "/76" not in json.dumps(sent)
+    (rule,) = await scene.sql(
+        "select d.verdict, d.rule from decision d join reminder r on r.id = d.reminder"
+        " where r.debt = 'debt-76' and r.stage = 'due'"
+    )
+    assert tuple(rule) == ("cancel", "question_never")
+
+
+async def _asked_of(lender: Lender, debt: str) -> bool:
+    return any(each["debt"] == debt for each in lender.asked)
+
+
 async def test_the_sums_add_up_with_what_was_planned(stage: tuple[Scene, Core]) -> None:
     """As an operator asks: the offsets of both topics, the rows, the counters."""
     scene, core = stage
@@ -258,14 +291,10 @@ async def test_while_nobody_can_say_what_else_is_due_nothing_planned_leaves(stag
     try:
         await core.tell(planned(90, there()), fact("repayment.debit_failed.v1", 90, instalment=1))
 
-        async def put_off() -> bool:
-            found = await scene.sql(
-                "select 1 from decision d join reminder r on r.id = d.reminder"
-                " where r.debt = 'debt-90' and d.rule = 'merge_failed'"
-            )
-            return len(found) > 1
+        async def looked_in_vain() -> bool:
+            return [each["event"] for each in events_in(scene.gateway)].count("merge_failed") > 1
 
-        await until(put_off, "two times of being put off", 30)
+        await until(looked_in_vain, "two looks in vain", 60)
         await scene.world.publish([requested(91)])
         assert await scene.ended(91) == ("delivered", None)
         assert not [each for each in scene.log() if each["recipient"] == address("sms", 90)]

@@ -114,7 +114,7 @@ class Lender(Model):
             self.offset += 1
             subject = ids.subject_key(LENDER, who)
             origin = Origin(TOPIC, 0, self.offset)
-            commands.append(Told(origin, self.ids.next(subject[0]), SOURCE, subject, LENDER, who, fact))
+            commands.append(Told(origin, self.ids.next(subject[0]), SOURCE, subject, LENDER, who, fact=fact))
         return await intake.write(connection, TOPIC, commands, {0: self.offset + 1}, self.now, RULES, planner=planner)
 
     def beat(self) -> None:

@@ -141,7 +141,7 @@ def test_no_occasion_is_told_twice_and_no_day_has_two_messages_for_nothing(facts
 
 def occurrence(stage: Stage, debt: str = "loan-1", instalment: int = 1, due: dt.date = DUE) -> Occurrence:
     key = Key(debt, instalment, stage, "")
-    return Occurrence(key, stage.value, due, EARLY, EARLY, (), Decimal(1), due, EARLY, ())
+    return Occurrence(key, stage.value, due, EARLY, EARLY, (), Decimal(1), EARLY, due, EARLY, ())
 
 
 def what(each: Occurrence) -> tuple[Key, dt.date]:

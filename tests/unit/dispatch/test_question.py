@@ -14,10 +14,11 @@ import pytest
 from aiohttp import web
 
 from gateway import policy
-from gateway.dispatch.question import Asked, Question
+from gateway.dispatch.question import Asked, Never, Question
 from gateway.dispatch.reserve import Reservation
 from gateway.dispatch.transport import Timeouts, Transport
 from gateway.ledger.claims import Claimed
+from gateway.ledger.merged import Slices, Told
 from schemas.vocabulary import Reason
 from tests.unit.dispatch.case import NOW, claimed
 
@@ -30,6 +31,7 @@ class Service:
 
     def __init__(self) -> None:
         self.says: Any = SEND
+        self.by_debt: dict[str, Any] = {}
         self.asked: list[tuple[str, dict[str, str], Any]] = []
         self.at_once = self.most_at_once = 0
         self.url = ""
@@ -45,7 +47,7 @@ class Service:
                     await request.json(),
                 )
             )
-            says = self.says
+            says = self.by_debt.get(self.asked[-1][2]["debt"], self.says)
             if isinstance(says, asyncio.Event):
                 await says.wait()
                 says = SEND
@@ -114,6 +116,27 @@ async def test_no_ends_it_by_the_lenders_reason(reason: Reason) -> None:
         it.service.says = {"answer": "never", "reason": reason.value, "since": "yesterday"}
         assert await it.question().ask(planned()) == policy.Cancel(reason, "question_never")
         assert it.told == [Asked.NEVER]
+
+
+def other(reminder: int, debt: str) -> Told:
+    return Told(
+        reminder, b"", along=True, debt=debt, instalment=3, stage="d3", slices=Slices("core", "acme", None, "t", "d3")
+    )
+
+
+async def test_of_what_its_message_tells_besides_each_is_asked_about_and_no_ends_that_one() -> None:
+    async with serving() as it:
+        it.service.by_debt = {"loan-10": {"answer": "never", "reason": "paid"}, "loan-11": {"answer": "later"}}
+        question = it.question()
+        assert await question.ask(planned(), [other(7, "loan-8")]) is None
+        assert await question.ask(planned(), [other(7, "loan-8"), other(8, "loan-10")]) == Never(8, Reason.PAID)
+        assert isinstance(await question.ask(planned(), [other(9, "loan-11"), other(8, "loan-10")]), policy.Defer)
+        # Of itself it is asked first: where it may not leave nobody is asked about the others.
+        it.service.by_debt["loan-9"] = {"answer": "never", "reason": "stopped"}
+        assert await question.ask(planned(), [other(8, "loan-10")]) == policy.Cancel(Reason.STOPPED, "question_never")
+        assert [about["debt"] for _, _, about in it.service.asked] == [
+            "loan-9", "loan-8", "loan-9", "loan-8", "loan-10", "loan-9", "loan-11", "loan-9",
+        ]  # fmt: skip
 
 
 async def test_later_puts_it_off() -> None:

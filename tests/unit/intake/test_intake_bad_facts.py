@@ -178,3 +178,25 @@ def test_every_reason_that_decoding_can_give_is_seen_here() -> None:
     elsewhere = {R.CONFLICT, R.REFUSED_BY_LEDGER, R.UNREADABLE_STOP}
     requests_only = {R.UNKNOWN_STAGE, R.UNKNOWN_TEMPLATE, R.PAST_NOT_AFTER}
     assert seen == set(R) - elsewhere - requests_only
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "doubts"),
+    [
+        (PLANNED, {"data.currency": "XYZ"}, [("harbour", "b-1", "loan-1")]),
+        (PLANNED, {"data.debt": 7}, [("harbour", "b-1", None)]),
+        (PLANNED, {"type": "repayment.planned.v2"}, [("harbour", "b-1", "loan-1")]),
+        ("borrower.contact_changed.v1", {"data.borrower_ref": GONE}, [("harbour", "key-1", None)]),
+        # It may stop somebody: he is held.  It is none of ours, or of nobody: it says nothing of anybody.
+        (PAID, {"data.outstanding": "x"}, []),
+        (PLANNED, {"type": "com.example.someevent"}, []),
+        (PLANNED, {"type": "repayment.watermark.v1"}, []),
+    ],
+)
+def test_what_else_cannot_be_read_leaves_in_doubt_what_is_known(
+    kind: str, changes: dict[str, Any], doubts: list[tuple[str, str, str | None]]
+) -> None:
+    made = letter(record(fact(kind, changes), key=b"key-1"))
+    lenders = ("harbour", "northwind") if doubts and doubts[0][1] == "key-1" else ("harbour",)
+    assert set(made.doubts) == {(subject_key(each, ref), debt) for _, ref, debt in doubts for each in lenders}
+    assert bool(made.holds) is (kind == PAID)

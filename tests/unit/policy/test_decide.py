@@ -88,6 +88,15 @@ def test_outside_its_hours_it_waits_for_the_next_ones(
     assert decide(NOW, Facts(not_after, spans=spans)) == verdict
 
 
+@pytest.mark.parametrize(
+    ("not_after", "minutes"),
+    [(DAYS, 5.0), (LATER + dt.timedelta(minutes=2), 1.0), (LATER + dt.timedelta(hours=9), 5.0)],
+)
+def test_what_waits_for_the_same_opening_does_not_leave_all_at_once(not_after: dt.datetime, minutes: float) -> None:
+    verdict = decide(NOW, Facts(not_after, spans=[_span(1, 2)], share=0.5))
+    assert verdict == Defer(LATER + dt.timedelta(minutes=minutes), "outside_hours")
+
+
 def test_hours_come_after_everything_that_ends_it() -> None:
     assert decide(NOW, Facts(LATER, listed=False, spans=[])) == Suppress(Reason.NOT_ALLOWLISTED, "not_allowlisted")
     assert decide(NOW, Facts(LATER, cancelled=STOPS[0], spans=[])) == Cancel(STOPS[0])
