@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.dev.simulator import Credentials
+from gateway.dev.host import free_port
+from gateway.dev.simulator import Credentials, Simulator
 
 LENDER: Final = "acme"
 LENDER_THAT_ASKS: Final = "harbour"  # its calls ask who listens
@@ -171,8 +172,26 @@ def development(
         "dispatch": {"lease_seconds": 12, "heartbeat_seconds": 2, "poll_interval_seconds": 0.2},
         "shutdown": {"not_ready_seconds": 0.2, "drain_seconds": 8, "flush_seconds": 4, "leave_seconds": 2},
     }
-    _merge(tree, overrides or {})
+    merge(tree, overrides or {})
     return Development(tree, environ)
+
+
+def before(
+    simulator: Simulator, *, dsn: str, bootstrap: str, overrides: Mapping[str, Any] | None = None
+) -> Development:
+    """The same on free ports, with all its providers played by this simulator, whose reports go there."""
+    settings = development(
+        dsn=dsn,
+        bootstrap=bootstrap,
+        provider_url=simulator.urls.base,
+        token_url=simulator.urls.token,
+        credentials=simulator.credentials,
+        public_port=free_port(),
+        internal_port=free_port(),
+        overrides=overrides,
+    )
+    simulator.console(**console_urls(settings))
+    return settings
 
 
 def console_urls(settings: Development) -> dict[str, str]:
@@ -197,9 +216,9 @@ def _speed() -> dict[str, Any]:
     }
 
 
-def _merge(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+def merge(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
     for key, value in overrides.items():
         if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
+            merge(tree[key], value)
         else:
             tree[key] = value

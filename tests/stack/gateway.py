@@ -16,9 +16,8 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from gateway.dev.host import free_port
 from gateway.dev.process import Child
-from gateway.dev.settings import Development, console_urls, development
+from gateway.dev.settings import Development, before, merge
 from gateway.dev.simulator import Simulator, SimulatorConfig
 from tests.stack import contracts
 from tests.stack.pgbouncer import routed
@@ -87,27 +86,17 @@ class World:
     def settings(self, overrides: Mapping[str, Any] | None = None) -> Development:
         """Settings of one more gateway process; the simulator's receipts go to the last one made."""
         pooled = routed(self.dsn)
-        settings = development(
-            dsn=pooled or self.dsn,
-            bootstrap=self.bootstrap,
-            provider_url=self.simulator.urls.base,
-            token_url=self.simulator.urls.token,
-            credentials=self.simulator.credentials,
-            public_port=free_port(),
-            internal_port=free_port(),
-            overrides={
-                "kafka": {
-                    "requests_topic": self.topics.requests,
-                    "events_topic": self.topics.events,
-                    "deadletters_topic": self.topics.deadletters,
-                    "group": self.topics.group,
-                },
-                **({"database": {"statement_cache": 0}} if pooled else {}),
+        tree: dict[str, Any] = {
+            "kafka": {
+                "requests_topic": self.topics.requests,
+                "events_topic": self.topics.events,
+                "deadletters_topic": self.topics.deadletters,
+                "group": self.topics.group,
             },
-        )
-        merge(settings.tree, overrides or {})
-        self.simulator.console(**console_urls(settings))
-        return settings
+            **({"database": {"statement_cache": 0}} if pooled else {}),
+        }
+        merge(tree, overrides or {})
+        return before(self.simulator, dsn=pooled or self.dsn, bootstrap=self.bootstrap, overrides=tree)
 
     def gateway(self, overrides: Mapping[str, Any] | None = None, name: str = "gateway") -> GatewayProcess:
         return GatewayProcess(self.settings(overrides), self.home, name)
@@ -155,14 +144,6 @@ class World:
         async with reader(self.bootstrap) as consumer:
             partitions = [TopicPartition(topic, each) for each in await partitions_of(self.bootstrap, topic)]
             return {each.partition: end for each, end in (await consumer.end_offsets(partitions)).items()}
-
-
-def merge(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    for key, value in overrides.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            merge(tree[key], value)
-        else:
-            tree[key] = value
 
 
 @asynccontextmanager

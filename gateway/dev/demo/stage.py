@@ -14,9 +14,9 @@ import aiohttp
 
 from gateway.config import Config, load
 from gateway.dev.embedded import EmbeddedBroker, EmbeddedPostgres
-from gateway.dev.host import Home, StackError, free_port
+from gateway.dev.host import Home, StackError
 from gateway.dev.process import Child
-from gateway.dev.settings import Development, console_urls, development
+from gateway.dev.settings import Development, before
 from gateway.dev.simulator import ReceiptSettings, Script, Simulator, SimulatorConfig
 from gateway.ledger import schema
 from schemas.repayments import REPAYMENTS_TOPIC
@@ -83,17 +83,7 @@ async def stage(script: Script, say: Callable[[str], None]) -> AsyncIterator[Sta
 async def _gateway(
     home: Path, dsn: str, bootstrap: str, simulator: Simulator, say: Callable[[str], None]
 ) -> AsyncIterator[Stage]:
-    settings = development(
-        dsn=dsn,
-        bootstrap=bootstrap,
-        provider_url=simulator.urls.base,
-        token_url=simulator.urls.token,
-        credentials=simulator.credentials,
-        public_port=free_port(),
-        internal_port=free_port(),
-        overrides=_IMPATIENT,
-    )
-    simulator.console(**console_urls(settings))
+    settings = before(simulator, dsn=dsn, bootstrap=bootstrap, overrides=_IMPATIENT)
     path = in_files(settings, home).write(home / "gateway.yaml")
     url = f"http://127.0.0.1:{settings.tree['http']['internal_port']}"
     say("the gateway")

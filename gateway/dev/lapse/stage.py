@@ -20,9 +20,9 @@ from gateway.clock import VirtualClock
 from gateway.config import Config, load
 from gateway.dev.demo.stage import in_files
 from gateway.dev.embedded import EmbeddedBroker, EmbeddedPostgres
-from gateway.dev.host import Home, StackError, free_port
+from gateway.dev.host import Home, StackError
 from gateway.dev.lapse.pace import VirtualPace
-from gateway.dev.settings import console_urls, development
+from gateway.dev.settings import before
 from gateway.dev.simulator import ReceiptSettings, Script, Simulator, SimulatorConfig
 from gateway.dev.simulator.config import CallSettings
 from gateway.ledger import schema
@@ -79,17 +79,7 @@ async def stage(start: dt.datetime, script: Script, say: Callable[[str], None]) 
                     calls=CallSettings(scale=0),
                 )
                 async with Simulator(config, pace=pace) as simulator:
-                    settings = development(
-                        dsn=dsn,
-                        bootstrap=broker.bootstrap,
-                        provider_url=simulator.urls.base,
-                        token_url=simulator.urls.token,
-                        credentials=simulator.credentials,
-                        public_port=free_port(),
-                        internal_port=free_port(),
-                        overrides=_SETTINGS,
-                    )
-                    simulator.console(**console_urls(settings))
+                    settings = before(simulator, dsn=dsn, bootstrap=broker.bootstrap, overrides=_SETTINGS)
                     path = in_files(settings, home.path).write(home.path / "gateway.yaml")
                     say("the gateway")
                     async with _gateway(home.path, load(path, {}), clock) as (gateway, running):
