@@ -18,6 +18,7 @@ from gateway.cadence.facts import Case, told
 from gateway.cadence.merging import Merged, by_day, merge, put_off
 from gateway.cadence.model import Cadence, Occasion
 from gateway.cadence.planning import Key, Occurrence, Outcome, Skip, Skipped, outcomes
+from gateway.ids import subject_key
 from schemas.messages import Ref
 from schemas.repayments import Fact, RepaymentPlanned
 from schemas.vocabulary import Stage
@@ -92,6 +93,7 @@ class _Actor:
         self.facts = sorted(facts, key=lambda each: each.as_of)
         self.choose = choose
         self.end = end
+        self.salt = subject_key(lender, borrower).hex()  # the service's: each reminder stands where it will
         self.case = Case()
         self.cadences: dict[str, Cadence] = {}
         self.planned: list[Outcome] = []
@@ -115,7 +117,7 @@ class _Actor:
         self.planned = [
             outcome
             for debt, cadence in sorted(self.cadences.items())
-            for outcome in map(_as_it_stands, outcomes(cadence, self.case, debt, fact.as_of, self._salt))
+            for outcome in map(_as_it_stands, outcomes(cadence, self.case, debt, fact.as_of, self.salt))
         ]
 
     def _pass(self, now: dt.datetime) -> None:
@@ -147,10 +149,6 @@ class _Actor:
         self.planned = [each for each in self.planned if each.key != lesson.key]
         self.planned.append(Skip(lesson.key, lesson.occasion, lesson.date, Skipped.YIELDED))
         return None
-
-    @property
-    def _salt(self) -> str:
-        return f"{self.lender}/{self.borrower}"
 
     @property
     def _zone(self) -> str:

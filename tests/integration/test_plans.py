@@ -7,6 +7,8 @@ import datetime as dt
 import pytest
 
 from gateway import personal
+from gateway.cadence import loading
+from gateway.cadence.rehearsal import Fate, rehearse
 from gateway.ledger import outcomes
 from gateway.ledger.outcomes import Outcome
 from schemas.repayments import Fact
@@ -37,6 +39,22 @@ async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
         assert await it.hand.value("select count(*) from due") == len(USUAL) - 1
         assert await it.hand.value("select count(*) from outbox") == len(USUAL)
         assert await it.hand.value("select cadence || '/' || version from debt_fact") == "default/1"
+
+
+async def test_a_rehearsal_says_the_moments_of_the_ledger(database: str) -> None:
+    facts: list[Fact] = [planned(DUE, dt.date(2027, 3, 28)), planned(debt="loan-2"), prefers(EARLY, ("18:00", "19:00"))]
+    async with plans(database) as it:
+        await it.tell(*facts)
+        rows = await it.hand.connection.fetch(
+            "select r.debt, r.instalment, split_part(r.occasion, '/', 3) as occasion, r.send_at from reminder r"
+            " where r.stage <> 'overdue_late'"
+        )
+        cadence = loading.load().by_name["default"][-1]
+        rehearsed = rehearse(facts, lambda *_: cadence, EARLY + dt.timedelta(seconds=1)).lines
+        assert {tuple(row) for row in rows} == {
+            (each.debt, each.instalment, each.occasion, each.at) for each in rehearsed if each.fate is Fate.AHEAD
+        }
+        assert len(rows) == 18
 
 
 async def test_the_same_facts_again_write_nothing(database: str) -> None:
