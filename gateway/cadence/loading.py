@@ -46,7 +46,7 @@ class Cadences:
 
 def load(root: Path = PACKAGED) -> Cadences:
     """Every `<name>/<version>.yaml` below `root`.  Raises CadenceError."""
-    problems: list[str] = []
+    problems = [f"{each.relative_to(root).as_posix()}: must end in .yaml" for each in sorted(root.glob("*/*.yml"))]
     found: dict[str, list[Cadence]] = {}
     for path in sorted(root.glob("*/*.yaml")):
         shown = path.relative_to(root).as_posix()
@@ -81,6 +81,8 @@ def _read(path: Path, shown: str, problems: list[str]) -> Cadence | None:
         cadence = msgspec.yaml.decode(path.read_bytes(), type=Cadence)
     except FileNotFoundError:
         problems.append(f"{shown}: is missing")
+    except OSError as error:
+        problems.append(f"{shown}: cannot be read: {error.strerror}")
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         problems.append(f"{shown}: {error}")
     else:
