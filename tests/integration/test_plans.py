@@ -9,7 +9,7 @@ import pytest
 from gateway import personal
 from gateway.cadence import loading
 from gateway.cadence.rehearsal import Fate, rehearse
-from gateway.ledger import outcomes
+from gateway.ledger import outcomes, timeline
 from gateway.ledger.outcomes import Outcome
 from schemas.repayments import Fact
 from schemas.vocabulary import AttemptState, Channel, Failure
@@ -39,6 +39,20 @@ async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
         assert await it.hand.value("select count(*) from due") == len(USUAL) - 1
         assert await it.hand.value("select count(*) from outbox") == len(USUAL)
         assert await it.hand.value("select cadence || '/' || version from debt_fact") == "default/1"
+
+
+async def test_what_is_planned_is_found_by_its_occasion(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(rescheduled(dt.date(2026, 12, 14), as_of=EARLY + dt.timedelta(hours=1)))  # d7 is made anew
+        connection = it.hand.connection
+        found = await timeline.find(connection, None, "/core", "loan-1/1/d7")
+        assert found == await it.hand.value("select max(id) from reminder where stage = 'd7'")
+        assert found != await it.hand.value("select min(id) from reminder where stage = 'd7'")
+        story = await timeline.read(connection, found, it.hand.now)
+        assert story is not None
+        assert story.facts["occasion"] == "default/1/d7"
+        assert await timeline.find(connection, None, "/other", "loan-1/1/d7") is None
 
 
 async def test_a_rehearsal_says_the_moments_of_the_ledger(database: str) -> None:
