@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gateway.ledger.timeline import Timeline
 
 _FACTS: Final = (
-    "source", "request_id", "lender", "borrower", "debt", "instalment", "product", "stage", "step", "occasion",
-    "template", "lane", "state_as_of", "received_at", "send_at", "not_after", "trace",
+    "source", "request_id", "lender", "borrower", "debt", "instalment", "product", "stage", "step", "template", "lane",
+    "state_as_of", "received_at", "send_at", "not_after", "trace",
 )  # fmt: skip
 
 

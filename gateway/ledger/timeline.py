@@ -27,9 +27,8 @@ select id from (select id, source, request_id, occasion from reminder order by i
 where source = $1 and request_id = $2 and occasion is not null order by id desc limit 1
 """
 _REMINDER: Final = """
-select source, request_id, lender, borrower, debt, instalment, product, stage, step, occasion, template, lane,
-       state_as_of, send_at, not_after, received_at, topic, partition, "offset", stage_key, traceparent
-from reminder where id = $1
+select source, request_id, lender, borrower, debt, instalment, product, stage, step, template, lane, state_as_of,
+       send_at, not_after, received_at, topic, partition, "offset", stage_key, traceparent from reminder where id = $1
 """
 _DECISIONS: Final = "select at, verdict, rule, attempt, inputs from decision where reminder = $1 order by at"
 _ATTEMPTS: Final = """
@@ -125,7 +124,7 @@ Routes = Mapping[str, Mapping[str, str]]  # lender -> channel -> provider
 async def find(connection: Connection, reference: str | None, source: str | None, request_id: str | None) -> int | None:
     """A reminder's id from its own reference, or from the source and id of its request.
 
-    One that is planned is found by its occasion's among the newest `LOOKED_AT` reminders.
+    One that is planned is found by its occasion among the newest `LOOKED_AT` reminders.
     """
     if reference is not None:
         return from_reference(reference)

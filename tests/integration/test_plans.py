@@ -51,7 +51,7 @@ async def test_what_is_planned_is_found_by_its_occasion(database: str) -> None:
         assert found != await it.hand.value("select min(id) from reminder where stage = 'd7'")
         story = await timeline.read(connection, found, it.hand.now)
         assert story is not None
-        assert story.facts["occasion"] == "default/1/d7"
+        assert dict(story.now)["occasion"] == "default/1/d7"
         assert await timeline.find(connection, None, "/other", "loan-1/1/d7") is None
 
 
