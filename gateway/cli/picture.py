@@ -160,7 +160,11 @@ def _legend() -> list[str]:
         parts.append(_circle(fate, x, 50))
         parts.append(f'<text x="{x + 14}" y="54" fill="{_PALE}">{fate.value}</text>')
         x += 112
-    for what in (*(f"{sign} {channel}" for channel, sign in _SHAPE.items()), "× nothing", "#2 the second instalment"):
+    for what in (
+        *(f"{sign} {channel}" for channel, sign in _SHAPE.items()),
+        "× nothing",
+        "#2 the second instalment; times are the borrower's own",
+    ):
         parts.append(f'<text x="{x}" y="54" fill="{_PALE}">{what}</text>')
         x += 74
     return parts
