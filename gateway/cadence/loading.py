@@ -83,7 +83,7 @@ def _read(path: Path, shown: str, problems: list[str]) -> Cadence | None:
         problems.append(f"{shown}: is missing")
     except OSError as error:
         problems.append(f"{shown}: cannot be read: {error.strerror}")
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:  # a date that there is none of is YAML's own ValueError
         problems.append(f"{shown}: {error}")
     else:
         problems += [f"{shown}: {fault}" for fault in faults_of(cadence)]

@@ -81,7 +81,7 @@ def plan(
     reachable: Reachable = _every_channel
     if config is None:
         facts = read_facts(files)
-        choose = _choose(read_cadences(cadences), cadence or "default")
+        choose = _choose(read_cadences(cadences), "default" if cadence is None else cadence)
     elif cadence is not None or cadences is not None:
         raise fail("--config says which cadences: give either it, or --cadence and --cadences", WRONG)
     else:

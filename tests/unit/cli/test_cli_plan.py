@@ -200,6 +200,23 @@ def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (DEFAULT.read_text().replace("2026-01-01", "2026-13-01"), "month must be in 1..12"),
+        ("? [a]\n: 1", "unhashable key"),
+        ("a: \x00", "control characters are not allowed"),
+        ("", "Expected `object`, got `null`"),
+    ],
+)
+def test_whatever_is_no_cadence_is_said(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "2.yaml"
+    path.write_text(text)
+    _, err = run("cadence", "check", path, code=2)
+    assert err.startswith("2.yaml: ")
+    assert problem in err
+
+
 def test_what_is_no_file_of_a_cadence_is_said(tmp_path: Path) -> None:
     (tmp_path / "a" / "1.yaml").mkdir(parents=True)
     assert run("cadence", "explain", tmp_path / "a" / "1.yaml", code=2)[1] == (
