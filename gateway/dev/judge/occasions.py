@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from gateway.dev.judge.hours import DAY, Hours, hours_of, opening_after, resolve, span
 from gateway.dev.judge.log import Contact
 from gateway.dev.judge.told import Borrower, Debt, Fact, View
-from gateway.dev.judge.words import faults_of_words
+from gateway.dev.judge.words import faults_of_words, teaches
 
 SLACK = dt.timedelta(minutes=16)  # the clock of a time-lapse goes by quarters of an hour
 
@@ -88,6 +88,8 @@ def _verdict(
         return None
     lesson = is_lesson(occasion)
     if lesson is not (contact.marker is None) and contact.channel != "voice":
+        return None
+    if lesson and not teaches(contact.text, occasion["name"]):
         return None
     debt = who.debts[name]
     hours = hours_of(occasion["window"], view.last(who.preferences))

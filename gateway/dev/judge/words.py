@@ -14,6 +14,18 @@ _AMOUNT = re.compile(r"\$([0-9,]+\.[0-9]{2})")
 _ALSO = re.compile(r"Also to be paid: (.*?)\. Pay: ")
 _OTHER = re.compile(r"\$([0-9,]+\.[0-9]{2}) \(([0-9]+ [A-Z][a-z]+ [0-9]{4})\)")
 
+# By what each lesson is known: it names no debt, and two of them may be due on one day.
+LESSONS = {
+    "spot_fraud": "how to spot a fraud",
+    "ask_for_help": "help, early",
+    "pay_early": "good to know",
+    "complain": "not happy with us?",
+}
+
+
+def teaches(text: str, lesson: str) -> bool:
+    return LESSONS.get(lesson, "") in text
+
 
 def faults_of_words(
     text: str, who: Borrower, debt: Debt, number: int, due: dt.date, today: dt.date, view: View

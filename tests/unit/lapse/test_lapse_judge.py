@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from gateway.dev.judge import verdicts as judge
+from gateway.dev.judge import words
 
 CADENCE = Path("gateway/cadence/cadences/default/1.yaml")
 DUE = dt.date(2027, 3, 16)
@@ -258,7 +259,7 @@ def test_what_is_due_on_one_day_is_one_message() -> None:
 
 
 AGREED = fact("borrower.opted_in.v1", "03-01T08:00", program="education")
-LESSON = {**sent("03-05T16:00", "push", "how to complain"), "marker": None}
+LESSON = {**sent("03-05T16:00", "push", "not happy with us?"), "marker": None}
 
 
 def test_a_lesson_needs_consent_and_owing_something() -> None:
@@ -272,10 +273,33 @@ def test_a_lesson_needs_consent_and_owing_something() -> None:
     assert verdict(LIFE[:5], early, FAILED, AGREED, refused) == []  # reminders are another program
 
 
+@pytest.mark.parametrize("name", ["spot_fraud", "ask_for_help", "pay_early", "complain"])
+def test_it_knows_every_lesson_by_its_text(name: str) -> None:
+    text = Path(f"gateway/content/templates/{name}/education/en/push.j2").read_text()
+    assert [each for each in words.LESSONS if words.teaches(text, each)] == [name]
+
+
+def test_lessons_are_told_apart_by_what_they_teach() -> None:
+    """Of two debts, where what is due of both on one day may be another lesson of each."""
+    other = planned("03-01T08:00", due=dt.date(2027, 3, 19))
+    other["data"] |= {"debt": "loan-2", "params": {"reference": "M-2"}}
+    days = [("03-06", "not happy with us?"), ("03-08", "not happy with us?"), ("03-09", "good to know")]
+    told = [{**sent(f"{day}T16:00", "push", text), "marker": None} for day, text in days]
+    facts = [planned("03-01T08:00", due=dt.date(2027, 3, 14)), other, AGREED]
+    found = verdict(told, *facts)
+    assert "twice_by_one_channel" not in found
+    assert "no_such_day" not in found
+    again = {**told[1], "at": "2027-03-09T18:00:00+00:00", "id": "again"}
+    assert "twice_by_one_channel" in verdict([*told, again], *facts)
+    assert verdict([{**LESSON, "text_or_template": "good to know"}], planned("03-01T08:00"), AGREED) == [
+        "late_and_nobody_told_anything"
+    ]
+
+
 def test_a_lesson_gives_way_and_only_for_a_reason() -> None:
     early = planned("03-01T08:00")
-    later = {**sent("03-06T16:00", "push"), "marker": None}
-    late = {**sent("03-07T16:00", "push", id="late"), "marker": None}
+    later = {**LESSON, "at": "2027-03-06T16:00:00+00:00"}
+    late = {**LESSON, "at": "2027-03-07T16:00:00+00:00"}
     other = planned("03-01T08:00")
     other["data"] |= {"debt": "loan-2", "params": {"reference": "M-2"}}
     other["data"]["instalments"] = [{"number": 1, "due_date": "2027-03-12", "amount": "100.00"}]
