@@ -40,6 +40,7 @@ from schemas.vocabulary import Channel, Role
 T = TypeVar("T")
 
 NOTHING: Final = Decimal(0)
+_QUARTER: Final = 900  # seconds
 
 
 class Said(Struct, Generic[T], frozen=True):
@@ -100,7 +101,7 @@ class DebtFacts(Struct, frozen=True):
     instalments: Said[tuple[Instalment, ...]] | None = None
     settled: dt.datetime | None = None  # as of when nothing of the whole debt was owed
     outstanding: Mapping[int, Said[Decimal]] = {}
-    failed: Mapping[int, tuple[dt.datetime, ...]] = {}  # by instalment: its debits that failed, in their order
+    failed: Mapping[int, tuple[dt.datetime, ...]] = {}  # by instalment: when a debit failed, the first of each quarter
     stops: Mapping[Stop, Said[bool]] = {}
     credit_reported: Said[bool] | None = None
     legal_filed: Said[bool] | None = None
@@ -196,14 +197,28 @@ def _debt_told(debt: DebtFacts, fact: Fact) -> DebtFacts:
         said = _less(debt.outstanding.get(fact.instalment), Said(Decimal(fact.outstanding), fact.as_of))
         return replace(debt, outstanding={**debt.outstanding, fact.instalment: said})
     if isinstance(fact, DebitFailed):
-        known = {*debt.failed.get(fact.instalment, ()), fact.as_of}
-        return replace(debt, failed={**debt.failed, fact.instalment: tuple(sorted(known))})
+        known = _firsts(debt.failed.get(fact.instalment, ()), fact.as_of)
+        return replace(debt, failed={**debt.failed, fact.instalment: known})
     if isinstance(fact, DebtStopped | DebtResumed):
         return replace(debt, stops=_stops(debt.stops, fact))
     if isinstance(fact, CreditReported):
         return replace(debt, credit_reported=_and(debt.credit_reported, Said(not fact.withdrawn, fact.as_of)))
     assert isinstance(fact, LegalFiled)
     return replace(debt, legal_filed=_and(debt.legal_filed, Said(not fact.withdrawn, fact.as_of)))
+
+
+def _firsts(known: tuple[dt.datetime, ...], moment: dt.datetime) -> tuple[dt.datetime, ...]:
+    """The first of each quarter of an hour.  Only the first of a day ever counts, and in every zone days begin with a
+    quarter: so however often a core tells of its debits, what is known of them stays small.
+    """
+    firsts = {_quarter(each): each for each in known}
+    quarter = _quarter(moment)
+    firsts[quarter] = min(firsts.get(quarter, moment), moment)
+    return tuple(sorted(firsts.values()))
+
+
+def _quarter(moment: dt.datetime) -> int:
+    return int(moment.timestamp()) // _QUARTER
 
 
 def _stops(stops: Mapping[Stop, Said[bool]], fact: DebtStopped | DebtResumed) -> dict[Stop, Said[bool]]:

@@ -67,7 +67,7 @@ class Cadences:
 
 def load(root: Path = PACKAGED) -> Cadences:
     """Every `<name>/<version>.yaml` below `root`.  Raises CadenceError."""
-    problems: list[str] = []
+    problems = [f"{each.relative_to(root).as_posix()}: must end in .yaml" for each in sorted(root.glob("*/*.yml"))]
     found: dict[str, list[Cadence]] = {}
     for path in sorted(root.glob("*/*.yaml")):
         shown = path.relative_to(root).as_posix()
@@ -115,7 +115,9 @@ def _read(path: Path, shown: str, problems: list[str]) -> Cadence | None:
         cadence = msgspec.yaml.decode(path.read_bytes(), type=Cadence)
     except FileNotFoundError:
         problems.append(f"{shown}: is missing")
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except OSError as error:
+        problems.append(f"{shown}: cannot be read: {error.strerror}")
+    except (msgspec.MsgspecError, ValueError) as error:  # a date that there is none of is YAML's own ValueError
         problems.append(f"{shown}: {error}")
     else:
         problems += [f"{shown}: {fault}" for fault in faults_of(cadence)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -18,12 +18,15 @@ from gateway.cadence.facts import Case, told
 from gateway.cadence.merging import Merged, by_day, merge, put_off
 from gateway.cadence.model import Cadence, Occasion
 from gateway.cadence.planning import Key, Occurrence, Outcome, Skip, Skipped, outcomes
+from gateway.ids import subject_key
 from schemas.messages import Ref
 from schemas.repayments import Fact, RepaymentPlanned
-from schemas.vocabulary import Stage
+from schemas.vocabulary import Channel, Stage
 
 # By lender, product and the moment a plan is made: the version it keeps.
 Choose = Callable[[Ref, str | None, dt.datetime], Cadence]
+# By lender: the channels that he has.
+Reachable = Callable[[Ref], Collection[Channel]]
 
 
 class Fate(StrEnum):
@@ -68,14 +71,20 @@ class Rehearsal(Struct, frozen=True):
         return Counter(each.fate.value for each in self.lines)
 
 
-def rehearse(facts: Iterable[Fact], choose: Choose, end: dt.datetime) -> Rehearsal:
+def _every_channel(lender: Ref) -> Collection[Channel]:
+    return tuple(Channel)
+
+
+def rehearse(
+    facts: Iterable[Fact], choose: Choose, end: dt.datetime, reachable: Reachable = _every_channel
+) -> Rehearsal:
     """From the first fact until before `end`."""
     people: dict[tuple[str, str], list[Fact]] = {}
     for fact in facts:
         people.setdefault((fact.lender, _borrower(fact)), []).append(fact)
     lines: list[Line] = []
     for (lender, borrower), theirs in sorted(people.items()):
-        lines += _Actor(lender, borrower, theirs, choose, end).play()
+        lines += _Actor(lender, borrower, theirs, choose, end, reachable(lender)).play()
     return Rehearsal(tuple(lines))
 
 
@@ -86,12 +95,22 @@ def _borrower(fact: Fact) -> str:
 class _Actor:
     """One borrower of one lender."""
 
-    def __init__(self, lender: str, borrower: str, facts: Sequence[Fact], choose: Choose, end: dt.datetime) -> None:
+    def __init__(
+        self,
+        lender: str,
+        borrower: str,
+        facts: Sequence[Fact],
+        choose: Choose,
+        end: dt.datetime,
+        reachable: Collection[Channel],
+    ) -> None:
         self.lender = lender
         self.borrower = borrower
         self.facts = sorted(facts, key=lambda each: each.as_of)
         self.choose = choose
         self.end = end
+        self.reachable = reachable
+        self.salt = subject_key(lender, borrower).hex()  # the service's: each reminder stands where it will
         self.case = Case()
         self.cadences: dict[str, Cadence] = {}
         self.planned: list[Outcome] = []
@@ -113,9 +132,9 @@ class _Actor:
             self.cadences[fact.debt] = self.choose(fact.lender, fact.product, fact.as_of)
         self._pass(fact.as_of)
         self.planned = [
-            outcome
+            _as_it_stands(outcome)
             for debt, cadence in sorted(self.cadences.items())
-            for outcome in map(_as_it_stands, outcomes(cadence, self.case, debt, fact.as_of, self._salt))
+            for outcome in outcomes(cadence, self.case, debt, fact.as_of, self.salt, self.reachable)
         ]
 
     def _pass(self, now: dt.datetime) -> None:
@@ -147,10 +166,6 @@ class _Actor:
         self.planned = [each for each in self.planned if each.key != lesson.key]
         self.planned.append(Skip(lesson.key, lesson.occasion, lesson.date, Skipped.YIELDED))
         return None
-
-    @property
-    def _salt(self) -> str:
-        return f"{self.lender}/{self.borrower}"
 
     @property
     def _zone(self) -> str:

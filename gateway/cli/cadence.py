@@ -26,6 +26,7 @@ TemplatesPath = Annotated[
 ]
 
 
+_DATE: Final = len("2026-11-18")
 _UNSPOKEN: Final = {
     "template": "there is none of that name",
     "stage": "has no words for the stage",
@@ -54,6 +55,7 @@ def explain(
     cadences: CadencesPath = None,
 ) -> None:
     """Say in words what a cadence does, by the example of one instalment."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     cadence = _one(name, cadences)
@@ -61,16 +63,23 @@ def explain(
         date = dt.date.fromisoformat(due)
     except ValueError:
         raise fail("--due must be a date, as 2026-11-18", WRONG) from None
+    table = Table(title=f"due {date}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("occasion", "on", "between", "stage", "tone", "by", "why then"):
+        table.add_column(
+            column, min_width=_DATE if column == "on" else None, no_wrap=column == "between", overflow="fold"
+        )
+    for each in sorted(cadence.occasions, key=lambda occasion: occasion.days):
+        try:
+            dates = _dates(each, date + dt.timedelta(days=each.days + (cadence.grace_days if each.pulled_by else 0)))
+        except OverflowError:
+            raise fail("--due is at an end of the calendar", WRONG) from None
+        table.add_row(
+            each.name, dates, f"{each.window.opens}-{each.window.closes}", each.stage, each.tone, _ladder(each),
+            _reason(each),
+        )  # fmt: skip
     typer.echo(f"{cadence}, effective {cadence.effective}.  {cadence.about}".rstrip())
     if cadence.grace_days:
         typer.echo(f"Nobody is called late within {cadence.grace_days} d of the due date unless a debit failed.")
-    table = Table("occasion", f"due {date}", "between", "stage", "tone", "by", "why then")
-    for each in sorted(cadence.occasions, key=lambda occasion: occasion.days):
-        first = date + dt.timedelta(days=each.days + (cadence.grace_days if each.pulled_by else 0))
-        table.add_row(
-            each.name, _dates(each, first), f"{each.window.opens}-{each.window.closes}", each.stage, each.tone,
-            _ladder(each), _reason(each),
-        )  # fmt: skip
     console().print(table)
 
 
@@ -115,7 +124,7 @@ def diff(
 
 
 def _all_of(path: Path | None) -> Sequence[Cadence]:
-    if path is not None and path.is_file():
+    if path is not None and not path.is_dir():
         return [_file(path)]
     return [each for versions in read_cadences(path).by_name.values() for each in versions]
 

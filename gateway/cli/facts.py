@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,20 +28,23 @@ class Row:
     fact: Fact
 
 
-def read(files: list[Path], source: str, now: dt.datetime) -> Iterator[tuple[str, Row | str]]:
-    """Where each row stands, and its fact or what is wrong with it, without any of its values.  Heartbeats say nothing
-    here: they are of a partition, and on a rehearsal's calendar everything is known when it is so.
+def read(
+    files: list[Path], source: str, now: dt.datetime, lenders: Collection[str] | None = None
+) -> Iterator[tuple[str, Row | str]]:
+    """Where each row stands, and its fact or what is wrong with it, without any of its values; without `lenders` any
+    may speak.  Heartbeats say nothing here: they are of a partition, and on a rehearsal's calendar everything is known
+    when it is so.
     """
     from gateway.cli.rows import rows
 
     for file in files:
         for row in rows(file):
-            found = (row.problem or "is empty") if row.value is None else _row(row.value, source, now)
+            found = (row.problem or "is empty") if row.value is None else _row(row.value, source, now, lenders)
             if found is not None:
                 yield row.where, found
 
 
-def _row(row: Mapping[str, Any], source: str, now: dt.datetime) -> Row | str | None:
+def _row(row: Mapping[str, Any], source: str, now: dt.datetime, lenders: Collection[str] | None) -> Row | str | None:
     from gateway.cli.events import BadRow, Event, as_json, key_of
     from gateway.intake import facts
     from gateway.intake.cloudevents import Record, Unread, read_event
@@ -58,7 +61,7 @@ def _row(row: Mapping[str, Any], source: str, now: dt.datetime) -> Row | str | N
     read = read_event(Record("", 0, 0, None, value))
     if not isinstance(read, Unread) and read.type == WATERMARK:
         return None
-    found = read.fault if isinstance(read, Unread) else facts.read(read, now)
+    found = read.fault if isinstance(read, Unread) else facts.read(read, now, lenders)
     if isinstance(found, Fault):
         return str(found)
     return Row(Event(str(event["source"]), str(event["id"]), key_of(event["data"]), value), found)

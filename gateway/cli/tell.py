@@ -51,4 +51,4 @@ def tell(
         raise fail(str(error)) from None
     except KafkaError as error:
         raise fail(f"{told} of {len(events)} facts told, then Kafka failed: {type(error).__name__}") from None
-    typer.echo(f"{len(events)} facts told to {topic}")
+    typer.echo(f"{len(events)} fact{'' if len(events) == 1 else 's'} told to {topic}")

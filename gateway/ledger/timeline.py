@@ -15,11 +15,17 @@ from gateway import tracing
 from gateway.ids import bucket_of, from_reference, request_key, to_reference
 from gateway.ledger import freezes, freshness, merged, situations, stale
 from gateway.ledger.database import Connection
+from gateway.ledger.pages import LOOKED_AT
 from gateway.ledger.standing import LADDER_CHANNEL, Queue, Situation
 from gateway.ledger.states import FAILED, REACHED
 from schemas.vocabulary import Disposition, Reason, ReminderState
 
 _BY_REQUEST: Final = "select reminder from inbox where key = $1"
+# What is planned is no request, so no key leads to it.  The newest: the one that was made last for an occasion.
+_PLANNED: Final = """
+select id from (select id, source, request_id, occasion from reminder order by id desc limit $3) newest
+where source = $1 and request_id = $2 and occasion is not null order by id desc limit 1
+"""
 _REMINDER: Final = """
 select source, request_id, lender, borrower, debt, instalment, product, stage, step, template, lane, state_as_of,
        send_at, not_after, received_at, topic, partition, "offset", stage_key, traceparent from reminder where id = $1
@@ -116,11 +122,14 @@ Routes = Mapping[str, Mapping[str, str]]  # lender -> channel -> provider
 
 
 async def find(connection: Connection, reference: str | None, source: str | None, request_id: str | None) -> int | None:
-    """A reminder's id from its own reference, or from the source and id of its request."""
+    """A reminder's id from its own reference, or from the source and id of its request.
+
+    One that is planned is found by its occasion among the newest `LOOKED_AT` reminders.
+    """
     if reference is not None:
         return from_reference(reference)
     found: int | None = await connection.fetchval(_BY_REQUEST, request_key(source or "", request_id or ""))
-    return found
+    return found or await connection.fetchval(_PLANNED, source, request_id, LOOKED_AT)
 
 
 async def read(

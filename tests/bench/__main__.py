@@ -2,6 +2,7 @@
 
 `--only ledger` and `--only steps` measure parts of the gateway by themselves: its statements, and its pure steps.
 `scale` and `plans` as the first word measure how it grows: a ledger of ten million reminders, a hundred thousand plans.
+`storm` measures how fast the facts of one borrower are taken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import ledger, plans, report, scale, steps
+from tests.bench import ledger, plans, report, scale, steps, storm
 from tests.bench.callbacks import CallbackRound, measure_callbacks
 from tests.bench.contestants import CONTESTANTS, Gateway
 from tests.bench.measure import TRICKLE_PER_SECOND, Round, measure
@@ -32,9 +33,10 @@ _BROKER_WARM_UP: Final = 20_000
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="How fast, against what.")
-    parser.add_argument("growth", nargs="?", choices=("scale", "plans"), help="how it grows, and nothing else")
+    parser.add_argument("growth", nargs="?", choices=("scale", "plans", "storm"), help="how it grows, and nothing else")
     parser.add_argument("--reminders", type=int, default=10_000_000, help="in the large ledger of `scale`")
     parser.add_argument("--plans", type=int, default=100_000, help="that `plans` makes")
+    parser.add_argument("--facts", type=int, default=10_000, help="of one borrower in each round of `storm`")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=10_000, help="in the backlog of each round")
     parser.add_argument("--trickle", type=float, default=6, help=f"seconds of {TRICKLE_PER_SECOND}/s, for the latency")
@@ -51,6 +53,8 @@ def arguments() -> argparse.Namespace:
 async def grow(chosen: argparse.Namespace, console: Console) -> None:
     if chosen.growth == "scale":
         await scale.show(chosen.reminders, chosen.rounds, console)
+    elif chosen.growth == "storm":
+        await storm.show(chosen.facts, console)
     else:
         async with PostgresServer(durable=True) as postgres:
             await plans.show(postgres, chosen.plans, console)

@@ -6,7 +6,7 @@ import datetime as dt
 import itertools
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import asyncpg
 import msgspec
@@ -169,12 +169,7 @@ class Gateway(Contestant):
             public_port=public,
             internal_port=internal,
             overrides={
-                "kafka": {
-                    "requests_topic": topics.requests,
-                    "events_topic": topics.events,
-                    "deadletters_topic": topics.deadletters,
-                    "group": topics.group,
-                },
+                "kafka": self.kafka(topics),
                 "providers": {"twilio": {"concurrency": IN_FLIGHT, "receipt_window_hours": 1}},
             },
         )
@@ -185,6 +180,14 @@ class Gateway(Contestant):
         else:
             self.child = stage.child("c", "gateway", *run, env=settings.environ)
         await self.child.ready(lambda: listens(public), within=30)
+
+    def kafka(self, topics: Topics) -> dict[str, Any]:
+        return {
+            "requests_topic": topics.requests,
+            "events_topic": topics.events,
+            "deadletters_topic": topics.deadletters,
+            "group": topics.group,
+        }
 
     async def awaiting(self, n: int) -> bool:
         """Are `n` messages handed over, recorded, and without a receipt?"""

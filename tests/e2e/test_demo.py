@@ -157,7 +157,7 @@ async def the_commands_of_the_readme_work(differs: dict[str, str]) -> None:
     assert shell.returncode == 0, text[-3000:]
     for said in (
         "1 requests sent", "2 requests sent", "docs/examples/request.json:1: validated", "csv-1",
-        "2 facts told", "1 facts told", "cancelled",
+        "2 facts told", "1 fact told", "cancelled",
         "# TYPE reminder_gateway_records_read_total counter",
     ):  # fmt: skip
         assert said in text, text[-3000:]

@@ -37,10 +37,12 @@ async def test_weeks_pass_and_everything_adds_up() -> None:
     )
 
 
-# Payments are read as if nothing had been paid, and the reminders of one occasion are lost.
+# Payments are read as if nothing had been paid, the reminders of one occasion are lost, and another is forgotten by the
+# planner, in which both sides of the funnel believe.
 DEAF = """
 import sys
 from msgspec.structs import replace
+from gateway.cadence import planning
 from gateway.dev import lapse
 from gateway.intake import facts
 from gateway.ledger import accept
@@ -55,7 +57,15 @@ def misread(*record):
 async def without_d3(connection, requests, *others):
     return await bear(connection, [each for each in requests if each.stage != "d3"], *others)
 
-facts.read, accept.bear = misread, without_d3
+outcome = planning._Planner.outcome
+
+def without_d7(planner, instalment, occasion):
+    found = outcome(planner, instalment, occasion)
+    if occasion.name != "d7":
+        return found
+    return planning.Skip(found.key, found.occasion, found.date, planning.Skipped.PAST)
+
+facts.read, accept.bear, planning._Planner.outcome = misread, without_d3, without_d7
 sys.exit(lapse.run(lapse.Size(seed=2, loans=24, days=18), once=True))
 """
 
@@ -67,3 +77,4 @@ async def test_what_goes_on_after_a_payment_and_what_is_lost_is_found() -> None:
     assert sums["violations"] > 0
     assert "after_payment" in found
     assert "d3: was to be a reminder, and there is none" in found
+    assert "/d7: nobody_was_told" in found

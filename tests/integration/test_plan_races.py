@@ -15,7 +15,7 @@ from gateway.cadence.facts import BorrowerFacts, DebtFacts
 from gateway.ids import IdSource
 from gateway.intake.planner import BORROWER_FIELD, DEBT_FIELD
 from gateway.ledger import claims, intake, intend, outcomes, receipts
-from gateway.ledger.commands import Command, Origin, Told
+from gateway.ledger.commands import Command, Origin, Request, Told
 from gateway.ledger.database import Database
 from gateway.ledger.outcomes import Outcome
 from gateway.ledger.received import Stored
@@ -157,6 +157,7 @@ class Storm:
         self.it = it
         self.pools = (one, other)
         self.deadlocks = 0
+        self.asked: list[Request] = []
         self.taken: list[tuple[int, int]] = []  # attempt, reminder
         self.over = asyncio.Event()
         self.waits = 0
@@ -186,22 +187,42 @@ class Storm:
             await self.tx(pool, work)
 
     async def requests(self) -> None:
-        """Upstream asks, and takes back every other."""
+        """Upstream asks."""
         n = 0
         while not self.over.is_set():
             n += 1
             request = asked(
                 self.it, debt=f"other-{n}", send_at=NOW, not_after=NOW + dt.timedelta(hours=1), state_as_of=NOW
             )
-            commands: list[Command] = [request]
-            if n % 2:
-                commands.append(self.it.hand.stop(request))
 
-            async def work(connection: Any, commands: list[Command] = commands) -> None:
-                following = {0: commands[-1].origin.offset + 1}
-                await intake.write(connection, REQUESTS, commands, following, NOW, self.it.hand.rules)
+            async def work(connection: Any, request: Request = request) -> None:
+                following = {0: request.origin.offset + 1}
+                await intake.write(connection, REQUESTS, [request], following, NOW, self.it.hand.rules)
 
             await self.tx(n % 2, work)
+            self.asked.append(request)
+            await asyncio.sleep(0.01)
+
+    async def stops(self) -> None:
+        """Every other one is taken back, and every fourth paid, by the other process while a worker sends it."""
+        heard = 0
+        while not self.over.is_set():
+            for request in self.asked[heard:]:
+                heard += 1
+                if heard % 2:
+                    stop: Command = self.it.hand.stop(request)
+                elif heard % 4:
+                    stop = told(paid(NOW, debt=request.debt), self.it.ids.next(0), 2, heard)
+                else:
+                    continue
+
+                async def work(connection: Any, stop: Command = stop) -> None:
+                    topic, following = stop.origin.topic, {stop.origin.partition: stop.origin.offset + 1}
+                    await intake.write(
+                        connection, topic, [stop], following, NOW, self.it.hand.rules, planner=self.it.planner
+                    )
+
+                await self.tx(1, work)
             await asyncio.sleep(0.01)
 
     async def sends(self) -> None:
@@ -249,11 +270,11 @@ class Storm:
 
 
 async def known(it: Plans) -> tuple[Any, ...]:
-    """All that facts have left: what is known, the stones, and what waits by plan."""
+    """All that facts of him and his loan have left: what is known, the stones, and what waits by plan."""
     (borrower,) = await it.hand.connection.fetch("select id, sealed from borrower_fact")
-    (debt,) = await it.hand.connection.fetch("select id, sealed from debt_fact")
+    (debt,) = await it.hand.connection.fetch("select id, sealed from debt_fact where debt = 'loan-1'")
     stones = await it.hand.connection.fetch(
-        "select kind, value, as_of from tombstone where kind not in ('debt') order by 1, 2"
+        "select kind, value, as_of from tombstone where kind <> 'debt' and value not like 'other-%' order by 1, 2"
     )
     waiting = await it.hand.connection.fetch(
         "select o.instalment, o.stage, o.step, l.at, l.state::text, l.reason from occurrence o"
@@ -282,7 +303,9 @@ async def test_a_storm_of_facts_ends_as_if_they_had_come_one_by_one(database: st
                 await each.open()
                 stack.push_async_callback(each.close)
             here = Storm(it, *pools)
-            beside = [asyncio.create_task(each) for each in (here.requests(), here.sends(), here.receipts())]
+            beside = [
+                asyncio.create_task(each) for each in (here.requests(), here.stops(), here.sends(), here.receipts())
+            ]
             # Neighbours in time come by different ways, so that most of them come in the wrong order.
             await asyncio.gather(here.facts(0, facts[::2]), here.facts(1, facts[1::2]))
             here.over.set()
@@ -290,7 +313,7 @@ async def test_a_storm_of_facts_ends_as_if_they_had_come_one_by_one(database: st
         assert here.deadlocks == 0
         assert await known(it) == expected
         assert len(here.taken) > 0
-        # Nobody was contacted by plan, everybody who was asked for and not taken back once.
+        # Nobody was contacted by plan, everybody who was asked for and not stopped in time once.
         sent = await it.hand.connection.fetch(
             "select r.debt, e.state::text from attempt a join reminder r on r.id = a.reminder"
             " join ending e on e.reminder = r.id"

@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway import personal
-from gateway.ledger import outcomes
+from gateway.cadence import loading
+from gateway.cadence.rehearsal import Fate, rehearse
+from gateway.ledger import outcomes, timeline
 from gateway.ledger.outcomes import Outcome
 from schemas.repayments import Fact, Instalment, Program
 from schemas.vocabulary import AttemptState, Channel, Failure
@@ -39,6 +41,36 @@ async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
         assert await it.hand.value("select count(*) from due") == len(USUAL) - 1
         assert await it.hand.value("select count(*) from outbox") == len(USUAL)
         assert await it.hand.value("select cadence || '/' || version from debt_fact") == "default/1"
+
+
+async def test_what_is_planned_is_found_by_its_occasion(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(rescheduled(dt.date(2026, 12, 14), as_of=EARLY + dt.timedelta(hours=1)))  # d7 is made anew
+        connection = it.hand.connection
+        found = await timeline.find(connection, None, "/core", "loan-1/1/d7")
+        assert found == await it.hand.value("select max(id) from reminder where stage = 'd7'")
+        assert found != await it.hand.value("select min(id) from reminder where stage = 'd7'")
+        story = await timeline.read(connection, found, it.hand.now)
+        assert story is not None
+        assert dict(story.now)["occasion"] == "default/1/d7"
+        assert await timeline.find(connection, None, "/other", "loan-1/1/d7") is None
+
+
+async def test_a_rehearsal_says_the_moments_of_the_ledger(database: str) -> None:
+    facts: list[Fact] = [planned(DUE, dt.date(2027, 3, 28)), planned(debt="loan-2"), prefers(EARLY, ("18:00", "19:00"))]
+    async with plans(database) as it:
+        await it.tell(*facts)
+        rows = await it.hand.connection.fetch(
+            "select r.debt, r.instalment, split_part(r.occasion, '/', 3) as occasion, r.send_at from reminder r"
+            " where r.stage <> 'overdue_late'"
+        )
+        cadence = loading.load().by_name["default"][-1]
+        rehearsed = rehearse(facts, lambda *_: cadence, EARLY + dt.timedelta(seconds=1)).lines
+        assert {tuple(row) for row in rows} == {
+            (each.debt, each.instalment, each.occasion, each.at) for each in rehearsed if each.fate is Fate.AHEAD
+        }
+        assert len(rows) == 18
 
 
 async def test_the_same_facts_again_write_nothing(database: str) -> None:

@@ -134,6 +134,56 @@ async def test_it_tells_what_it_plans_by_its_debt_and_stage(stage: tuple[Scene, 
     assert {each["state"] for each in mine if each not in late} == {"scheduled"}
 
 
+async def test_a_storm_of_one_borrower_is_taken_beside_what_he_is_sent_and_again_changes_nothing(
+    stage: tuple[Scene, Core],
+) -> None:
+    scene, core = stage
+    who = {"lender": "acme", "borrower_ref": "borrower-170"}
+    facts = [planned(170, there() + 20 * DAY, 3000)]
+    for n in range(200):
+        back = 2000 - 6 * n
+        hours = {"start": "18:00", "end": "19:00"} if n % 2 else {"start": "09:00", "end": "20:00"}
+        facts += [
+            fact("repayment.paid.v1", 170, back, instalment=1, outstanding=f"{n + 1}.00"),
+            fact("debt.stopped.v1", 170, back - 1, reason="disputed"),
+            ("borrower.preference_changed.v1", {**who, "as_of": moment(back - 2), "times": [hours]}),
+            fact("debt.resumed.v1", 170, back - 3, reason="disputed"),
+            ("borrower.opted_out.v1", {**who, "as_of": moment(back - 4), "program": "education"}),
+            fact("repayment.debit_failed.v1", 170, back - 5, instalment=1),
+        ]
+    letters = await scene.value("select count(*) from deadletter")
+
+    asked = asyncio.create_task(
+        scene.world.publish([requested(1700 + n, borrower={"ref": "borrower-170"}) for n in range(40)])
+    )
+    # The last of them on the same partition: what is planned of it says that all before it was read.
+    last = planned(171, there() + 5 * DAY)
+    last[1]["borrower"]["ref"] = "borrower-170"
+    await core.tell(*facts, last)
+    await asked
+    await until(lambda: scene.value("select count(*) > 0 from reminder where debt = 'debt-171'"), "all facts", 60)
+    for n in range(40):
+        assert await scene.ended(1700 + n) == ("delivered", None)
+        assert len(scene.sent(1700 + n)) == 1
+    assert await standing(scene, 170) == {
+        "d7": "scheduled", "d3": "scheduled", "due": "scheduled", "overdue_early": "scheduled",
+        "overdue_mid": "scheduled", "overdue_late": "held fact_missing",
+    }  # fmt: skip
+    assert await scene.value("select count(*) from deadletter") == letters
+    assert await scene.value("select deadlocks from pg_stat_database where datname = current_database()") == 0
+
+    everything = (
+        "select array_agg((l.id, l.state, l.reason, l.at, l.seq) order by l.id)::text from live l"
+        " join reminder r on r.id = l.id where r.debt = 'debt-170'"
+    )
+    before = await scene.value(everything)
+    again = planned(172, there() + 5 * DAY)
+    again[1]["borrower"]["ref"] = "borrower-170"
+    await core.tell(*facts, last, again)
+    await until(lambda: scene.value("select count(*) > 0 from reminder where debt = 'debt-172'"), "all facts", 60)
+    assert await scene.value(everything) == before
+
+
 @pytest.mark.parametrize("kind", ["repayment.paid.v1", "debt.stopped.v1", "borrower.opted_out.v1"])
 async def test_a_stop_that_cannot_be_read_holds_its_borrower(stage: tuple[Scene, Core], kind: str) -> None:
     scene, core = stage

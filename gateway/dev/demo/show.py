@@ -114,10 +114,14 @@ async def _settle(ready: Stage, watch: Watch, listener: Listener, bars: Progress
     return await watch.settle(listener, lambda: books.read(ready, watch.acknowledged), _SETTLE_WITHIN)
 
 
+def ourselves() -> str:
+    """How this command was called, for whoever calls another one."""
+    return f"{sys.executable} -m gateway" if sys.argv[0].endswith(".py") else shlex.quote(sys.argv[0])
+
+
 async def _stay(ready: Stage, watch: Watch, listener: Listener, out: Console) -> None:
     """Tells what to try, then what is told, until Ctrl-C."""
-    command = sys.argv[0]
-    command = f"{sys.executable} -m gateway" if command.endswith(".py") else shlex.quote(command)
+    command = ourselves()
     example = _example(ready.home, "request.json", cast.example())
     facts = _example(ready.home, "facts.jsonl", cast.plan())
     out.print(

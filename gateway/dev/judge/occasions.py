@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.dev.judge.hours import DAY, Hours, hours_of, opening_after, resolve, span
 from gateway.dev.judge.log import Contact
-from gateway.dev.judge.told import Borrower, Debt, View
+from gateway.dev.judge.told import Borrower, Debt, Fact, View
+from gateway.dev.judge.words import faults_of_words, teaches
 
 SLACK = dt.timedelta(minutes=16)  # the clock of a time-lapse goes by quarters of an hour
-_OVERDUE = re.compile(r"([0-9]+) days? overdue")
-
 
 Key = tuple[str, int, str, str]  # debt, instalment, occasion, its day where there are several
 
@@ -34,6 +32,15 @@ class Verdict(NamedTuple):
     latest: dt.datetime
 
 
+class Term(NamedTuple):
+    """On which of his days an occasion may be met, from when on, and until when it is to be where nothing is told."""
+
+    first: dt.date
+    last: dt.date
+    opening: dt.datetime
+    latest: dt.datetime
+
+
 def judge(contact: Contact, who: Borrower, cadence: dict[str, Any], view: View) -> list[Verdict]:
     """The occasions that it may have been for: by its debt, day and channel.
 
@@ -47,18 +54,20 @@ def judge(contact: Contact, who: Borrower, cadence: dict[str, Any], view: View) 
         _verdict(contact, who, cadence, view, name, number, due, occasion, zone, local)
         for name, debt in who.debts.items()
         if contact.marker in (None, debt.marker)
-        for place, (number, due) in enumerate(sorted((view.last(debt.plans) or {}).items(), key=_by_date), 1)
+        for number, due in (view.last(debt.plans) or {}).items()
         for occasion in cadence["occasions"]
-        if occasion.get("instalment") in (None, place)
+        if occasion.get("instalment") in (None, places_of(debt, view)[number])
     ]
     return [each for each in found if each is not None]
 
 
-def _by_date(instalment: tuple[int, dt.date]) -> tuple[dt.date, int]:
-    return instalment[1], instalment[0]
+def places_of(debt: Debt, view: View) -> dict[int, int]:
+    """Which of the plan each instalment is, by its due date; the first is 1."""
+    ordered = sorted((due, number) for number, due in (view.last(debt.plans) or {}).items())
+    return {number: place for place, (_, number) in enumerate(ordered, 1)}
 
 
-def _is_lesson(occasion: dict[str, Any]) -> bool:
+def is_lesson(occasion: dict[str, Any]) -> bool:
     return bool(occasion["stage"] == "education")
 
 
@@ -77,36 +86,57 @@ def _verdict(
     """None where this is not the day or the channel of the occasion."""
     if contact.channel not in [rung["channel"] for rung in occasion["ladder"]]:
         return None
-    lesson = _is_lesson(occasion)
+    lesson = is_lesson(occasion)
     if lesson is not (contact.marker is None) and contact.channel != "voice":
         return None
-    debt, grace = who.debts[name], cadence.get("grace_days", 0)
+    if lesson and not teaches(contact.text, occasion["name"]):
+        return None
+    debt = who.debts[name]
     hours = hours_of(occasion["window"], view.last(who.preferences))
-    failures = [
-        each for each in view.of(debt.failed.get(number, ())) if each.as_of.astimezone(local.tzinfo).date() >= due
-    ]
+    term = term_of(debt, number, due, occasion, hours, cadence.get("grace_days", 0), view, zone)
+    if term is None or not term.first <= local.date() <= term.last:
+        return None
+    key = (name, number, occasion["name"], str(term.first) if occasion["days"] > 0 else "")
+    faults = tuple(_faults(contact, who, debt, number, due, occasion, view, local, hours))
+    return Verdict(key, local.date(), term.first, lesson, faults, term.opening, term.latest + SLACK)
+
+
+def term_of(
+    debt: Debt,
+    number: int,
+    due: dt.date,
+    occasion: dict[str, Any],
+    hours: Hours,
+    grace: int,
+    view: View,
+    zone: str,
+) -> Term | None:
+    """None within the grace: nobody is called late there."""
+    failures = failures_of(debt, number, due, view, zone)
     failed = min(failures, key=lambda each: each.as_of, default=None)
     pulled = occasion.get("pulled_by") is not None
     if not pulled and failed is None and 0 < occasion["days"] <= grace:
-        return None  # within the grace nobody is called late
+        return None
     first = due + occasion["days"] * DAY
     last = occasion.get("good_for_days", 1) - 1
     if pulled and failed is None:
         first += grace * DAY
     elif pulled and failed is not None:
-        at = failed.as_of.astimezone(local.tzinfo)
+        at = failed.as_of.astimezone(ZoneInfo(zone))
         first = at.date()
         last += not hours or at.time() >= hours[-1][1]
-    if not first <= local.date() <= first + last * DAY:
-        return None
     opening = resolve(first, hours[0][0] if hours else dt.time(0), zone)
     latest = opening + span(occasion["window"].get("spread", "1m"))
     if pulled and failed is not None:
         told = min(each.at for each in failures)
         latest = opening_after(max(told, failed.as_of), hours, zone)
-    key = (name, number, occasion["name"], str(first) if occasion["days"] > 0 else "")
-    faults = tuple(_faults(contact, who, debt, number, due, occasion, view, local, hours))
-    return Verdict(key, local.date(), first, lesson, faults, opening, latest + SLACK)
+    return Term(first, first + last * DAY, opening, latest)
+
+
+def failures_of(debt: Debt, number: int, due: dt.date, view: View, zone: str) -> list[Fact]:
+    """Debits that failed; one before the day it was due was of another plan."""
+    there = ZoneInfo(zone)
+    return [each for each in view.of(debt.failed.get(number, ())) if each.as_of.astimezone(there).date() >= due]
 
 
 def _faults(
@@ -122,9 +152,9 @@ def _faults(
 ) -> Iterator[str]:
     if not any(opens <= local.time() < closes for opens, closes in hours):
         yield "outside_hours"
-    lesson = _is_lesson(occasion)
+    lesson = is_lesson(occasion)
     owing = (view.last(debt.plans) or {}) if lesson else [number]
-    if all(view.is_paid(debt, each) for each in owing):
+    if all(view.owed(debt, each) <= 0 for each in owing):
         yield "after_payment"
     if view.stopped(debt.stops) or view.stopped(who.stops):
         yield "after_stop"
@@ -141,13 +171,5 @@ def _faults(
     needs = occasion.get("requires", [])
     if needs and not any(view.last(debt.evidence.get(each, ())) for each in needs):
         yield "of_what_is_not_so"
-    if contact.channel == "sms" and not _is_true(contact.text, due, local.date()):
-        yield "says_another_day"
-
-
-def _is_true(text: str, due: dt.date, today: dt.date) -> bool:
-    """Whether the text tells this due date, by its name or by the days since."""
-    overdue = _OVERDUE.search(text)
-    if overdue is not None:
-        return int(overdue[1]) == (today - due).days
-    return f"{due.day} {due:%B} {due.year}" in text
+    if contact.channel == "sms":
+        yield from faults_of_words(contact.text, who, debt, number, due, local.date(), view)

@@ -18,6 +18,7 @@ class Debt:
     def __init__(self) -> None:
         self.marker: str | None = None
         self.plans: list[Fact] = []  # {number: due date}
+        self.amounts: list[Fact] = []  # {number: what was planned}
         self.paid: dict[int | None, list[Fact]] = {}  # what is still owed
         self.failed: dict[int, list[Fact]] = {}
         self.stops: dict[str, list[Fact]] = {}
@@ -60,6 +61,7 @@ def _tell(who: Borrower, kind: str, data: dict[str, Any], at: dt.datetime) -> No
         who.zones.append(fact(zone))
     if debt is not None and "instalments" in data:
         debt.plans.append(fact({n["number"]: dt.date.fromisoformat(n["due_date"]) for n in data["instalments"]}))
+        debt.amounts.append(fact({n["number"]: Decimal(n["amount"]) for n in data["instalments"]}))
         debt.marker = data.get("params", {}).get("reference", debt.marker)
     match kind:
         case "repayment.paid.v1" if debt is not None:
@@ -89,6 +91,9 @@ class View:
     def of(self, facts: Iterable[Fact]) -> list[Fact]:
         return [each for each in facts if each.at < self._at or (self._inclusive and each.at == self._at)]
 
+    def of_moments(self, moments: Iterable[dt.datetime]) -> list[dt.datetime]:
+        return [each for each in moments if each < self._at or (self._inclusive and each == self._at)]
+
     def last_fact(self, facts: Iterable[Fact]) -> Fact | None:
         """The one that counts: the latest by the lender's books."""
         return max(self.of(facts), key=lambda each: each.as_of, default=None)
@@ -97,12 +102,14 @@ class View:
         found = self.last_fact(facts)
         return None if found is None else found.what
 
-    def is_paid(self, debt: Debt, number: int) -> bool:
-        """An instalment, or the whole debt and nothing planned since."""
-        whole, plan = self.last_fact(debt.paid.get(None, ())), self.last_fact(debt.plans)
-        if whole is not None and plan is not None and whole.as_of >= plan.as_of:
-            return True
-        return bool(self.last(debt.paid.get(number, ())) == 0)
+    def owed(self, debt: Debt, number: int) -> Decimal:
+        """Of an instalment: nothing where the whole debt is paid and nothing was planned since."""
+        whole, plan = self.last_fact(debt.paid.get(None, ())), self.last_fact(debt.amounts)
+        if plan is None or (whole is not None and whole.as_of >= plan.as_of):
+            return Decimal(0)
+        planned: Decimal = plan.what.get(number, Decimal(0))
+        left: Decimal | None = self.last(debt.paid.get(number, ()))
+        return planned if left is None else min(planned, left)
 
     def stopped(self, stops: dict[str, list[Fact]]) -> bool:
         return any(self.last(each) for each in stops.values())

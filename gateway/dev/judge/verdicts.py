@@ -9,8 +9,9 @@ from typing import Any
 
 from gateway.dev.judge.hours import DAY, span
 from gateway.dev.judge.log import FAILED, Contact, Ends, contacts, ends, note_keys
+from gateway.dev.judge.missing import missing
 from gateway.dev.judge.occasions import Key, Verdict, judge
-from gateway.dev.judge.told import Borrower, View, borrowers
+from gateway.dev.judge.told import Borrower, View, borrowers, moment
 
 
 class _Ledger:
@@ -53,13 +54,15 @@ class _Ledger:
 
 
 def check(log: Iterable[dict[str, Any]], events: Iterable[dict[str, Any]], cadence: dict[str, Any]) -> dict[str, Any]:
-    lines, people = list(log), borrowers(events)
+    lines, events = list(log), list(events)
+    people = borrowers(events)
     whose = {address: ref for ref, who in people.items() for each in who.contacts for _, address in each.what}
     note_keys(lines, people, whose)
     ledger = _Ledger(ends(lines), cadence)
     late: Counter[str] = Counter()
     violations: list[str] = []
     taken = sorted(contacts(lines), key=lambda each: each.at)
+    by_whom: dict[str, list[Contact]] = {}
     for contact in taken:
         where = f"{contact.at:%Y-%m-%d %H:%M} {contact.channel} {contact.id}"
         ref = whose.get(contact.recipient)
@@ -67,6 +70,7 @@ def check(log: Iterable[dict[str, Any]], events: Iterable[dict[str, Any]], caden
             violations.append(f"{where}: to_nobody_we_know")
             continue
         who = people[ref]
+        by_whom.setdefault(ref, []).append(contact)
         fitting = [each for at_it in (False, True) for each in judge(contact, who, cadence, View(contact.at, at_it))]
         if not fitting:
             violations.append(f"{where} to {ref}: no_such_day")
@@ -81,6 +85,8 @@ def check(log: Iterable[dict[str, Any]], events: Iterable[dict[str, Any]], caden
         ledger.add(contact, ref, verdict)
         name = "/".join(map(str, verdict.key)).rstrip("/")
         violations += [f"{where} to {ref} for {name}: {fault}" for fault in faults]
+    end = max((moment(each["time"]) for each in events), default=dt.datetime.min.replace(tzinfo=dt.UTC))
+    violations += missing(people, cadence, by_whom, end)
     second = sum(len(each) - 1 for each in ledger.made.values() if each)
     return {"contacts": len(taken), "second": second, "late": dict(late), "violations": violations}
 

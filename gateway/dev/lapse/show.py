@@ -23,7 +23,7 @@ from gateway.cli.common import console
 from gateway.cli.kafka import producing
 from gateway.cli.sums import counted
 from gateway.dev.borrowers import World, people, script
-from gateway.dev.demo.show import INTERRUPTED, progress, until_asked
+from gateway.dev.demo.show import INTERRUPTED, ourselves, progress, until_asked
 from gateway.dev.host import StackError
 from gateway.dev.lapse import funnel
 from gateway.dev.lapse.funnel import Funnel, Told
@@ -173,7 +173,8 @@ async def _stay(ready: Stage, out: Console) -> None:
 Everything stays up, and the clock stands still, until Ctrl-C. In another terminal, from this directory:
 
   export REMINDER_GATEWAY_CONFIG={ready.config_path}
-  reminder-gateway reminders list --lender {LENDER}     # and `show` one of them
+  {ourselves()} reminders list --lender {LENDER}     # and `show` one of them
+  {ourselves()} sources     # up to when the core has told everything
   curl -s http://127.0.0.1:{ready.gateway.internal_port}/metrics
 """,
         highlight=False,

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterable
 from decimal import Decimal
 from functools import reduce
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,7 @@ DEBTS = st.sampled_from(["loan-1", "loan-2"])
 STOPS = st.sampled_from([Stop.DISPUTED, Stop.DECEASED])
 PROGRAMS = st.sampled_from(list(Program))
 CHANNELS = st.sampled_from([None, Channel.SMS])
+ZONES = ("Asia/Shanghai", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Chatham", "Etc/GMT+12")
 AMOUNTS = st.sampled_from(["0", "40.00", "100.00"])
 
 FACTS: st.SearchStrategy[Fact] = st.one_of(
@@ -126,3 +128,21 @@ def test_what_was_told_for_nothing_else_says_nothing_else() -> None:
         [Channel.SMS],
     )
     assert known([planned(), moved(EARLY + HOUR)]).borrower.timezone == known([planned()]).borrower.timezone
+
+
+@given(st.lists(st.integers(-3600 * 30, 3600 * 30), min_size=1, max_size=40), st.sampled_from(ZONES), DATES)
+def test_of_debits_that_failed_no_first_of_a_day_is_forgotten(seconds: list[int], zone: str, due: dt.date) -> None:
+    midnight = dt.datetime.combine(DUE, dt.time(), dt.UTC)
+    moments = [midnight + dt.timedelta(seconds=each) for each in seconds]
+    known = reduce(told, map(failed, moments), Case()).debts["loan-1"].failed[1]
+    assert set(known) <= set(moments)
+
+    def first(of: Iterable[dt.datetime]) -> dt.datetime | None:
+        return min((each for each in of if each.astimezone(ZoneInfo(zone)).date() >= due), default=None)
+
+    assert first(known) == first(moments)
+
+
+def test_a_storm_of_debits_that_fail_leaves_little() -> None:
+    case = reduce(told, (failed(EARLY + n * dt.timedelta(seconds=1)) for n in range(5000)), Case())
+    assert len(case.debts["loan-1"].failed[1]) == 6

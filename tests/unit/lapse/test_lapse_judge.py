@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from gateway.dev.judge import verdicts as judge
+from gateway.dev.judge import words
 
 CADENCE = Path("gateway/cadence/cadences/default/1.yaml")
 DUE = dt.date(2027, 3, 16)
@@ -74,9 +75,20 @@ def call(at: str, *keys: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+UNTOLD = "nobody_was_told"
+
+
 def verdict(log: list[dict[str, Any]], *facts: dict[str, Any]) -> list[str]:
+    """What is wrong with the contacts of a log in which others are left out."""
     found = judge.check(log, facts, yaml.safe_load(CADENCE.read_text()))
-    return [each.rpartition(": ")[2] for each in found["violations"]]
+    return [fault for each in found["violations"] if (fault := each.rpartition(": ")[2]) != UNTOLD]
+
+
+def untold(log: list[dict[str, Any]], *facts: dict[str, Any]) -> list[str]:
+    """Of what nobody was told, until a heartbeat of the 20th of April."""
+    beat = {"type": "repayment.watermark.v1", "time": "2027-04-20T06:00:00+00:00", "data": {}}
+    found = judge.check(log, [*facts, beat], yaml.safe_load(CADENCE.read_text()))
+    return [each.split()[-2].rpartition("/")[2][:-1] for each in found["violations"] if each.endswith(UNTOLD)]
 
 
 # A loan that is never paid: every occasion once, the first day of summer time between them.
@@ -95,7 +107,11 @@ LIFE = [
 def test_a_whole_life_passes() -> None:
     assert verdict(LIFE, planned(), FAILED, REPORTED) == []
     found = judge.check(LIFE, [planned(), FAILED, REPORTED], yaml.safe_load(CADENCE.read_text()))
-    assert (found["contacts"], found["second"], found["late"]) == (8, 0, {})
+    assert (found["contacts"], found["second"], found["late"], found["violations"]) == (8, 0, {}, [])
+    assert untold(LIFE, planned(), FAILED, REPORTED) == []
+
+
+OCCASIONS = ["d7", "d3", "due", "t1", "t3", "t7", "t15", "t30"]
 
 
 PAID = of_debt("repayment.paid.v1", "03-18T12:00", instalment=1, outstanding="0")
@@ -135,6 +151,56 @@ STOPPED = of_debt("debt.stopped.v1", "03-18T12:00", reason="disputed")
 )  # fmt: skip
 def test_a_planted_fault_is_found(log: list[dict[str, Any]], facts: list[dict[str, Any]], fault: str) -> None:
     assert verdict(log, planned(), FAILED, *facts) == [fault]
+
+
+@pytest.mark.parametrize("name", OCCASIONS)
+def test_what_nobody_was_told_is_found(name: str) -> None:
+    left_out = OCCASIONS.index(name)
+    log = [each for place, each in enumerate(LIFE) if place != left_out]
+    if left_out == 0:
+        log += [sent("03-03T15:00", "push", to=TOKEN)]  # the app is there
+    assert untold(log, planned("03-01T08:00"), FAILED, REPORTED) == [name]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [of_debt("repayment.paid.v1", "03-18T12:00", instalment=1, outstanding="0")],
+        [of_debt("repayment.paid.v1", "03-19T16:00", instalment=1, outstanding="0")],  # on the day itself
+        [of_debt("debt.stopped.v1", "03-18T12:00", reason="disputed")],
+        [fact("borrower.opted_out.v1", "03-18T12:00")],
+        [fact("borrower.preference_changed.v1", "03-18T12:00", times=[{"start": "21:00", "end": "22:00"}])],
+        [fact("borrower.contact_changed.v1", "03-18T12:00", contacts=[])],
+    ],
+)
+def test_what_was_not_to_be_told_is_not_missed(facts: list[dict[str, Any]]) -> None:
+    assert "t3" not in untold(LIFE[:4], planned(), FAILED, *facts)
+    assert "t3" in untold(LIFE[:4], planned(), FAILED)
+
+
+def test_what_is_merged_is_listed_or_missed() -> None:
+    other = planned()
+    other["data"] |= {"debt": "loan-2", "params": {"reference": "M-2"}}
+    other["data"]["instalments"] = [{"number": 1, "due_date": "2027-03-20", "amount": "70.00"}]
+    listing = overdue(15).replace(" Ref", " Also to be paid: $70.00 (20 March 2027). Pay: here. Ref")
+    facts = (planned(), FAILED, other)
+    # The other's t7 falls on the 27th, on which there is none of the first.
+    assert untold([*LIFE[:6], sent("03-27T15:00", "sms", listing)], *facts).count("t7") == 0
+    assert untold([*LIFE[:6], sent("03-27T15:00", "sms", overdue(11))], *facts).count("t7") == 1
+    assert verdict([*LIFE[:6], sent("03-31T15:00", "sms", listing)], *facts) == []
+    for wrong in (listing.replace("70.00", "71.00"), listing.replace("20 March", "21 March"),
+                  listing.replace("(20 March 2027)", "(20 March 2027), $70.00 (20 March 2027)")):  # fmt: skip
+        assert verdict([*LIFE[:6], sent("03-31T15:00", "sms", wrong)], *facts) == ["lists_what_is_not_owed"]
+    settled = fact("repayment.paid.v1", "03-30T12:00", debt="loan-2")
+    assert verdict([*LIFE[:6], sent("03-31T15:00", "sms", listing)], *facts, settled) == ["lists_what_is_not_owed"]
+
+
+def test_what_is_told_is_what_is_owed() -> None:
+    half = of_debt("repayment.paid.v1", "03-18T12:00", instalment=1, outstanding="50.00")
+    assert verdict([sent("03-19T14:00", "sms", overdue(3))], planned(), FAILED, half) == ["says_another_amount"]
+    said = overdue(3).replace("100.00", "50.00")
+    assert verdict([sent("03-19T14:00", "sms", said)], planned(), FAILED, half) == []
+    assert verdict([sent("03-19T14:00", "sms", said)], planned(), FAILED) == ["says_another_amount"]
 
 
 def test_consequences_need_what_they_speak_of() -> None:
@@ -193,7 +259,7 @@ def test_what_is_due_on_one_day_is_one_message() -> None:
 
 
 AGREED = fact("borrower.opted_in.v1", "03-01T08:00", program="education")
-LESSON = {**sent("03-05T16:00", "push", "how to complain"), "marker": None}
+LESSON = {**sent("03-05T16:00", "push", "not happy with us?"), "marker": None}
 
 
 def test_a_lesson_needs_consent_and_owing_something() -> None:
@@ -207,10 +273,33 @@ def test_a_lesson_needs_consent_and_owing_something() -> None:
     assert verdict(LIFE[:5], early, FAILED, AGREED, refused) == []  # reminders are another program
 
 
+@pytest.mark.parametrize("name", ["spot_fraud", "ask_for_help", "pay_early", "complain"])
+def test_it_knows_every_lesson_by_its_text(name: str) -> None:
+    text = Path(f"gateway/content/templates/{name}/education/en/push.j2").read_text()
+    assert [each for each in words.LESSONS if words.teaches(text, each)] == [name]
+
+
+def test_lessons_are_told_apart_by_what_they_teach() -> None:
+    """Of two debts, where what is due of both on one day may be another lesson of each."""
+    other = planned("03-01T08:00", due=dt.date(2027, 3, 19))
+    other["data"] |= {"debt": "loan-2", "params": {"reference": "M-2"}}
+    days = [("03-06", "not happy with us?"), ("03-08", "not happy with us?"), ("03-09", "good to know")]
+    told = [{**sent(f"{day}T16:00", "push", text), "marker": None} for day, text in days]
+    facts = [planned("03-01T08:00", due=dt.date(2027, 3, 14)), other, AGREED]
+    found = verdict(told, *facts)
+    assert "twice_by_one_channel" not in found
+    assert "no_such_day" not in found
+    again = {**told[1], "at": "2027-03-09T18:00:00+00:00", "id": "again"}
+    assert "twice_by_one_channel" in verdict([*told, again], *facts)
+    assert verdict([{**LESSON, "text_or_template": "good to know"}], planned("03-01T08:00"), AGREED) == [
+        "late_and_nobody_told_anything"
+    ]
+
+
 def test_a_lesson_gives_way_and_only_for_a_reason() -> None:
     early = planned("03-01T08:00")
-    later = {**sent("03-06T16:00", "push"), "marker": None}
-    late = {**sent("03-07T16:00", "push", id="late"), "marker": None}
+    later = {**LESSON, "at": "2027-03-06T16:00:00+00:00"}
+    late = {**LESSON, "at": "2027-03-07T16:00:00+00:00"}
     other = planned("03-01T08:00")
     other["data"] |= {"debt": "loan-2", "params": {"reference": "M-2"}}
     other["data"]["instalments"] = [{"number": 1, "due_date": "2027-03-12", "amount": "100.00"}]
