@@ -23,6 +23,8 @@ LETTER_FIELD: Final = "deadletter"  # the field a dead letter's record is bound 
 _REQUEST_TYPE: Final = "reminder.requested"
 # What stops a contact, also under names that are not ours yet, or nearly ours.
 _STOP_TYPES: Final = ("reminder.cancel", "repayment.paid", "debt.stop", "borrower.opted_out", "borrower.opt_out")
+# What could only lead to more contact than there is without it.
+_ALLOWING_TYPES: Final = ("debt.resumed.", "borrower.opted_in.", "repayment.debit_failed.")
 
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,63}", re.ASCII)
 _SOURCE_LENGTH: Final = 256
@@ -90,7 +92,8 @@ def letter(
         reason = Rejection.UNREADABLE_STOP
     if said.stops or (unread.source is None and record.value is not None and not said.requests):
         holds = whom
-    says_nothing = reason is Rejection.UNKNOWN_TYPE or unread.type == WATERMARK
+    type_ = unread.type or ""
+    says_nothing = reason is Rejection.UNKNOWN_TYPE or type_ == WATERMARK or type_.startswith(_ALLOWING_TYPES)
     doubted = whom if of_facts and not holds and not says_nothing else ()
     sealed, fingerprint = seal(record, identifier, sealer)
     return Letter(
@@ -139,7 +142,8 @@ class _Said(msgspec.Struct):
 def _said(record: Record, unread: Unread) -> _Said:
     type_ = (unread.type or "").strip().lower()
     if isinstance(unread.data, dict):
-        stops = type_.startswith(_STOP_TYPES) or (not type_.startswith(_REQUEST_TYPE) and _is_like_a_stop(unread.data))
+        harmless = type_.startswith((_REQUEST_TYPE, *_ALLOWING_TYPES))
+        stops = type_.startswith(_STOP_TYPES) or (not harmless and _is_like_a_stop(unread.data))
         whom = unread.data.get("borrower_ref") or unread.data.get("borrower")
         borrowers = _references([whom.get("ref") if isinstance(whom, dict) else whom])
         lender = unread.data.get("lender")

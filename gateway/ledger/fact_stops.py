@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import follow, moves, outbox, situations, stops, tombstones
+from gateway.ledger import follow, merged, moves, outbox, situations, stops, tombstones
 from gateway.ledger.commands import Cause
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Rules, Situation
@@ -68,13 +68,15 @@ async def end(
     """
     made: list[Move] = []
     late: list[tuple[int, int, bytes, str | None]] = []
+    leaving = await merged.leaving(connection, [was.id for was, _, _ in stopped if was.reason is Reason.MERGED_INTO])
     for was, reason, cause in stopped:
         if was.closed is not None:
             continue
         move, too_late = follow.cancel(was, reason, now, rules)
         if move is not None:
             made.append(move)
-        if too_late and reason is not Reason.REPLANNED:  # nobody has stopped it: it only goes no further
+        # A plan that is another stops nothing: what has left only goes no further.
+        if (too_late or was.id in leaving) and reason is not Reason.REPLANNED:
             late.append((was.id, cause.id, stops.too_late(was, now), cause.traceparent))
     made += await moves.apply(connection, made)
     await outbox.add(connection, late)

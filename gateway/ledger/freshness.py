@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateway.ledger.commands import Command, Heartbeat, Letter, Told
 from gateway.ledger.database import Connection
+from schemas.repayments import RepaymentPlanned, RepaymentRescheduled
 
 _RAISE: Final = """
 insert into fact_watermark (topic, source, partition, as_of, beats)
@@ -26,7 +27,8 @@ on conflict (topic, source, partition) do update
 _WATERMARKS: Final = """
 select topic, source, partition, as_of, beats from fact_watermark order by as_of, topic, source, partition limit $1
 """
-# The later event counts: an old one that is told again may stand in a partition of before the topic grew.
+# The later event counts: an old one that is told again may stand in a partition of before the topic grew.  What is in
+# doubt ($2: but for a plan) stays as old as it is.
 _TOLD_BORROWERS: Final = """
 update borrower_fact b set source = s.source, topic = s.topic, partition = s.partition, told_at = s.told_at
 from (
@@ -41,7 +43,8 @@ update debt_fact d set source = s.source, topic = s.topic, partition = s.partiti
 from (
     select i.*, x.row from unnest($1::told_row[]) i cross join lateral (
         select d.ctid as row from debt_fact d
-        where d.subject = i.subject and d.debt = i.debt and (d.told_at is null or d.told_at < i.told_at) limit 1
+        where d.subject = i.subject and d.debt = i.debt and (d.told_at is null or d.told_at < i.told_at)
+            and ($2 or d.source is distinct from '') limit 1
     ) x
 ) s where d.ctid = s.row
 """
@@ -50,6 +53,10 @@ from (
 _DOUBT: Final = """
 update debt_fact d set source = '' from unnest($1::bytea[], $2::text[], $3::text[]) as i(subject, debt, source)
 where d.subject = i.subject and d.debt = coalesce(i.debt, d.debt) and d.source = coalesce(i.source, d.source)
+"""
+
+_TRUST: Final = """
+update debt_fact set source = $3, topic = $4, partition = $5 where subject = $1 and debt = $2 and source = ''
 """
 
 # What was told last of the debt of `r`, and by the same source of its borrower, and up to when that is known to be
@@ -113,27 +120,34 @@ async def oldest(connection: Connection, limit: int) -> list[Watermark]:
 
 async def note_told(connection: Connection, told: Sequence[Told], read_at: dt.datetime) -> None:
     """Keeps where the last event of each debt and borrower stood.  Their rows are there and their locks are held."""
-    last: dict[tuple[bytes, str | None], Told] = {}
+    last: dict[tuple[bytes, str | None, bool], Told] = {}
     for each in told:
-        key = (each.subject, getattr(each.fact, "debt", None))
+        key = (each.subject, getattr(each.fact, "debt", None), is_plan(each))
         if key not in last or last[key].fact.as_of < each.fact.as_of:
             last[key] = each
     rows = [
         (subject, debt, each.source, each.origin.topic, each.origin.partition, min(each.fact.as_of, read_at))
-        for (subject, debt), each in last.items()
+        for (subject, debt, _), each in last.items()
     ]
-    if of_debts := [row for row in rows if row[1] is not None]:
-        await connection.execute(_TOLD_DEBTS, of_debts)
+    plans = [row for row, key in zip(rows, last, strict=True) if key[2]]
+    others = [row for row in rows if row[1] is not None and row not in plans]
+    for of_debts, plan in ((plans, True), (others, False)):
+        if of_debts:
+            await connection.execute(_TOLD_DEBTS, of_debts, plan)
     if of_borrowers := [row for row in rows if row[1] is None]:
         await connection.execute(_TOLD_BORROWERS, of_borrowers)
 
 
+def is_plan(each: Told) -> bool:
+    return isinstance(each.fact, RepaymentPlanned | RepaymentRescheduled)
+
+
 async def doubt(connection: Connection, letters: Sequence[Letter], told: Sequence[Told]) -> None:
-    """What these could not say may be of these debts: until more is told of them no heartbeat makes them fresher.
+    """What these could not say may be of these debts: until they are planned anew nothing makes them fresher.
 
     `told` are facts of the same batch; the borrowers' locks are held.
     """
-    last = {(each.subject, getattr(each.fact, "debt", None)): each.origin.offset for each in told}
+    last = {(each.subject, getattr(each.fact, "debt", None)): each.origin.offset for each in told if is_plan(each)}
     rows = [
         (subject, debt, letter.source)
         for letter in letters
@@ -142,6 +156,14 @@ async def doubt(connection: Connection, letters: Sequence[Letter], told: Sequenc
     ]
     if rows:
         await connection.execute(_DOUBT, *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def trust(connection: Connection, told: Sequence[Told]) -> None:
+    """What left these debts in doubt is known now; the borrowers' locks are held."""
+    for each in told:
+        if (debt := getattr(each.fact, "debt", None)) is not None:
+            place = (each.source, each.origin.topic, each.origin.partition)
+            await connection.execute(_TRUST, each.subject, debt, *place)
 
 
 async def of(connection: Connection, reminders: Collection[int]) -> dict[int, Freshness]:

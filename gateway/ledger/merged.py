@@ -60,6 +60,10 @@ _WAITING: Final = """
 select m.reminder from merged m join live l on l.id = m.reminder
 where m.leader = any($1::bigint[]) and l.state = 'held' and l.reason = 'merged_into'
 """
+_LEAVING: Final = """
+select m.reminder from merged m join live l on l.id = m.leader
+where m.reminder = any($1::bigint[]) and l.state = 'sending'
+"""
 _LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
 _TOLD: Final = """
 select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage,
@@ -95,6 +99,11 @@ async def let_go(connection: Connection, leaders: Mapping[int, dt.datetime | Non
 async def waiting(connection: Connection, leaders: Collection[int]) -> list[int]:
     """Those that wait until somebody is told by one of these."""
     return [row[0] for row in await connection.fetch(_WAITING, leaders)] if leaders else []
+
+
+async def leaving(connection: Connection, reminders: Collection[int]) -> frozenset[int]:
+    """Those of these whose leader's message may be leaving in this moment."""
+    return frozenset(row[0] for row in await connection.fetch(_LEAVING, reminders)) if reminders else frozenset()
 
 
 async def leaders(connection: Connection, reminders: Collection[int]) -> list[int]:

@@ -141,7 +141,7 @@ async def _write(
         mine = wanted[key[0]]
         planned = mine.reminders.get(key)
         if was.queue is None:
-            if planned is None:
+            if planned is None or planned.print != stands.print:
                 untold.append(was.id)
             elif planned.said != stands.said:
                 revised.append((key, planned, was))

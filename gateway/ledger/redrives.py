@@ -19,7 +19,7 @@ import asyncpg
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.ledger import accept, freezes, intake, manual, subjects
+from gateway.ledger import accept, freezes, freshness, intake, manual, subjects
 from gateway.ledger.accept import Accepted
 from gateway.ledger.commands import Command, Letter, Request, Stop, Told
 from gateway.ledger.database import Connection
@@ -147,17 +147,20 @@ async def redrive(
     made = Redrive()
     for letter, command in todo.items():
         made.letters.append(await _one(connection, letter, command, now, rules, in_force, owners, made, planner))
+    noted = {each.letter for each in made.letters if each.became in NOTED}
+    known = [each for letter, each in todo.items() if letter in noted and isinstance(each, Told)]
+    await freshness.trust(connection, known)
     await _find_owners(connection, todo, made)
     await _lift(connection, todo, made, frozenset(may_hold), names)
-    if noted := [each for each in made.letters if each.became in NOTED]:
+    if left := [each for each in made.letters if each.became in NOTED]:
         await connection.execute(
             _NOTE,
             now,
             author,
-            [each.letter for each in noted],
-            [each.became for each in noted],
-            [each.reminder for each in noted],
-            [each.lifted for each in noted],
+            [each.letter for each in left],
+            [each.became for each in left],
+            [each.reminder for each in left],
+            [each.lifted for each in left],
         )
     made.letters += [_before(row, author, now) for row in done.values()]
     made.letters.sort(key=lambda each: each.letter)

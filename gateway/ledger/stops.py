@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import follow, moves, outbox, queueing, situations, subjects, tombstones
+from gateway.ledger import follow, merged, moves, outbox, queueing, situations, subjects, tombstones
 from gateway.ledger.commands import Stop
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Rules, Situation
@@ -51,11 +51,13 @@ async def _cancel(
 ) -> list[Move]:
     planned = []
     late = []
-    for was in (await situations.read(connection, reminders)).values():
+    found = await situations.read(connection, reminders)
+    leaving = await merged.leaving(connection, [was.id for was in found.values() if was.reason is Reason.MERGED_INTO])
+    for was in found.values():
         move, has_left = follow.cancel(was, stop.reason, now, rules)
         if move is not None:
             planned.append(move)
-        if has_left:
+        if has_left or was.id in leaving:
             late.append(was)
     planned += await moves.apply(connection, planned)
     await outbox.add(

@@ -28,6 +28,12 @@ from (select id, provider, state from attempt where id >= $2 and id < $3 order b
 where a.provider = $1 and a.state not in ('intended', 'not_sent', 'rejected') order by a.id desc limit $5
 """
 
+# Its own, however much of others' has been handed over since.
+_OWN: Final = """
+select a.id, exists (select from receipt r where r.attempt = a.id) from attempt a
+where a.id = any($1::bigint[]) and a.id < $2
+"""
+
 
 async def flowing(
     connection: Connection, waiting: Iterable[Situation], now: dt.datetime, rules: Rules
@@ -42,9 +48,11 @@ async def flowing(
     for provider in sorted({attempt.provider for _, attempt in asked} & rules.receipts):
         mine = [(reminder, attempt.id) for reminder, attempt in asked if attempt.provider == provider]
         since = min(id_ for _, id_ in mine)
-        rows = await connection.fetch(_NEWEST, provider, since, end, _READ, _SAMPLE)
+        newest = dict(await connection.fetch(_NEWEST, provider, since, end, _READ, _SAMPLE))
+        own = dict(await connection.fetch(_OWN, [id_ for _, id_ in mine], end))
         for reminder, handed_over in mine:
-            heard = [bool(row[1]) for row in rows if row[0] >= handed_over]
+            sample = newest | {id_: own[id_] for id_ in (handed_over,) if id_ in own}
+            heard = [has_one for id_, has_one in sample.items() if id_ >= handed_over]
             if heard and sum(heard) >= _HEALTHY_SHARE * len(heard):
                 found.add(reminder)
     return frozenset(found)

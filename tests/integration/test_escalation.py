@@ -174,6 +174,23 @@ async def test_without_receipts_of_others_and_of_its_own_it_is_held_and_goes_on_
         await it.handed_over(mine)
 
 
+async def test_much_of_other_providers_does_not_hide_its_own_receipts(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the newest that are read for it none is its provider's, but its own was heard of."""
+    monkeypatch.setattr(streams, "_READ", 3)
+    async with ladder(database) as it:
+        mine, silent = await it.planned(), await it.planned()
+        await it.told(await it.handed_over(mine), A.SENT)
+        await it.handed_over(silent)
+        it.now += MINUTE
+        for _ in range(3):
+            await it.handed_over(await it.planned("s", not_after=it.now + 90 * HOUR))
+        await it.fire(4 * HOUR)
+        assert await it.state(mine) == ("scheduled", "next_contact")
+        assert await it.state(silent) == ("held", Reason.RECEIPTS_UNHEALTHY)
+
+
 async def test_what_was_handed_over_a_moment_ago_says_nothing_of_the_stream(database: str) -> None:
     async with ladder(database) as it:
         mine = await it.planned()

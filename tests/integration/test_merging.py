@@ -26,7 +26,7 @@ from schemas.repayments import Fact, Program
 from schemas.vocabulary import AttemptState, Failure, Mode, Reason
 from tests.integration.by_hand import Hand
 from tests.integration.plans_by_hand import SEALER, Plans, plans
-from tests.unit.cadence.facts import DUE, EARLY, at, back_in, paid, planned, stopped
+from tests.unit.cadence.facts import DUE, EARLY, at, back_in, paid, planned, rescheduled, stopped
 
 EVE = at("2026-12-02", "22:00")
 NOON = at("2026-12-03", "14:00")  # every first reminder of the day has come to its turn
@@ -537,3 +537,39 @@ async def test_what_is_no_longer_good_neither_leads_nor_is_told_of(database: str
         good = {key[:2]: len(told) for key, told in told_of.items() if key[2] > NOON}
         assert good == {("loan-1", "overdue_mid"): 1}
         assert all(told == () for key, told in told_of.items() if key[2] <= NOON)
+
+
+async def test_a_stop_of_what_is_told_of_in_this_moment_is_too_late(database: str) -> None:
+    """The message that tells of it has been intended: it may have left.  Before and after that nobody is answered."""
+    too_late = "select count(*) from outbox where payload like '%too_late%'::bytea"
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2", "loan-3", "loan-4")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        await it.tell(paid(NOON, debt="loan-4"))
+        assert await it.hand.value(too_late) == 0
+        (job,) = await it.claimed(worker)
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.tell(paid(NOON, debt="loan-2"))
+        assert (await it.state("loan-2"), await it.hand.value(too_late)) == ("cancelled paid", 1)
+        of = await it.hand.value("select r.debt from outbox o join reminder r on r.id = o.reminder where o.id <> 0")
+        assert of == "loan-2"
+        await it.became(job, attempt, AttemptState.ACCEPTED)
+        await it.tell(paid(NOON, debt="loan-3"))
+        assert (await it.state("loan-3"), await it.hand.value(too_late)) == ("suppressed merged_into", 1)
+
+
+async def test_a_later_contact_tells_of_nothing_that_is_due_at_another_time_by_then(database: str) -> None:
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2", "loan-3")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.became(job, attempt, AttemptState.ACCEPTED)
+        await it.tell(rescheduled(DUE + dt.timedelta(days=30), as_of=NOON, debt="loan-2", amount="70.00"))
+        await it.became(job, attempt, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
+        (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=5))
+        assert told(job) == ["100.00"]
+        before = await it.everything()
+        await it.tell(rescheduled(DUE + dt.timedelta(days=30), as_of=NOON, debt="loan-2", amount="70.00"))
+        assert await it.everything() == before

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway import personal
 from gateway.cadence import loading
 from gateway.cadence.rehearsal import Fate, rehearse
+from gateway.ids import stage_key
 from gateway.ledger import outcomes, timeline
 from gateway.ledger.outcomes import Outcome
 from schemas.repayments import Fact, Instalment, Program
@@ -251,14 +252,37 @@ async def test_consequences_are_named_once_they_are_so(database: str) -> None:
 
 async def test_a_direct_request_of_the_same_stage_keeps_it(database: str) -> None:
     async with plans(database) as it:
-        from gateway import ids
-
-        key = ids.stage_key("harbour", "b-1", "loan-1", 1, "d3", "")
+        key = stage_key("harbour", "b-1", "loan-1", 1, "d3", "")
         direct = it.hand.request(stage_key=key, send_at=at("2026-12-06"), not_after=at("2026-12-09"))
         await it.hand.read(direct)
         await it.tell(planned())
         assert await it.hand.value("select count(*) from reminder where stage = 'd3'") == 1
         assert await it.reminders() == len(USUAL)
+
+
+async def test_a_plan_that_has_the_stage_keeps_it_from_who_asks_later(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        key = stage_key("harbour", "b-1", "loan-1", 1, "d3", "")
+        asked = it.hand.request(stage_key=key, send_at=at("2026-12-06"), not_after=at("2026-12-09"))
+        await it.hand.read(asked)
+        assert await it.hand.state(asked) == ("suppressed", "duplicate_stage")
+        # Nobody was contacted, and it is stopped: then whoever asks may.
+        await it.tell(paid(at("2026-11-21")))
+        again = it.hand.request(stage_key=key, send_at=at("2026-12-06"), not_after=at("2026-12-09"))
+        await it.hand.read(again)
+        assert await it.hand.state(again) == ("scheduled", None)
+
+
+async def test_a_payment_that_bounced_makes_anew_what_is_still_good(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned())
+        await it.tell(paid(at("2026-12-04")))
+        await it.tell(paid(at("2026-12-08", "19:59"), outstanding="100.00"))
+        assert await it.standing() == {**USUAL, "d7": "cancelled paid", "d3": "12-08"}
+        made = await it.reminders()
+        await it.tell(paid(at("2026-12-08", "19:59"), outstanding="100.00"))
+        assert await it.reminders() == made
 
 
 async def test_in_whatever_order_facts_come_the_same_reminders_wait(database: str) -> None:

@@ -101,6 +101,23 @@ async def test_a_plan_whose_cadence_is_in_force_now(desk: Desk) -> None:
     assert await desk.value("select count(*) from reminder") == made
 
 
+async def test_a_plan_that_was_in_doubt_is_as_fresh_as_its_source_again(desk: Desk) -> None:
+    """Whatever was told meanwhile, and however old it is."""
+    await desk.tell("repayment.planned.v1", desk.planned(), decoder())
+    [letter] = await desk.tell("repayment.planned.v1", desk.planned(), decoder(none_yet))
+    desk.clock.advance(dt.timedelta(minutes=1))
+    paid = {
+        "lender": "acme", "borrower_ref": "b-1", "debt": "loan-1", "instalment": 1, "outstanding": "60.00",
+        "as_of": desk.clock.now().isoformat(),
+    }  # fmt: skip
+    await desk.tell("repayment.paid.v1", paid, decoder())
+    assert await desk.value("select source from debt_fact") == ""
+    assert (await desk.redrive(letter, keep=False)).became is Became.COMMAND
+    assert await desk.value("select source from debt_fact") == ""
+    assert (await desk.redrive(letter)).became is Became.COMMAND
+    assert await desk.value("select source from debt_fact") == "/core"
+
+
 async def test_a_payment_that_can_be_read_now_ends_the_rest_and_lifts_its_hold(desk: Desk) -> None:
     await desk.tell("repayment.planned.v1", desk.planned(), decoder())
     paid = {

@@ -63,6 +63,14 @@ class Truth:
         plan = self.plan(who, debt)
         return None if plan is None else next((each for each in plan.instalments if each.number == number), None)
 
+    def number(self, who: str, key: tuple[str, int, str, str]) -> int:
+        """The instalment it is of: a lesson is of the first, whichever that is."""
+        debt, number, stage, _ = key
+        plan = self.plan(who, debt)
+        if stage != "education" or plan is None:
+            return number
+        return min(plan.instalments, key=lambda each: (each.due_date, each.number)).number
+
     def owed(self, who: str, debt: str, number: int) -> Decimal:
         plan, mine = self.plan(who, debt), self.instalment(who, debt, number)
         if plan is None or mine is None:
@@ -118,7 +126,8 @@ class Truth:
 
     def wrong(self, who: str, key: tuple[str, int, str, str], channel: Channel, now: dt.datetime) -> Iterator[str]:
         """Why nobody may be contacted for this by this channel now."""
-        debt, number, stage, _ = key
+        debt, _, stage, _ = key
+        number = self.number(who, key)
         mine = self.instalment(who, debt, number)
         teaches = stage == "education"
         if mine is None:

@@ -107,10 +107,11 @@ class Work(Lender):
         key = self.key(claimed.id)
         wrong = list(truth.wrong(who, key, claimed.channel, self.now))
         assert not wrong, f"{who} {key}: {wrong}"
-        owed = truth.owed(who, *key[:2])
+        of = (key[0], truth.number(who, key))
+        owed = truth.owed(who, *of)
         assert Decimal(job.personal.amount) == owed, f"{who} {key} says {job.personal.amount}, owed are {owed}"
         assert job.address == truth.address(who, claimed.channel), "to an address that is no longer his"
-        due = truth.instalment(who, *key[:2])
+        due = truth.instalment(who, *of)
         assert due is not None
         assert job.personal.due_date == due.due_date, "another due date"
         for each in job.told:

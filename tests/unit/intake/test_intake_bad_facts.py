@@ -35,6 +35,8 @@ DATA: dict[str, dict[str, Any]] = {
     PAID: {**WHO, "debt": "loan-1", "instalment": 1, "outstanding": "40.50"},
     "debt.stopped.v1": {**WHO, "debt": "loan-1", "reason": "disputed"},
     "debt.resumed.v1": {**WHO, "reason": "hardship"},
+    "borrower.opted_in.v1": {**WHO},
+    "repayment.debit_failed.v1": {**WHO, "debt": "loan-1", "instalment": 1},
     "borrower.opted_out.v1": {**WHO},
     "borrower.contact_changed.v1": {**WHO, "contacts": [{"channel": "push", "address": "token-2"}]},
 }  # fmt: skip
@@ -144,7 +146,16 @@ def test_bad_facts(kind: str, changes: dict[str, Any], reason: R, field: str | N
     assert (made.reason, made.field_name, made.source) == (reason, field, SOURCE)
 
 
-@pytest.mark.parametrize("kind", sorted(DATA.keys() - {PLANNED}))
+ALLOWS = ("debt.resumed.v1", "borrower.opted_in.v1", "repayment.debit_failed.v1")
+
+
+@pytest.mark.parametrize("kind", ALLOWS)
+def test_what_could_only_allow_more_holds_nobody_and_says_why_it_was_refused(kind: str) -> None:
+    made = letter(fact(kind, {"data.as_of": "tomorrow"}))
+    assert (made.reason, made.field_name, made.holds, made.doubts) == (R.BAD_DATE, "data.as_of", (), ())
+
+
+@pytest.mark.parametrize("kind", sorted(DATA.keys() - {PLANNED, *ALLOWS}))
 @pytest.mark.parametrize(
     "changes",
     [
@@ -155,7 +166,7 @@ def test_bad_facts(kind: str, changes: dict[str, Any], reason: R, field: str | N
     ],
 )
 def test_what_cannot_be_read_and_may_be_a_stop_holds_whom_it_names(kind: str, changes: dict[str, Any]) -> None:
-    """Whatever is like a stop: all but plans name a borrower and a moment."""
+    """Whatever is like a stop: it names a borrower and a moment."""
     made = letter(fact(kind, changes))
     assert made.reason is R.UNREADABLE_STOP
     assert made.holds == ((subject_key("harbour", "b-1"), "harbour", "b-1"),)
