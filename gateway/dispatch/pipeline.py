@@ -208,6 +208,14 @@ class Steps:
             return policy.Defer(after(dt.timedelta(seconds=closed), now, job.claimed.id), "provider_busy")
         return None
 
+    def _as_of(self, job: Job, now: dt.datetime) -> dt.datetime:
+        """As of when what a text says is so.  What is planned from facts of weeks ago is still so as of when these were
+        known to be complete: of somebody who is five days late nothing is said as of the week before he was due.
+        """
+        assert job.personal is not None
+        said, complete = job.personal.state_as_of, job.claimed.fresh_at
+        return said if complete is None else max(said, min(complete, now))
+
     def render(self, job: Job, now: dt.datetime, ids: IdSource) -> policy.Verdict | None:
         claimed, personal, provider = job.claimed, job.personal, job.provider
         assert personal is not None
@@ -222,7 +230,7 @@ class Steps:
             amount=personal.amount,
             currency=personal.currency,
             due_date=personal.due_date,
-            as_of=in_zone(personal.state_as_of, personal.timezone),
+            as_of=in_zone(self._as_of(job, now), personal.timezone),
             today=in_zone(now, personal.timezone).date(),
             name=personal.name,
             params=personal.params,

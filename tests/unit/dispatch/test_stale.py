@@ -4,9 +4,12 @@ import datetime as dt
 import json
 from dataclasses import replace
 
+import pytest
+
 from gateway import policy
 from gateway.dispatch.commits import _verdict
 from gateway.dispatch.pipeline import Job, inputs_of
+from gateway.ids import IdSource
 from gateway.ledger.freezes import Freezes
 from schemas.vocabulary import Mode, Reason
 from tests.unit.dispatch.case import NOW, PHONE
@@ -28,6 +31,21 @@ def test_what_is_planned_leaves_while_its_facts_are_young_enough() -> None:
     assert prepared(STEPS, made) is None
     assert made.send_by == NOW + MINUTE
     assert dt.datetime.fromisoformat(json.loads(inputs_of(made))["fresh_at"]) == NOW - DAY + MINUTE
+
+
+@pytest.mark.parametrize(
+    ("fresh_at", "as_of"),
+    [
+        (NOW + 5 * MINUTE, "17:10 on 2 March"),  # a clock that is ahead: not later than now
+        (NOW, "17:05 on 2 March"),
+        (NOW - 60 * MINUTE, "17:00 on 2 March"),  # when it was said
+    ],
+)
+def test_it_is_told_as_of_when_its_facts_were_complete(fresh_at: dt.datetime, as_of: str) -> None:
+    made = reminder(PHONE, occasion=D3, stage="due", not_after=LONG, fresh_at=fresh_at + 5 * MINUTE)
+    assert STEPS.prepare(made, NOW + 10 * MINUTE, Freezes({}), IdSource(1)) is None
+    assert made.message is not None
+    assert f"as of {as_of} a payment" in made.message.text
 
 
 def test_what_is_older_is_held_with_the_age_it_may_have() -> None:
