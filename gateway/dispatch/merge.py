@@ -63,7 +63,12 @@ class Merger:
             put_back |= await merging.busy(connection, lessons) if lessons else frozenset()
         for id_, job in planned.items():
             # A later contact of one that leads; of a first one `gather` has left them out.
-            job.told = tuple(each for each in told.get(id_, ()) if not in_force.covers(each.slices.facts))
+            job.told = tuple(
+                each
+                for each in told.get(id_, ())
+                if not in_force.covers(each.slices.facts)
+                and not self._steps.is_stale(each.occasion, each.fresh_at, now)
+            )
             job.yields = id_ in put_back
         return [job for job in jobs if job.claimed.id not in waits]
 

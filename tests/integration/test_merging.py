@@ -31,6 +31,7 @@ from tests.unit.cadence.facts import DUE, EARLY, at, back_in, paid, planned, res
 EVE = at("2026-12-02", "22:00")
 NOON = at("2026-12-03", "14:00")  # every first reminder of the day has come to its turn
 MEDIUM = Catalogue.load()
+DAYS = dt.timedelta(days=7)
 
 
 class Day(Plans):
@@ -573,3 +574,23 @@ async def test_a_later_contact_tells_of_nothing_that_is_due_at_another_time_by_t
         before = await it.everything()
         await it.tell(rescheduled(DUE + dt.timedelta(days=30), as_of=NOON, debt="loan-2", amount="70.00"))
         assert await it.everything() == before
+
+
+async def test_a_later_contact_tells_of_nothing_that_is_too_old_by_then(database: str) -> None:
+    """Of the one debt something was told a moment ago, of the other nothing for days."""
+    async with day(database) as it:
+        it.merger = Merger(
+            it.database, Steps(MEDIUM, SEALER, {}, {}, Mode.LIVE, None, max_fact_ages={"default/1/d7": DAYS}), it
+        )
+        await it.debts("loan-1")
+        await it.tell(planned(DUE, debt="loan-2", as_of=NOON - DAYS + dt.timedelta(minutes=5)))
+        await it.tell(paid(NOON - dt.timedelta(hours=1), debt="loan-1", outstanding="90.00"), now=NOON)
+        await it.hand.connection.execute("truncate fact_watermark")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        assert (await debt_of(it, job.claimed), told(job)) == ("loan-1", ["100.00"])
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.became(job, attempt, AttemptState.ACCEPTED)
+        await it.became(job, attempt, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
+        (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=10))
+        assert (await debt_of(it, job.claimed), told(job)) == ("loan-1", [])
