@@ -32,7 +32,7 @@ class Slices(Struct, frozen=True):
 class Told(Struct, frozen=True):
     """A reminder whose message is another's, with its sealed facts as they are now; `along` when they stand in it.
 
-    `fresh_at` is as of when these are known to be complete.
+    `fresh_at` is as of when these are known to be complete.  It `waits` until the other one has told somebody.
     """
 
     reminder: int
@@ -44,6 +44,7 @@ class Told(Struct, frozen=True):
     slices: Slices
     occasion: str
     fresh_at: dt.datetime | None
+    waits: bool
 
 
 Row: TypeAlias = tuple[int, int, bool]  # reminder, leader, along
@@ -73,7 +74,8 @@ where m.reminder = any($1::bigint[]) and l.state = 'sending'
 _LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
 _TOLD: Final = f"""
 select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage, r.occasion,
-       (select max(f.fresh_at) from ({freshness.TOLD}) f), r.source, r.lender, r.product, r.template, r.stage
+       (select max(f.fresh_at) from ({freshness.TOLD}) f), exists (select from live l where l.id = m.reminder),
+       r.source, r.lender, r.product, r.template, r.stage
 from merged m join reminder r on r.id = m.reminder left join revision v on v.reminder = m.reminder
 where m.leader = any($1::bigint[]) order by m.leader, m.reminder
 """  # noqa: S608  joins a constant of the ledger
@@ -120,7 +122,7 @@ async def told(connection: Connection, leaders: Collection[int]) -> dict[int, li
     """By leader, the reminders whose contact is its own, too."""
     found: dict[int, list[Told]] = {}
     for row in await connection.fetch(_TOLD, leaders):
-        leader, reminder, sealed, along, debt, instalment, stage, occasion, fresh_at, *slices = row
-        told = Told(reminder, sealed, along, debt, instalment, stage, Slices(*slices), occasion, fresh_at)
+        leader, reminder, sealed, along, debt, instalment, stage, occasion, fresh_at, waits, *slices = row
+        told = Told(reminder, sealed, along, debt, instalment, stage, Slices(*slices), occasion, fresh_at, waits)
         found.setdefault(leader, []).append(told)
     return found

@@ -594,3 +594,23 @@ async def test_a_later_contact_tells_of_nothing_that_is_too_old_by_then(database
         await it.became(job, attempt, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
         (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=10))
         assert (await debt_of(it, job.claimed), told(job)) == ("loan-1", [])
+
+
+async def test_who_waits_and_may_not_be_told_of_any_more_waits_no_longer(database: str) -> None:
+    """Else he would be suppressed with a message that says nothing of him.  Nobody has been told yet."""
+    async with day(database) as it:
+        await it.debts("loan-1", "loan-2")
+        worker = await it.hand.worker()
+        (job,) = await it.claimed(worker, NOON)
+        (attempt,) = (await it.intend(worker, job)).sendable
+        await it.became(job, attempt, AttemptState.NOT_SENT, Failure.TRANSIENT)
+        assert await it.state("loan-2") == "held merged_into"
+        await it.tell(paid(NOON, outstanding="90.00"))
+        it.merger = Merger(
+            it.database, Steps(MEDIUM, SEALER, {}, {}, Mode.LIVE, None, max_fact_ages={"default/1/d7": DAYS}), it
+        )
+        await it.hand.connection.execute("truncate fact_watermark")
+        assert await it.claimed(worker, NOON + dt.timedelta(minutes=10)) == []
+        assert await it.state("loan-2") == "scheduled released"
+        jobs = await it.claimed(worker)
+        assert sorted([(await debt_of(it, job.claimed), told(job)) for job in jobs]) == [("loan-1", []), ("loan-2", [])]
