@@ -61,9 +61,18 @@ class Merger:
                 if planned[id_].claimed.stage == Stage.EDUCATION
             }
             put_back |= await merging.busy(connection, lessons) if lessons else frozenset()
+        untold = {
+            each
+            for others in told.values()
+            for each in others
+            if in_force.covers(each.slices.facts) or self._steps.is_stale(each.occasion, each.fresh_at, now)
+        }
+        # Who waits would be suppressed with what does not tell of him.
+        if apart := [each.reminder for each in untold if each.waits]:
+            self._metrics.moved(await self._database.transaction(lambda c: merging.part(c, apart, now)))
+            waits |= {leader for leader, others in told.items() if any(each.reminder in apart for each in others)}
         for id_, job in planned.items():
-            # A later contact of one that leads; of a first one `gather` has left them out.
-            job.told = tuple(each for each in told.get(id_, ()) if not in_force.covers(each.slices.facts))
+            job.told = tuple(each for each in told.get(id_, ()) if each not in untold)
             job.yields = id_ in put_back
         return [job for job in jobs if job.claimed.id not in waits]
 

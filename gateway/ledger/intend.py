@@ -184,8 +184,13 @@ async def _outdated(connection: Connection, planned: Sequence[Intent]) -> frozen
         _OTHER_WORDS, [each.attempt for each in planned], ids, [each.claimed.sealed for each in planned]
     )
     told = await merged.told(connection, ids)
-    others = {each.attempt for each in planned if any(of not in told.get(each.claimed.id, []) for of in each.told)}
-    return frozenset(row[0] for row in rows) | others
+    says = {leader: {(of.reminder, of.sealed) for of in others} for leader, others in told.items()}
+    told_otherwise = {
+        each.attempt
+        for each in planned
+        if any((of.reminder, of.sealed) not in says.get(each.claimed.id, ()) for of in each.told)
+    }
+    return frozenset(row[0] for row in rows) | told_otherwise
 
 
 async def read_back(connection: Connection, worker: int, intents: Sequence[Intent]) -> frozenset[int]:

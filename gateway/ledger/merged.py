@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct, structs
 
+from gateway.ledger import freshness
 from gateway.ledger.database import Connection
 
 
@@ -29,7 +30,10 @@ class Slices(Struct, frozen=True):
 
 
 class Told(Struct, frozen=True):
-    """A reminder whose message is another's, with its sealed facts as they are now; `along` when they stand in it."""
+    """A reminder whose message is another's, with its sealed facts as they are now; `along` when they stand in it.
+
+    `fresh_at` is as of when these are known to be complete.  It `waits` until the other one has told somebody.
+    """
 
     reminder: int
     sealed: bytes
@@ -38,6 +42,9 @@ class Told(Struct, frozen=True):
     instalment: int
     stage: str
     slices: Slices
+    occasion: str
+    fresh_at: dt.datetime | None
+    waits: bool
 
 
 Row: TypeAlias = tuple[int, int, bool]  # reminder, leader, along
@@ -65,12 +72,13 @@ select m.reminder from merged m join live l on l.id = m.leader
 where m.reminder = any($1::bigint[]) and l.state = 'sending'
 """
 _LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
-_TOLD: Final = """
-select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage,
+_TOLD: Final = f"""
+select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage, r.occasion,
+       (select max(f.fresh_at) from ({freshness.TOLD}) f), exists (select from live l where l.id = m.reminder),
        r.source, r.lender, r.product, r.template, r.stage
 from merged m join reminder r on r.id = m.reminder left join revision v on v.reminder = m.reminder
 where m.leader = any($1::bigint[]) order by m.leader, m.reminder
-"""
+"""  # noqa: S608  joins a constant of the ledger
 
 
 async def join(connection: Connection, rows: Sequence[Row]) -> None:
@@ -113,7 +121,8 @@ async def leaders(connection: Connection, reminders: Collection[int]) -> list[in
 async def told(connection: Connection, leaders: Collection[int]) -> dict[int, list[Told]]:
     """By leader, the reminders whose contact is its own, too."""
     found: dict[int, list[Told]] = {}
-    for leader, reminder, sealed, along, debt, instalment, stage, *slices in await connection.fetch(_TOLD, leaders):
-        told = Told(reminder, sealed, along, debt, instalment, stage, Slices(*slices))
+    for row in await connection.fetch(_TOLD, leaders):
+        leader, reminder, sealed, along, debt, instalment, stage, occasion, fresh_at, waits, *slices = row
+        told = Told(reminder, sealed, along, debt, instalment, stage, Slices(*slices), occasion, fresh_at, waits)
         found.setdefault(leader, []).append(told)
     return found

@@ -16,7 +16,7 @@ from msgspec import Struct
 from gateway.ledger import freezes, freshness, merged, moves, queueing, situations, subjects
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue
-from schemas.vocabulary import ReminderState
+from schemas.vocabulary import Reason, ReminderState
 
 # What has been contacted for goes on by itself: it is no new message.
 _COMPANY: Final = """
@@ -157,6 +157,18 @@ async def gather(
 
 def _followers(message: Message) -> list[tuple[int, bool]]:
     return [*((each, True) for each in message.along), *((each, False) for each in message.superseded)]
+
+
+async def part(connection: Connection, reminders: Collection[int], now: dt.datetime) -> list[Move]:
+    """These wait on nobody's message any more; whoever was to tell of them is taken out of the hands it is in."""
+    await subjects.lock_reminders(connection, list(reminders))
+    found = await situations.read(connection, reminders)
+    planned = [
+        follow.release(was, now)
+        for was in found.values()
+        if was.state is ReminderState.HELD and was.reason is Reason.MERGED_INTO
+    ]
+    return [*planned, *await moves.apply(connection, planned)]
 
 
 async def retell(connection: Connection, reminders: Collection[int], now: dt.datetime) -> list[Move]:

@@ -119,8 +119,18 @@ async def test_no_ends_it_by_the_lenders_reason(reason: Reason) -> None:
 
 
 def other(reminder: int, debt: str) -> Told:
+    slices = Slices("core", "acme", None, "t", "d3")
     return Told(
-        reminder, b"", along=True, debt=debt, instalment=3, stage="d3", slices=Slices("core", "acme", None, "t", "d3")
+        reminder,
+        b"",
+        along=True,
+        debt=debt,
+        instalment=3,
+        stage="d3",
+        slices=slices,
+        occasion="",
+        fresh_at=None,
+        waits=True,
     )
 
 
