@@ -234,11 +234,9 @@ async def _of_one_message(connection: Connection, made: Sequence[Move]) -> list[
 def _leaves_a_gap(move: Move) -> bool:
     """Whether a plan may want a contact in its place: it was on its way by another plan, or for upstream itself.
 
-    What somebody has cancelled stays so.
+    Who cancels a request has not stopped the plan.
     """
-    if move.was.occasion is None:
-        return move.state is not ReminderState.CANCELLED
-    return move.was.closed in LIFTED
+    return move.was.occasion is None or move.was.closed in LIFTED
 
 
 def _leads_no_more(move: Move) -> bool:

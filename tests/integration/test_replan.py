@@ -106,11 +106,13 @@ async def test_what_is_stopped_still_is_not_made_anew(database: str) -> None:
         assert await it.hand.value("select count(*) from replan") == 0
 
 
-@pytest.mark.parametrize(("cancelled", "then"), [(False, "12-07"), (True, "cancelled cancelled_request")])
+@pytest.mark.parametrize(
+    ("cancelled", "then"), [(None, "12-07"), ("request", "12-07"), ("debt", "cancelled cancelled_debt")]
+)
 async def test_a_direct_request_that_reached_nobody_leaves_its_stage_to_the_plan(
-    cancelled: bool, then: str, database: str
+    cancelled: str | None, then: str, database: str
 ) -> None:
-    """But what upstream has cancelled it does not want."""
+    """Also one that upstream takes back; with the debt everything of it is."""
     async with plans(database) as it:
         subject = ids.subject_key("harbour", "b-1")
         direct = it.hand.request(
@@ -121,10 +123,10 @@ async def test_a_direct_request_that_reached_nobody_leaves_its_stage_to_the_plan
         await it.hand.read(direct)
         await it.tell(planned())
         assert await it.hand.value("select count(*) from reminder where stage = 'd3'") == 1
+        it.hand.now = at("2026-12-02", "12:00")
         if cancelled:
-            await it.hand.read(it.hand.stop(direct, "request"))
+            await it.hand.read(it.hand.stop(direct, cancelled))
         else:
-            it.hand.now = at("2026-12-02", "12:00")
             worker = await it.hand.worker()
             (claimed,) = await it.hand.claim(worker)
             await it.hand.settle(worker, claimed, expire=True)
