@@ -164,7 +164,7 @@ async def part(connection: Connection, reminders: Collection[int], now: dt.datet
     await subjects.lock_reminders(connection, list(reminders))
     found = await situations.read(connection, reminders)
     planned = [
-        follow.release(was, now)
+        queueing.release(was, now)
         for was in found.values()
         if was.state is ReminderState.HELD and was.reason is Reason.MERGED_INTO
     ]
