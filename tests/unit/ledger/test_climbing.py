@@ -5,8 +5,6 @@ does to everything else.
 import datetime as dt
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.cadence import loading
@@ -14,7 +12,7 @@ from gateway.cadence.model import Confirm
 from gateway.ledger import follow
 from gateway.ledger.climbing import Climb, Step, climbs
 from gateway.ledger.standing import Attempt, Move, Queue, Rules, Situation
-from gateway.ledger.states import NO_CONTACT, OPEN, REACHED, attempt_moves, reminder_moves
+from gateway.ledger.states import OPEN
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Channel, Failure, Lane, Reason
 from schemas.vocabulary import ReminderState as R
@@ -415,6 +413,20 @@ def test_who_gives_up_on_an_unknown_one_ends_it_by_the_best() -> None:
     assert follow.give_up(was(R.AWAITING, attempt(A.SENT, 0, ago=9), attempt(A.UNCONFIRMED, 1)), NOW) is None
 
 
+def test_what_has_arrived_after_all_is_not_sent_again_when_its_repeat_fails() -> None:
+    """A push that had failed, its repeat, the word that the first has arrived: silence leads on, nothing else."""
+    first, again = attempt(A.DELIVERED, ago=3), replace(attempt(A.UNDELIVERED, failure=Failure.THROTTLED), id=101)
+    single = was(R.AWAITING, first, again)
+    move = follow.after_attempts(single, [again], NOW, OPEN_WITHIN)
+    assert standing(move) == WAITS
+    assert move is not None
+    assert move.at == NOW + HOUR  # four hours after the first
+    later = NOW + HOUR
+    waits = was(R.AWAITING, first, again, at=later)
+    assert follow.asks(waits, later, OPEN_WITHIN) is first
+    assert standing(wake(waits, now=later)) == (R.SCHEDULED, Reason.NEXT_CONTACT, 1)
+
+
 # --- unknown: a repeat ------------------------------------------------------------------------------------------------
 
 
@@ -438,109 +450,3 @@ def test_every_occasion_of_every_version_is_known_by_its_path() -> None:
     assert found["default/1/d3"].step(Channel.SMS) == Step()
     assert found["default/1/t7"].paced(Channel.VOICE)
     assert not found["default/1/t7"].paced(Channel.SMS)
-
-
-# --- what always holds ------------------------------------------------------------------------------------------------
-
-STEPS = st.builds(Step, st.just(DELIVERED), st.sampled_from([None, 2 * HOUR, 4 * HOUR]))
-PUSH = st.builds(Step, st.sampled_from([DELIVERED, OPENED]), st.sampled_from([None, 2 * HOUR, 60 * HOUR]))
-EVENTS = st.lists(
-    st.tuples(st.sampled_from(["say", "time", "send", "open", "stop", "expire"]), st.integers(0, 999)), max_size=30
-)
-SAID = sorted(set(A) - {A.INTENDED, A.UNCONFIRMED})
-
-
-@given(PUSH, STEPS, STEPS, st.permutations("psv"), st.integers(1, 3), EVENTS)
-def test_a_pure_ladder_keeps_its_promises(
-    push: Step, sms: Step, voice: Step, order: list[str], length: int, events: list[tuple[str, int]]
-) -> None:
-    """Any story of one reminder: sent, told of, left in silence, opened, stopped, expired, in any order."""
-    ladder = "".join(order[:length])
-    climb = Climb({Channel.PUSH: push, Channel.SMS: sms, Channel.VOICE: voice})
-    numbers = Rules(climbs={"c/1/d3": climb}, receipts=frozenset({"push", "sms", "voice"}), receipts_recheck=HOUR)
-    now = NOW
-    it = was(R.SCHEDULED, ladder=ladder, at=NOW)
-    made: list[Attempt] = []
-
-    def go(move: Move | None) -> None:
-        nonlocal it
-        if move is None:
-            return
-        assert reminder_moves(it.state, move.state) or (it.state is move.state and move.correction)
-        assert (move.queue is None) == move.state.final
-        if it.state is R.DELIVERED:
-            raise AssertionError("confirmed twice")
-        if move.rung > it.rung and move.reason is Reason.NEXT_CONTACT:
-            assert not [each for each in made if each.state in (A.UNKNOWN, A.INTENDED)], "a rung while one is unknown"
-            assert it.closed is None, "a rung after a stop"
-            assert now <= it.not_after
-        if move.queue is None and not move.correction:
-            reached = any(each.state in REACHED for each in made)
-            if move.state not in (R.CANCELLED, R.SUPPRESSED):
-                assert (move.state is R.DELIVERED) >= reached, "not its best attempt"
-            if move.state in (R.UNDELIVERED, R.EXPIRED, R.CANCELLED, R.SUPPRESSED):
-                assert not [each for each in made if each.state in OPEN | {A.UNCONFIRMED}], "one may have arrived"
-            if move.state is R.UNCONFIRMED:
-                for each in follow.close_open(it, now):
-                    assert each.state is A.UNCONFIRMED
-        if move.queue is Queue.TIMER:
-            assert move.at >= now or move.at == it.at or move.state is R.AWAITING
-        it = replace(
-            it, state=move.state, reason=move.reason, at=move.at, queue=move.queue, rung=move.rung, tries=move.tries,
-            closed=move.closed, resume_at=move.resume_at,
-        )  # fmt: skip
-
-    for what, n in events:
-        if what == "time":
-            now += (n % 9) * HOUR / 2
-            if it.queue is Queue.TIMER and it.at <= now:
-                if it.state is R.AWAITING or it.reason is Reason.RECEIPTS_UNHEALTHY:
-                    go(follow.wake(it, now, numbers, healthy=n % 3 > 0))
-                elif now >= it.not_after:
-                    go(follow.expire(it, now))
-        elif what == "send" and it.queue is Queue.DUE and it.at <= now:
-            if now >= it.not_after:
-                go(follow.expire(it, now))
-                continue
-            blocked = [each for each in made if each.state in (A.UNKNOWN, A.INTENDED)]
-            assert not blocked, "sent while one is unknown"
-            channel = CHANNEL[ladder[it.rung]]
-            made.append(Attempt(1000 + len(made), it.rung, channel, channel.value, A.INTENDED, now))
-            it = replace(
-                it, state=R.SENDING, reason=None, queue=Queue.CLAIM, attempt=made[-1].id, attempts=tuple(made), at=now,
-            )  # fmt: skip
-        elif what == "say" and made:
-            told, state = made[n % len(made)], SAID[n // 7 % len(SAID)]
-            if attempt_moves(told.state, state):
-                failure = None if state in OPEN | REACHED else list(Failure)[n % len(Failure)]
-                told.become(state, failure, None, now)
-                go(follow.after_attempts(it, [told], now, numbers, jitter=0.5))
-        elif what == "open" and made:
-            go(follow.opened(it, made[n % len(made)], now, numbers))
-            if it.state is R.DELIVERED and made[n % len(made)].state not in NO_CONTACT:
-                return  # the attempt itself is told of by its receipt
-        elif what == "stop" and it.queue is not None:
-            move, _ = follow.cancel(it, Reason.PAID, now, numbers)
-            go(move)
-        elif what == "expire" and it.queue is Queue.DUE:
-            go(follow.skip(it, Reason.OUT_OF_DATE, now, numbers))
-    assert (it.queue is None) == it.state.final
-    for _ in range(60):  # and everything ends
-        if it.queue is None:
-            break
-        now = max(now, it.at) + HOUR
-        if it.queue is Queue.CLAIM:
-            current = it.find(it.attempt or 0)
-            assert current is not None
-            if current.state is A.INTENDED:
-                current.become(A.UNKNOWN, None, None, now)
-            go(follow.after_attempt(it, current, now, numbers))
-        elif it.queue is Queue.DUE:
-            now = max(now, it.not_after)
-            go(follow.expire(it, now))
-        elif it.state is R.AWAITING or it.reason is Reason.RECEIPTS_UNHEALTHY:
-            go(follow.wake(it, now, numbers, healthy=True))
-        else:
-            now = max(now, it.not_after)
-            go(follow.expire(it, now))
-    assert it.queue is None
