@@ -70,6 +70,7 @@ ENDS = (R.DELIVERED, None, 0)
 ADVANCE, CLOSE = NOW + 3 * HOUR, NOW + 47 * HOUR
 ENOUGH = [
     (Step(ACCEPTED), A.ACCEPTED, WAITS, CLOSE),
+    (Step(ACCEPTED, 4 * HOUR), A.ACCEPTED, WAITS, CLOSE),  # leads on by nothing but a failure
     (Step(ACCEPTED), A.DELIVERED, ENDS, NOW),
     (Step(DELIVERED), A.ACCEPTED, WAITS, CLOSE),
     (Step(DELIVERED, 4 * HOUR), A.ACCEPTED, WAITS, ADVANCE),
@@ -306,6 +307,13 @@ TABLE = [
         R.AWAITING,
         (R.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, 2),
     ),
+    # That a call was put through is not enough, and nothing could follow it.
+    (
+        attempt(A.DELIVERED, 2),
+        [attempt(A.ACCEPTED, 0, ago=9), attempt(A.UNDELIVERED, 1, ago=5)],
+        R.AWAITING,
+        (R.DELIVERED, None, 2),
+    ),
     # He wants no more by the channel of an earlier rung: nothing else leaves.
     (
         attempt(A.UNDELIVERED, 0, ago=6, failure=Failure.OPTED_OUT),
@@ -341,6 +349,45 @@ def test_a_delivery_that_is_enough_calls_it_back(state: R) -> None:
     own = attempt(A.DELIVERED, 0, ago=6)
     move = follow.after_attempts(was(state, own, rung=1), [own], NOW, rules(Step(DELIVERED, 4 * HOUR)))
     assert (move and move.state) is R.DELIVERED
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_refusal_outweighs_a_failure_that_came_with_it(first: int) -> None:
+    both = [attempt(A.UNDELIVERED, 0, ago=6, failure=Failure.OPTED_OUT), attempt(A.UNDELIVERED, 1)]
+    changed = [both[first], both[1 - first]]
+    move = follow.after_attempts(was(R.AWAITING, *both), changed, NOW, OPEN_WITHIN)
+    assert standing(move) == (R.SUPPRESSED, Reason.OPTED_OUT, 1)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_delivery_outweighs_a_failure_that_came_with_it_after_the_end(first: int) -> None:
+    """Of a push that had to be opened, too: nothing follows any more."""
+    both = [attempt(A.DELIVERED, 0, ago=6), attempt(A.UNDELIVERED, 1)]
+    changed = [both[first], both[1 - first]]
+    assert standing(follow.after_attempts(was(R.UNCONFIRMED, *both), changed, NOW, OPEN_WITHIN)) == (
+        R.DELIVERED,
+        None,
+        1,
+    )
+
+
+def test_a_stop_does_not_wait_for_the_rest_of_what_has_arrived() -> None:
+    move, late = follow.cancel(
+        was(R.AWAITING, attempt(A.DELIVERED, 0, ago=6), attempt(A.ACCEPTED, 1)), Reason.PAID, NOW, OPEN_WITHIN
+    )
+    assert (standing(move), late) == ((R.DELIVERED, None, 1), True)
+
+
+def test_each_window_is_counted_from_its_own_hand_over() -> None:
+    """The push may be heard of for another 18 hours, and that of the sms has closed."""
+    open_ = was(R.AWAITING, attempt(A.ACCEPTED, 0, ago=30), attempt(A.ACCEPTED, 1, ago=25), not_after=NOW - HOUR)
+    move = wake(open_)
+    assert (standing(move), move.at) == ((R.AWAITING, None, 1), NOW + 18 * HOUR)
+
+
+def test_nobody_asks_for_receipts_once_the_last_window_has_closed() -> None:
+    """It ends then, whether or not they come in."""
+    assert follow.asks(was(R.AWAITING, attempt(A.ACCEPTED, ago=50), not_after=NOW + HOUR), NOW, OPEN_WITHIN) is None
 
 
 def test_who_refused_is_not_asked_again_by_time() -> None:
@@ -384,13 +431,10 @@ def test_what_is_decided_of_a_rung_that_came_by_time(verdict: str) -> None:
 
 
 def test_a_last_rung_that_is_skipped_leaves_what_is_out() -> None:
-    assert standing(
-        follow.skip(was(R.SCHEDULED, attempt(A.SENT, 0, ago=6), rung=2), Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)
-    ) == (
-        R.AWAITING,
-        None,
-        2,
-    )
+    skipped = was(R.SCHEDULED, attempt(A.SENT, 0, ago=2), rung=2)
+    move = follow.skip(skipped, Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)
+    assert standing(move) == (R.AWAITING, None, 2)
+    assert move.at == NOW + 46 * HOUR  # its silence has led on already
     unknown = was(R.SCHEDULED, attempt(A.UNKNOWN, 0, ago=6))
     assert standing(follow.skip(unknown, Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)) == (
         R.AWAITING,
@@ -437,6 +481,8 @@ def test_the_occasion_alone_says_what_is_sent_again() -> None:
     assert standing(follow.after_attempt(single, own, NOW, again)) == (R.SCHEDULED, Reason.RETRY, 0)
     plain = Rules(climbs=rules(Step(), ladder="p").climbs, resend=frozenset({("push", "d3")}))
     assert standing(follow.after_attempt(single, own, NOW, plain)) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
+    stopped = was(R.SENDING, own, ladder="p", closed=Reason.PAID)
+    assert standing(follow.after_attempt(stopped, own, NOW, again)) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
     replaces_nothing = Rules(climbs=again.climbs)
     assert standing(follow.after_attempt(single, own, NOW, replaces_nothing)) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
 
