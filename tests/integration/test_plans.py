@@ -11,7 +11,7 @@ from gateway.ledger import outcomes
 from gateway.ledger.outcomes import Outcome
 from schemas.repayments import Fact
 from schemas.vocabulary import AttemptState, Channel, Failure
-from tests.integration.plans_by_hand import SEALER, USUAL, plans
+from tests.integration.plans_by_hand import SEALER, USUAL, everything, plans
 from tests.unit.cadence.facts import (
     DUE,
     EARLY,
@@ -43,11 +43,11 @@ async def test_the_same_facts_again_write_nothing(database: str) -> None:
     async with plans(database) as it:
         facts: list[Fact] = [planned(), failed(at("2026-12-10")), paid(at("2026-12-11"), outstanding="40.00")]
         await it.tell(*facts)
-        before = await it.everything()
+        before = await everything(it.hand.connection)
         for fact in facts:
             await it.tell(fact)
         await it.tell(*reversed(facts))
-        assert await it.everything() == before
+        assert await everything(it.hand.connection) == before
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,15 @@ async def test_new_contacts_revise_the_addresses(database: str) -> None:
         await it.tell(other)
         assert await it.reminders() == len(USUAL)
         assert (await it.says("d7")).contacts == ((Channel.PUSH, "token-19"), (Channel.SMS, "+86139000012349"))
+
+
+async def test_another_due_date_is_said_by_what_goes_when_it_was_to_go(database: str) -> None:
+    """A debit that failed says when, whichever of the days before it was the due one."""
+    async with plans(database) as it:
+        await it.tell(planned(), failed(at("2026-12-12", "08:00")), now=at("2026-12-12", "08:00"))
+        await it.tell(rescheduled(dt.date(2026, 12, 11), as_of=at("2026-12-12", "08:30")))
+        assert await it.hand.value("select count(*) from reminder where stage = 'due'") == 1
+        assert (await it.says("due")).due_date == dt.date(2026, 12, 11)
 
 
 async def test_other_hours_make_it_anew_at_another_time(database: str) -> None:
