@@ -66,8 +66,8 @@ soak: $(READY) $(KAFKA)  ## every fault at random, for long (ARGS="--minutes 30 
 pooled: $(READY) $(KAFKA) $(PGBOUNCER)  ## integration and fault tests, every gateway behind PgBouncer
 	BEHIND_PGBOUNCER=1 $(PYTEST) $(or $(ARGS),tests/integration tests/faults)
 
-mutants: $(READY)  ## mistakes planted in the ledger: does the ledger machine find each?
-	$(BIN)/python -m tests.integration.machine.mutate $(ARGS)
+mutants: $(READY)  ## mistakes planted in ledger, plans and ladders: does the check of each find it?
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lock:  ## resolve the dependencies anew (ARGS=--upgrade: to their newest versions)
 	$(PYTHON) -m venv --clear .cache/lock

@@ -83,9 +83,9 @@ def _climb(occasion: Occasion) -> Climb:
 
 def blocks(other: Attempt, rung: int) -> bool:
     """Whether nothing may leave on this rung while `other` stands as it does: of an earlier rung that was passed by
-    time somebody knows that it was handed over, and it may still arrive.
+    time somebody knows that it was handed over, and it may still arrive.  What has arrived is not repeated.
     """
-    return other.state in _UNSETTLED or (other.state in OPEN and other.rung == rung)
+    return other.state in _UNSETTLED or (other.state in OPEN | REACHED and other.rung == rung)
 
 
 def is_enough(was: Situation, attempt: Attempt, climb: Climb) -> bool:
@@ -96,12 +96,18 @@ def is_enough(was: Situation, attempt: Attempt, climb: Climb) -> bool:
 
 def advances_at(was: Situation, now: dt.datetime, climb: Climb) -> dt.datetime | None:
     """When the next rung is tried without a failure; None where it is not, or not as things stand."""
-    current = None if was.attempt is None else was.find(was.attempt)
-    if current is None or current.rung != was.rung or current.state not in _HANDED_OVER or now >= was.not_after:
+    contact = silent(was)
+    if contact is None or now >= was.not_after:
         return None
+    return _due_after(was, contact, climb.step(contact.channel))
+
+
+def silent(was: Situation) -> Attempt | None:
+    """The contact after which silence counts: the last of its rung that was handed over, where nothing is unknown."""
     if any(each.state in _UNSETTLED for each in was.attempts):
         return None
-    return _due_after(was, current, climb.step(current.channel))
+    mine = [each for each in was.attempts if each.rung == was.rung and each.state in _HANDED_OVER]
+    return mine[-1] if mine else None
 
 
 def _due_after(was: Situation, attempt: Attempt, step: Step) -> dt.datetime | None:

@@ -249,9 +249,9 @@ def asks(was: Situation, now: dt.datetime, rules: Rules) -> Attempt | None:
     """The attempt whose provider's receipts must be healthy for the next contact to follow by time now."""
     climb = rules.climb(was.occasion)
     at = None if climb is None else climbing.advances_at(was, now, climb)
-    if at is None or now < at or now >= climbing.closes_at(was, now, rules) or was.attempt is None:
+    if at is None or now < at or now >= climbing.closes_at(was, now, rules):
         return None
-    return was.find(was.attempt)
+    return climbing.silent(was)
 
 
 def wake(was: Situation, now: dt.datetime, rules: Rules, *, healthy: bool) -> Move:

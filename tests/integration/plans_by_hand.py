@@ -85,18 +85,20 @@ class Plans:
         (mine,) = [each for each in rows if each.stage == stage]
         return personal.decode(SEALER.open(mine.sealed, mine.id, personal.SEALED_FIELD))
 
-    async def everything(self) -> list[tuple[Any, ...]]:
-        """All that facts can change, for two runs to be compared."""
-        rows: list[tuple[Any, ...]] = []
-        for sql in (
-            "select id, state::text, reason, at, seq from live order by 1",
-            "select reminder, state::text, reason from ending order by 1",
-            "select * from occurrence order by 1, 2, 3, 4, 5",
-            "select reminder, sealed from revision order by 1",
-            "select bucket, reminder, seq, id from outbox order by 1, 2, 3, 4",
-        ):
-            rows += [tuple(row) for row in await self.hand.connection.fetch(sql)]
-        return rows
+
+async def everything(connection: Any) -> list[tuple[Any, ...]]:
+    """All that facts can change, each row behind the name of its table, for two runs to be compared."""
+    rows: list[tuple[Any, ...]] = []
+    for table, sql in {
+        "live": "select id, state::text, reason, at, seq from live order by 1",
+        "ending": "select reminder, state::text, reason from ending order by 1",
+        "occurrence": "select * from occurrence order by 1, 2, 3, 4, 5",
+        "revision": "select reminder, sealed from revision order by 1",
+        "outbox": "select bucket, reminder, seq, id from outbox order by 1, 2, 3, 4",
+        "merged": "select reminder, leader, along from merged order by 1",
+    }.items():
+        rows += [(table, *row) for row in await connection.fetch(sql)]
+    return rows
 
 
 @asynccontextmanager

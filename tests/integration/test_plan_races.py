@@ -23,7 +23,7 @@ from schemas.repayments import Fact
 from schemas.repayments import Stop as Why
 from schemas.vocabulary import AttemptState
 from tests.integration.by_hand import TOPIC as REQUESTS
-from tests.integration.plans_by_hand import SEALER, TOPIC, USUAL, Plans, plans
+from tests.integration.plans_by_hand import SEALER, TOPIC, USUAL, Plans, everything, plans
 from tests.integration.test_freeze_order import intends, others, waits_for_a_lock
 from tests.integration.test_plan_stops import LATER, PAID, SUBJECT, asked, born
 from tests.unit.cadence.facts import DUE, at, failed, moved, paid, planned, prefers, rescheduled, resumed, stopped
@@ -322,6 +322,6 @@ async def test_a_storm_of_facts_ends_as_if_they_had_come_one_by_one(database: st
         )
         assert {row["state"] for row in sent} == {"delivered"}
         assert len(sent) == len({row["debt"] for row in sent}) == len(here.taken)
-        before = await it.everything()
+        before = await everything(it.hand.connection)
         await it.tell(*facts, now=NOW)
-        assert await it.everything() == before
+        assert await everything(it.hand.connection) == before

@@ -14,7 +14,7 @@ from gateway.ledger.commands import Request
 from gateway.ledger.standing import Move
 from schemas.repayments import Fact, Stop
 from schemas.vocabulary import Channel, Reason
-from tests.integration.plans_by_hand import USUAL, Plans, plans
+from tests.integration.plans_by_hand import USUAL, Plans, everything, plans
 from tests.unit.cadence.facts import EARLY, at, back_in, out, paid, planned, rescheduled, resumed, stopped
 
 SUBJECT = subject_key("harbour", "b-1")
@@ -93,12 +93,12 @@ async def test_the_same_stop_again_writes_nothing_and_answers_nothing(database: 
         facts: list[Fact] = [paid(it.hand.now), stopped(it.hand.now, debt=None), out(it.hand.now)]
         for fact in facts:
             await it.tell(fact)
-        before = await it.everything()
+        before = await everything(it.hand.connection)
         # One each, by the first of the stops.
         assert await it.hand.value("select count(*) from outbox where payload like '%too_late%'::bytea") == 2
         for fact in (planned(), *facts, *reversed(facts)):
             await it.tell(fact)
-        assert await it.everything() == before
+        assert await everything(it.hand.connection) == before
 
 
 async def test_a_stop_in_force_stops_until_the_last_of_its_reasons_is_resumed(database: str) -> None:
@@ -203,9 +203,9 @@ async def test_an_opting_out_by_a_call_is_known_to_plans(database: str) -> None:
         await it.tell(planned())
         await says_no(it, EARLY)
         assert await it.standing() == dict.fromkeys(USUAL, "suppressed opted_out")
-        before = await it.everything()
+        before = await everything(it.hand.connection)
         await it.tell(planned())
-        assert await it.everything() == before
+        assert await everything(it.hand.connection) == before
         await it.tell(planned(debt="loan-2", as_of=LATER))
         assert await it.reminders() == len(USUAL)
 

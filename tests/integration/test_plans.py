@@ -15,7 +15,7 @@ from gateway.ledger import outcomes, timeline
 from gateway.ledger.outcomes import Outcome
 from schemas.repayments import Fact, Instalment, Program
 from schemas.vocabulary import AttemptState, Channel, Failure
-from tests.integration.plans_by_hand import SEALER, USUAL, plans
+from tests.integration.plans_by_hand import SEALER, USUAL, everything, plans
 from tests.unit.cadence.facts import (
     DUE,
     EARLY,
@@ -78,11 +78,11 @@ async def test_the_same_facts_again_write_nothing(database: str) -> None:
     async with plans(database) as it:
         facts: list[Fact] = [planned(), failed(at("2026-12-10")), paid(at("2026-12-11"), outstanding="40.00")]
         await it.tell(*facts)
-        before = await it.everything()
+        before = await everything(it.hand.connection)
         for fact in facts:
             await it.tell(fact)
         await it.tell(*reversed(facts))
-        assert await it.everything() == before
+        assert await everything(it.hand.connection) == before
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,15 @@ async def test_another_language_revises_what_is_said_and_the_first_is_kept_for_w
         assert (await it.standing(), await it.reminders()) == (USUAL, len(USUAL))
         says = await it.says("d7")
         assert (says.locale, says.locale_of_plan) == ("fi", "zh-CN")
+
+
+async def test_another_due_date_is_said_by_what_goes_when_it_was_to_go(database: str) -> None:
+    """A debit that failed says when, whichever of the days before it was the due one."""
+    async with plans(database) as it:
+        await it.tell(planned(), failed(at("2026-12-12", "08:00")), now=at("2026-12-12", "08:00"))
+        await it.tell(rescheduled(dt.date(2026, 12, 11), as_of=at("2026-12-12", "08:30")))
+        assert await it.hand.value("select count(*) from reminder where stage = 'due'") == 1
+        assert (await it.says("due")).due_date == dt.date(2026, 12, 11)
 
 
 async def test_other_hours_make_it_anew_at_another_time(database: str) -> None:

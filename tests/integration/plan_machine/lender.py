@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway import ids
 from gateway.intake.planner import Planner
 from gateway.ledger import intake
-from gateway.ledger.commands import Heartbeat, Origin, Told
+from gateway.ledger.commands import Heartbeat, Origin, Stop, Told
 from schemas.repayments import Program, RepaymentPlanned
 from schemas.vocabulary import Channel
 from tests.integration.plan_machine.model import CADENCES, DEBTS, LENDER, RULES, ZONES, Model
@@ -72,8 +72,7 @@ class Lender(Model):
             case "debit failed":
                 fact = facts.failed(as_of, number, debt)
             case "move":
-                zone = draw(st.sampled_from((None, *ZONES)))
-                fact = facts.moved(as_of, zone, draw(st.sampled_from(LADDERS)))
+                fact = self.moves(as_of, data, draw(st.sampled_from((None, *ZONES))))
             case "prefer":
                 channels = draw(st.sampled_from((None, None, (Channel.SMS,))))
                 fact = facts.prefers(as_of, *draw(st.sampled_from(HOURS)), channels=channels)
@@ -86,10 +85,35 @@ class Lender(Model):
                 fact = replace(evident(as_of, withdrawn=draw(st.booleans())), debt=debt)
         self.tell(who, fact)
 
+    def fact_about(self, who: str, debt: str, number: int, data: st.DataObject) -> None:
+        """One that changes what a message about this says, or tells of besides."""
+        mine = self.truth.instalment(who, debt, number)
+        due = self.now.date() if mine is None else mine.due_date
+        as_of, draw = self.tick(), data.draw
+        another = draw(st.sampled_from(DEBTS[who]))
+        facts_ = {
+            "part": facts.paid(as_of, number, draw(st.sampled_from(("30.00", "50.00"))), debt),
+            "paid": facts.paid(as_of, number, debt=debt),
+            "stopped": facts.stopped(as_of, debt=debt),
+            "moved": self.moves(as_of, data),
+            "another day": facts.rescheduled(
+                due + dt.timedelta(days=draw(st.sampled_from((-1, 1)))), as_of=as_of, debt=debt
+            ),
+            "one more": facts.planned(due, as_of=as_of, debt=another, zone=self.truth.zone(who)),
+        }
+        self.tell(who, facts_[draw(st.sampled_from(("part", "one more", "one more", *facts_)))])
+
+    def moves(self, as_of: dt.datetime, data: st.DataObject, zone: str | None = None) -> Any:
+        """By the same channels mostly, and sometimes to another address."""
+        fact = facts.moved(as_of, zone, data.draw(st.sampled_from(LADDERS)))
+        suffix = data.draw(st.sampled_from(("", "7", "8")))
+        return replace(fact, contacts=tuple(replace(each, address=each.address + suffix) for each in fact.contacts))
+
     def tell(self, who: str, *told: Any) -> None:
         mine = [of(who, each) for each in told]
         note(f"{self.now}: {who}: {[type(each).__name__ for each in mine]}")
         self.truth.facts += [(who, each) for each in mine]
+        self.truth.heard = max(self.truth.heard, *(min(each.as_of, self.now) for each in mine))
         self.known_at[who] = self.step
         self.run(self.tx(lambda c: self.write(c, [(who, each) for each in mine])))
 
@@ -120,10 +144,29 @@ class Lender(Model):
     def beat(self) -> None:
         self.offset += 1
         beat = Heartbeat(Origin(TOPIC, 0, self.offset), self.ids.next(0), SOURCE, self.tick())
+        stale = "select distinct r.borrower from live l join reminder r on r.id = l.id where l.reason = 'stale_facts'"
+        for row in self.run(self.connection.fetch(stale)):
+            self.known_at[row[0]] = self.step  # it goes out when he may have been told of all else
+        self.read(beat)
+        self.truth.heard = beat.as_of
+
+    def cancel(self, data: st.DataObject) -> None:
+        """Upstream wants no reminders of what is known now."""
+        who, debt = self.draw_who(data)
+        of = data.draw(st.sampled_from((debt, debt, None)))
+        self.offset += 1
+        subject, as_of = ids.subject_key(LENDER, who), self.tick()
+        kind = "borrower" if of is None else "debt"
+        note(f"{as_of}: cancelled {who} {of}")
+        self.read(
+            Stop(Origin(TOPIC, 0, self.offset), self.ids.next(0), SOURCE, subject, LENDER, who, kind, of or "", as_of)
+        )
+        self.truth.cancels.append((who, of, as_of))
+        self.known_at[who] = self.step
+
+    def read(self, command: Heartbeat | Stop) -> None:
         following = {0: self.offset + 1}
-        self.run(self.tx(lambda c: intake.write(c, TOPIC, [beat], following, self.now, RULES)))
-        for who in DEBTS:
-            self.known_at[who] = self.step
+        self.run(self.tx(lambda c: intake.write(c, TOPIC, [command], following, self.now, RULES)))
 
     def request(self, data: st.DataObject) -> None:
         """Upstream asks for a stage that a plan may have, too."""

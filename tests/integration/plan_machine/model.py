@@ -37,8 +37,8 @@ STEPS: Final = Steps(Catalogue.load(), SEALER, {}, {}, Mode.LIVE, None, max_fact
 
 WEIGHTS: Final = {
     "plan": 4, "pay": 4, "stop": 2, "resume": 2, "reschedule": 2, "debit failed": 3, "move": 2, "prefer": 2, "opt": 2,
-    "evidence": 1, "request": 2, "claim": 6, "intend": 6, "claim and intend": 10, "record": 8, "receipt": 4,
-    "lose lease": 1, "rescue": 2, "time": 3, "next": 10, "tell again": 1,
+    "evidence": 1, "request": 2, "claim": 6, "intend": 6, "claim and intend": 10, "told in hand": 12, "cancel": 1,
+    "next contact": 10, "record": 8, "receipt": 4, "lose lease": 1, "rescue": 2, "time": 3, "next": 10,
 }  # fmt: skip
 OPERATIONS: Final = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
 OUTCOMES: Final[list[tuple[A, Failure | None]]] = [
@@ -66,6 +66,7 @@ class Sent:
     first: bool
     planned: bool
     known: int  # how many facts had been told
+    told: int  # of how many others it tells
     recorded: bool = False
 
 
@@ -86,6 +87,9 @@ class Model(RuleBasedStateMachine):
         self.known_at: dict[str, int] = {}  # borrower -> the step at which something became known of him
         self.offset = 0
         self.sent: dict[int, Sent] = {}
+        self.owed_anew = False  # the next fact makes something anew, whatever it says
+        self.told_in: dict[int, list[int]] = {}  # by reminder, the contacts whose message tells of it, too
+        self.suppressed: set[int] = set()
         self.jobs: dict[int, dict[int, Job]] = {}  # by worker: what it has claimed, by reminder
         self.workers: dict[int, workers.Worker] = {}
         self.history: dict[int, str] = {}

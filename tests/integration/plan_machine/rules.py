@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from tests.integration.plan_machine.invariants import Invariants
-from tests.integration.plan_machine.model import OPERATIONS, OUTCOMES, RECEIPTS, STARTS
+from tests.integration.plan_machine.model import DEBTS, OPERATIONS, OUTCOMES, RECEIPTS, STARTS, ZONES
+from tests.unit.cadence import facts
 
 _HOURS = (0.1, 1, 4, 12, 24, 72)
 
@@ -18,8 +19,10 @@ class Plans(Invariants):
     def start(self, data: st.DataObject) -> None:
         self.run(self.open())
         self.now = data.draw(st.sampled_from(STARTS))
-        for _ in range(3):
-            self.fact("plan", data)
+        dates, together = self.draw_dates(data), data.draw(st.booleans())
+        for debt in DEBTS["b-1"]:  # often due together, so that one message tells of all
+            due = dates if together else self.draw_dates(data)
+            self.tell("b-1", facts.planned(*due, as_of=self.tick(), debt=debt, zone=ZONES[0]))
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
@@ -38,19 +41,27 @@ class Plans(Invariants):
                 case "request":
                     self.request(data)
                 case "claim":
+                    self.until_due(data)
                     self.claim(slot)
                 case "intend" if busy := [each for each, mine in self.jobs.items() if mine]:
                     worker = draw(st.sampled_from(busy))
                     mine = sorted(self.jobs[worker])
                     self.intend(worker, draw(st.lists(st.sampled_from(mine), unique=True, min_size=1)))
                 case "claim and intend":
-                    self.claim(slot)
-                    worker = self.workers[slot].id
-                    self.intend(worker, sorted(self.jobs[worker]))
-                case "record" if any(not each.recorded for each in self.sent.values()):
-                    self.record(data, draw(st.sampled_from(OUTCOMES)))
+                    self.until_due(data)
+                    self.claim_and_intend(slot)
+                case "told in hand":
+                    self.until_due(data)
+                    self.told_in_hand(slot, data)
+                case "cancel":
+                    self.cancel(data)
+                case "next contact":
+                    self.until_due(data)
+                    self.next_contact(slot, data)
+                case "record" if going := [each for each in self.sent.values() if not each.recorded]:
+                    self.record(draw(st.sampled_from(going)), draw(st.sampled_from(OUTCOMES)))
                 case "receipt" if self.sent:
-                    self.receipt(data, draw(st.sampled_from(RECEIPTS)))
+                    self.receipt(draw(st.sampled_from(list(self.sent.values()))), draw(st.sampled_from(RECEIPTS)))
                 case "lose lease":
                     self.lose_lease(slot, draw(st.booleans()))
                 case "rescue":
@@ -61,10 +72,9 @@ class Plans(Invariants):
                 case "next":
                     if (moment := self.next_moment()) is not None:
                         self.time_passes(moment, draw(st.sampled_from((True, True, True, False))))
-                case "tell again":
-                    self.tell_again()
                 case "record" | "receipt" | "intend":
                     continue
                 case fact:
                     self.fact(fact, data)
             self.run(self.check())
+        self.tell_again()

@@ -38,12 +38,15 @@ _NINE, _TEN = (dt.time(9), dt.time(20)), (dt.time(10), dt.time(19))
 _ONCE: Final = {"d7": (-7, 3, _NINE), "d3": (-3, 2, _NINE), "overdue_late": (30, 3, _TEN)}
 _OVERDUE: Final = {"overdue_early": {1: (1, _NINE), 3: (1, _NINE)}, "overdue_mid": {7: (1, _TEN), 15: (2, _TEN)}}
 _LESSONS: Final = {"spot_fraud": -18, "ask_for_help": -16, "pay_early": -13, "complain": -11}
+_AGES: Final = {"d7": 7 * DAY, "d3": 3 * DAY, "education": 30 * DAY}
 GRACE: Final = 1
 
 
 class Truth:
     def __init__(self) -> None:
         self.facts: list[tuple[str, Any]] = []
+        self.cancels: list[tuple[str, str | None, dt.datetime]] = []  # who, of which debt, as of when
+        self.heard = dt.datetime.min.replace(tzinfo=dt.UTC)  # up to when all that happened is known
 
     def _last(self, who: str, *kinds: type[T], **like: Any) -> T | None:
         found: list[Any] = [
@@ -91,6 +94,13 @@ class Truth:
         ]
         return any(isinstance(each, DebtStopped) for each in last)
 
+    def cancelled(self, who: str, debt: str, number: int) -> bool:
+        """By upstream, with all that was known then; what is known later is not meant."""
+        known = [self.plan(who, debt)]
+        known += [self._last(who, RepaymentPaid, debt=debt, instalment=each) for each in (number, None)]
+        last = max(each.as_of for each in known if each is not None)
+        return any(ref == who and of in (debt, None) and last <= as_of for ref, of, as_of in self.cancels)
+
     def opted(self, who: str, program: Program, channel: Channel | None = None) -> bool | None:
         """True out, False in, None where he has said nothing."""
         last = self._last(who, BorrowerOptedOut, BorrowerOptedIn, program=program, channel=channel)
@@ -137,6 +147,10 @@ class Truth:
             yield "nothing is owed"
         if self.stopped(who, debt):
             yield "it is stopped"
+        if self.cancelled(who, debt, number):
+            yield "it is cancelled"
+        if now >= self.heard + _AGES.get(stage, DAY):
+            yield f"what is known is of {self.heard}"
         programs = [Program.REMINDERS, *([Program.EDUCATION] if teaches else [])]
         if any(self.opted(who, program, each) for program in programs for each in (None, channel)):
             yield "he has opted out"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.dispatch.commits import _verdict
 from gateway.dispatch.pipeline import Job, inputs_of
 from gateway.ids import bucket_of
-from gateway.ledger import claims, intend, outcomes, receipts, releases, stale, timers, workers
+from gateway.ledger import claims, intend, merged, outcomes, receipts, releases, stale, timers, workers
 from gateway.ledger.freezes import Freezes
 from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
@@ -37,6 +37,9 @@ from tests.integration.plans_by_hand import SEALER
 
 
 class Work(Lender):
+    async def check(self) -> None:
+        raise NotImplementedError
+
     def claim(self, slot: int) -> None:
         worker = self.workers[slot]
         now = self.tick()
@@ -73,6 +76,64 @@ class Work(Lender):
                 held_back.append((job, Defer(now + dt.timedelta(minutes=5), "under_way_elsewhere")))
         self.settle(worker, held_back)
 
+    def until_due(self, data: st.DataObject, within: dt.timedelta = dt.timedelta(days=99)) -> None:
+        """Something is to be claimed, mostly."""
+        at = self.run(self.connection.fetchval("select min(due_at) from due"))
+        if (
+            at is not None
+            and self.now < at <= self.now + within
+            and data.draw(st.sampled_from((True, True, True, False)))
+        ):
+            self.time_passes(at, data.draw(st.sampled_from((True, True, True, True, True, False))))
+
+    def claim_and_intend(self, slot: int) -> list[Sent]:
+        """What leaves of what is due."""
+        self.claim(slot)
+        before = set(self.sent)
+        self.intend_all(slot)
+        return [each for attempt, each in self.sent.items() if attempt not in before]
+
+    def intend_all(self, slot: int) -> None:
+        worker = self.workers[slot].id
+        self.intend(worker, sorted(self.jobs[worker]))
+
+    def told_in_hand(self, slot: int, data: st.DataObject) -> None:
+        """What a worker has claimed, or its message tells of, changes before it is intended; then it is so again."""
+        draw = data.draw
+        self.claim(slot)
+        mine = [job for job in self.jobs[self.workers[slot].id].values() if planned(job)]
+        if mine:
+            job = draw(st.sampled_from(mine))
+            claimed = job.claimed
+            about = [*((each.debt, each.instalment) for each in job.told), (claimed.debt, claimed.instalment)]
+            debt, number = draw(st.sampled_from(about))
+            assert number is not None
+            for _ in range(draw(st.sampled_from((1, 1, 2)))):
+                self.fact_about(claimed.borrower, debt, number, data)
+            if draw(st.booleans()):  # another looks for work meanwhile
+                self.until_due(data, dt.timedelta(hours=6))
+                self.claim(1 - slot)
+        self.intend_all(slot)
+        if draw(st.booleans()):
+            self.claim_and_intend(draw(st.sampled_from((0, 1))))
+
+    def next_contact(self, slot: int, data: st.DataObject) -> None:
+        """A contact fails, at once or after its rest was suppressed; facts come before that, and before the next."""
+        gone = [each for each in self.claim_and_intend(slot) if each.planned]
+        if not gone:
+            return
+        sent = max(gone, key=lambda each: (each.told, each.attempt))
+        if data.draw(st.sampled_from((True, False, False, False))):
+            debt, number, *_ = self.key(sent.reminder)
+            self.fact_about(sent.who, debt, number, data)
+            self.run(self.check())
+        if data.draw(st.sampled_from((True, True, False))):
+            self.record(sent, (A.ACCEPTED, None))
+            self.receipt(sent, A.UNDELIVERED)
+        else:
+            self.record(sent, (A.REJECTED, Failure.BAD_RECIPIENT))
+        self.told_in_hand(slot, data)
+
     def settle(self, worker: int, verdicts: list[tuple[Job, Any]]) -> None:
         if verdicts:
             note(f"{self.now}: " + ", ".join(f"{job.claimed.id}: {verdict}" for job, verdict in verdicts))
@@ -93,10 +154,13 @@ class Work(Lender):
             first,
             planned(job),
             len(self.truth.facts),
+            len(job.told),
         )
         note(f"{now}: intended {attempt} of {claimed.id} {who} {claimed.debt} {claimed.instalment} {claimed.stage}")
         if planned(job):
             self.says_what_is_so(job)
+            for each in job.told:
+                self.told_in.setdefault(each.reminder, []).append(attempt)
             if first:
                 self.one_message_a_day(sent)
         self.sent[attempt] = sent
@@ -114,7 +178,11 @@ class Work(Lender):
         due = truth.instalment(who, *of)
         assert due is not None
         assert job.personal.due_date == due.due_date, "another due date"
+        waiting = self.run(merged.waiting(self.connection, [claimed.id]))
+        assert set(waiting) <= {each.reminder for each in job.told}, "they wait for a message that tells of others"
+        named = {(claimed.debt, claimed.instalment)} | {(each.debt, each.instalment) for each in job.told if each.along}
         for each in job.told:
+            assert (each.debt, each.instalment) in named, f"they wait for a message that says nothing of {each.debt}"
             if each.along:
                 opened = decode(SEALER.open(each.sealed, each.reminder, SEALED_FIELD))
                 owed = truth.owed(who, each.debt, each.instalment)
@@ -138,8 +206,7 @@ class Work(Lender):
                 known = self.known_at.get(sent.who, -1) >= each.step
                 assert not gone or known, f"a second message on {sent.day}: {each}, {sent}"
 
-    def record(self, data: st.DataObject, outcome: tuple[A, Failure | None]) -> None:
-        sent = data.draw(st.sampled_from([each for each in self.sent.values() if not each.recorded]))
+    def record(self, sent: Sent, outcome: tuple[A, Failure | None]) -> None:
         sent.recorded = True
         state, failure = outcome
         now = self.tick()
@@ -150,8 +217,7 @@ class Work(Lender):
         for _ in range(2):  # a lost COMMIT is answered by doing it again
             self.run(self.tx(lambda c: outcomes.record(c, [done], now, RULES, self.random.random)))
 
-    def receipt(self, data: st.DataObject, state: A) -> None:
-        sent = data.draw(st.sampled_from(list(self.sent.values())))
+    def receipt(self, sent: Sent, state: A) -> None:
         now, id_ = self.tick(), self.ids.next(0)
         note(f"{now}: receipt {sent.attempt} {state}")
         stored = Stored(

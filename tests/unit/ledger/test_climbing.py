@@ -5,8 +5,6 @@ does to everything else.
 import datetime as dt
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.cadence import loading
@@ -14,7 +12,7 @@ from gateway.cadence.model import Confirm
 from gateway.ledger import follow
 from gateway.ledger.climbing import Climb, Step, climbs
 from gateway.ledger.standing import Attempt, Move, Queue, Rules, Situation
-from gateway.ledger.states import NO_CONTACT, OPEN, REACHED, attempt_moves, reminder_moves
+from gateway.ledger.states import OPEN
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Channel, Failure, Lane, Reason
 from schemas.vocabulary import ReminderState as R
@@ -72,6 +70,7 @@ ENDS = (R.DELIVERED, None, 0)
 ADVANCE, CLOSE = NOW + 3 * HOUR, NOW + 47 * HOUR
 ENOUGH = [
     (Step(ACCEPTED), A.ACCEPTED, WAITS, CLOSE),
+    (Step(ACCEPTED, 4 * HOUR), A.ACCEPTED, WAITS, CLOSE),  # leads on by nothing but a failure
     (Step(ACCEPTED), A.DELIVERED, ENDS, NOW),
     (Step(DELIVERED), A.ACCEPTED, WAITS, CLOSE),
     (Step(DELIVERED, 4 * HOUR), A.ACCEPTED, WAITS, ADVANCE),
@@ -308,6 +307,13 @@ TABLE = [
         R.AWAITING,
         (R.UNDELIVERED, Reason.CONTACTS_EXHAUSTED, 2),
     ),
+    # That a call was put through is not enough, and nothing could follow it.
+    (
+        attempt(A.DELIVERED, 2),
+        [attempt(A.ACCEPTED, 0, ago=9), attempt(A.UNDELIVERED, 1, ago=5)],
+        R.AWAITING,
+        (R.DELIVERED, None, 2),
+    ),
     # He wants no more by the channel of an earlier rung: nothing else leaves.
     (
         attempt(A.UNDELIVERED, 0, ago=6, failure=Failure.OPTED_OUT),
@@ -343,6 +349,45 @@ def test_a_delivery_that_is_enough_calls_it_back(state: R) -> None:
     own = attempt(A.DELIVERED, 0, ago=6)
     move = follow.after_attempts(was(state, own, rung=1), [own], NOW, rules(Step(DELIVERED, 4 * HOUR)))
     assert (move and move.state) is R.DELIVERED
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_refusal_outweighs_a_failure_that_came_with_it(first: int) -> None:
+    both = [attempt(A.UNDELIVERED, 0, ago=6, failure=Failure.OPTED_OUT), attempt(A.UNDELIVERED, 1)]
+    changed = [both[first], both[1 - first]]
+    move = follow.after_attempts(was(R.AWAITING, *both), changed, NOW, OPEN_WITHIN)
+    assert standing(move) == (R.SUPPRESSED, Reason.OPTED_OUT, 1)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_delivery_outweighs_a_failure_that_came_with_it_after_the_end(first: int) -> None:
+    """Of a push that had to be opened, too: nothing follows any more."""
+    both = [attempt(A.DELIVERED, 0, ago=6), attempt(A.UNDELIVERED, 1)]
+    changed = [both[first], both[1 - first]]
+    assert standing(follow.after_attempts(was(R.UNCONFIRMED, *both), changed, NOW, OPEN_WITHIN)) == (
+        R.DELIVERED,
+        None,
+        1,
+    )
+
+
+def test_a_stop_does_not_wait_for_the_rest_of_what_has_arrived() -> None:
+    move, late = follow.cancel(
+        was(R.AWAITING, attempt(A.DELIVERED, 0, ago=6), attempt(A.ACCEPTED, 1)), Reason.PAID, NOW, OPEN_WITHIN
+    )
+    assert (standing(move), late) == ((R.DELIVERED, None, 1), True)
+
+
+def test_each_window_is_counted_from_its_own_hand_over() -> None:
+    """The push may be heard of for another 18 hours, and that of the sms has closed."""
+    open_ = was(R.AWAITING, attempt(A.ACCEPTED, 0, ago=30), attempt(A.ACCEPTED, 1, ago=25), not_after=NOW - HOUR)
+    move = wake(open_)
+    assert (standing(move), move.at) == ((R.AWAITING, None, 1), NOW + 18 * HOUR)
+
+
+def test_nobody_asks_for_receipts_once_the_last_window_has_closed() -> None:
+    """It ends then, whether or not they come in."""
+    assert follow.asks(was(R.AWAITING, attempt(A.ACCEPTED, ago=50), not_after=NOW + HOUR), NOW, OPEN_WITHIN) is None
 
 
 def test_who_refused_is_not_asked_again_by_time() -> None:
@@ -386,13 +431,10 @@ def test_what_is_decided_of_a_rung_that_came_by_time(verdict: str) -> None:
 
 
 def test_a_last_rung_that_is_skipped_leaves_what_is_out() -> None:
-    assert standing(
-        follow.skip(was(R.SCHEDULED, attempt(A.SENT, 0, ago=6), rung=2), Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)
-    ) == (
-        R.AWAITING,
-        None,
-        2,
-    )
+    skipped = was(R.SCHEDULED, attempt(A.SENT, 0, ago=2), rung=2)
+    move = follow.skip(skipped, Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)
+    assert standing(move) == (R.AWAITING, None, 2)
+    assert move.at == NOW + 46 * HOUR  # its silence has led on already
     unknown = was(R.SCHEDULED, attempt(A.UNKNOWN, 0, ago=6))
     assert standing(follow.skip(unknown, Reason.OUT_OF_DATE, NOW, OPEN_WITHIN)) == (
         R.AWAITING,
@@ -415,6 +457,20 @@ def test_who_gives_up_on_an_unknown_one_ends_it_by_the_best() -> None:
     assert follow.give_up(was(R.AWAITING, attempt(A.SENT, 0, ago=9), attempt(A.UNCONFIRMED, 1)), NOW) is None
 
 
+def test_what_has_arrived_after_all_is_not_sent_again_when_its_repeat_fails() -> None:
+    """A push that had failed, its repeat, the word that the first has arrived: silence leads on, nothing else."""
+    first, again = attempt(A.DELIVERED, ago=3), replace(attempt(A.UNDELIVERED, failure=Failure.THROTTLED), id=101)
+    single = was(R.AWAITING, first, again)
+    move = follow.after_attempts(single, [again], NOW, OPEN_WITHIN)
+    assert standing(move) == WAITS
+    assert move is not None
+    assert move.at == NOW + HOUR  # four hours after the first
+    later = NOW + HOUR
+    waits = was(R.AWAITING, first, again, at=later)
+    assert follow.asks(waits, later, OPEN_WITHIN) is first
+    assert standing(wake(waits, now=later)) == (R.SCHEDULED, Reason.NEXT_CONTACT, 1)
+
+
 # --- unknown: a repeat ------------------------------------------------------------------------------------------------
 
 
@@ -425,6 +481,8 @@ def test_the_occasion_alone_says_what_is_sent_again() -> None:
     assert standing(follow.after_attempt(single, own, NOW, again)) == (R.SCHEDULED, Reason.RETRY, 0)
     plain = Rules(climbs=rules(Step(), ladder="p").climbs, resend=frozenset({("push", "d3")}))
     assert standing(follow.after_attempt(single, own, NOW, plain)) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
+    stopped = was(R.SENDING, own, ladder="p", closed=Reason.PAID)
+    assert standing(follow.after_attempt(stopped, own, NOW, again)) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
     replaces_nothing = Rules(climbs=again.climbs)
     assert standing(follow.after_attempt(single, own, NOW, replaces_nothing)) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, 0)
 
@@ -438,109 +496,3 @@ def test_every_occasion_of_every_version_is_known_by_its_path() -> None:
     assert found["default/1/d3"].step(Channel.SMS) == Step()
     assert found["default/1/t7"].paced(Channel.VOICE)
     assert not found["default/1/t7"].paced(Channel.SMS)
-
-
-# --- what always holds ------------------------------------------------------------------------------------------------
-
-STEPS = st.builds(Step, st.just(DELIVERED), st.sampled_from([None, 2 * HOUR, 4 * HOUR]))
-PUSH = st.builds(Step, st.sampled_from([DELIVERED, OPENED]), st.sampled_from([None, 2 * HOUR, 60 * HOUR]))
-EVENTS = st.lists(
-    st.tuples(st.sampled_from(["say", "time", "send", "open", "stop", "expire"]), st.integers(0, 999)), max_size=30
-)
-SAID = sorted(set(A) - {A.INTENDED, A.UNCONFIRMED})
-
-
-@given(PUSH, STEPS, STEPS, st.permutations("psv"), st.integers(1, 3), EVENTS)
-def test_a_pure_ladder_keeps_its_promises(
-    push: Step, sms: Step, voice: Step, order: list[str], length: int, events: list[tuple[str, int]]
-) -> None:
-    """Any story of one reminder: sent, told of, left in silence, opened, stopped, expired, in any order."""
-    ladder = "".join(order[:length])
-    climb = Climb({Channel.PUSH: push, Channel.SMS: sms, Channel.VOICE: voice})
-    numbers = Rules(climbs={"c/1/d3": climb}, receipts=frozenset({"push", "sms", "voice"}), receipts_recheck=HOUR)
-    now = NOW
-    it = was(R.SCHEDULED, ladder=ladder, at=NOW)
-    made: list[Attempt] = []
-
-    def go(move: Move | None) -> None:
-        nonlocal it
-        if move is None:
-            return
-        assert reminder_moves(it.state, move.state) or (it.state is move.state and move.correction)
-        assert (move.queue is None) == move.state.final
-        if it.state is R.DELIVERED:
-            raise AssertionError("confirmed twice")
-        if move.rung > it.rung and move.reason is Reason.NEXT_CONTACT:
-            assert not [each for each in made if each.state in (A.UNKNOWN, A.INTENDED)], "a rung while one is unknown"
-            assert it.closed is None, "a rung after a stop"
-            assert now <= it.not_after
-        if move.queue is None and not move.correction:
-            reached = any(each.state in REACHED for each in made)
-            if move.state not in (R.CANCELLED, R.SUPPRESSED):
-                assert (move.state is R.DELIVERED) >= reached, "not its best attempt"
-            if move.state in (R.UNDELIVERED, R.EXPIRED, R.CANCELLED, R.SUPPRESSED):
-                assert not [each for each in made if each.state in OPEN | {A.UNCONFIRMED}], "one may have arrived"
-            if move.state is R.UNCONFIRMED:
-                for each in follow.close_open(it, now):
-                    assert each.state is A.UNCONFIRMED
-        if move.queue is Queue.TIMER:
-            assert move.at >= now or move.at == it.at or move.state is R.AWAITING
-        it = replace(
-            it, state=move.state, reason=move.reason, at=move.at, queue=move.queue, rung=move.rung, tries=move.tries,
-            closed=move.closed, resume_at=move.resume_at,
-        )  # fmt: skip
-
-    for what, n in events:
-        if what == "time":
-            now += (n % 9) * HOUR / 2
-            if it.queue is Queue.TIMER and it.at <= now:
-                if it.state is R.AWAITING or it.reason is Reason.RECEIPTS_UNHEALTHY:
-                    go(follow.wake(it, now, numbers, healthy=n % 3 > 0))
-                elif now >= it.not_after:
-                    go(follow.expire(it, now))
-        elif what == "send" and it.queue is Queue.DUE and it.at <= now:
-            if now >= it.not_after:
-                go(follow.expire(it, now))
-                continue
-            blocked = [each for each in made if each.state in (A.UNKNOWN, A.INTENDED)]
-            assert not blocked, "sent while one is unknown"
-            channel = CHANNEL[ladder[it.rung]]
-            made.append(Attempt(1000 + len(made), it.rung, channel, channel.value, A.INTENDED, now))
-            it = replace(
-                it, state=R.SENDING, reason=None, queue=Queue.CLAIM, attempt=made[-1].id, attempts=tuple(made), at=now,
-            )  # fmt: skip
-        elif what == "say" and made:
-            told, state = made[n % len(made)], SAID[n // 7 % len(SAID)]
-            if attempt_moves(told.state, state):
-                failure = None if state in OPEN | REACHED else list(Failure)[n % len(Failure)]
-                told.become(state, failure, None, now)
-                go(follow.after_attempts(it, [told], now, numbers, jitter=0.5))
-        elif what == "open" and made:
-            go(follow.opened(it, made[n % len(made)], now, numbers))
-            if it.state is R.DELIVERED and made[n % len(made)].state not in NO_CONTACT:
-                return  # the attempt itself is told of by its receipt
-        elif what == "stop" and it.queue is not None:
-            move, _ = follow.cancel(it, Reason.PAID, now, numbers)
-            go(move)
-        elif what == "expire" and it.queue is Queue.DUE:
-            go(follow.skip(it, Reason.OUT_OF_DATE, now, numbers))
-    assert (it.queue is None) == it.state.final
-    for _ in range(60):  # and everything ends
-        if it.queue is None:
-            break
-        now = max(now, it.at) + HOUR
-        if it.queue is Queue.CLAIM:
-            current = it.find(it.attempt or 0)
-            assert current is not None
-            if current.state is A.INTENDED:
-                current.become(A.UNKNOWN, None, None, now)
-            go(follow.after_attempt(it, current, now, numbers))
-        elif it.queue is Queue.DUE:
-            now = max(now, it.not_after)
-            go(follow.expire(it, now))
-        elif it.state is R.AWAITING or it.reason is Reason.RECEIPTS_UNHEALTHY:
-            go(follow.wake(it, now, numbers, healthy=True))
-        else:
-            now = max(now, it.not_after)
-            go(follow.expire(it, now))
-    assert it.queue is None

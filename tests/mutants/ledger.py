@@ -1,18 +1,8 @@
-"""The mistakes that the machine is tried against: the ledger with one thing wrong in it, each.
-
-`python -m tests.integration.machine.mutate` runs them; a mutant is a context in which the ledger is wrong.
-"""
+"""Mistakes in the ledger: what requests, workers, stops, freezes, receipts and hands do to it."""
 
 from __future__ import annotations
-import __future__
 
-import inspect
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Final
-from unittest.mock import patch
 
 from gateway.ledger import (
     follow,
@@ -28,65 +18,13 @@ from gateway.ledger import (
     stops,
     subjects,
     timers,
+    tombstones,
     unknowns,
     volume,
 )  # fmt: skip
 from schemas.vocabulary import AttemptState, Disposition, Failure, Found
 from tests.faults.unfenced import without_fences
-
-
-@dataclass(frozen=True)
-class Text:
-    """What stands once in the source of a function, or in a statement, and what stands there instead."""
-
-    module: ModuleType
-    name: str
-    old: str
-    new: str
-
-    def planted(self) -> Any:
-        found = getattr(self.module, self.name)
-        source = found if isinstance(found, str) else inspect.getsource(found)
-        if source.count(self.old) != 1:
-            raise ValueError(f"{self.module.__name__}.{self.name} has {source.count(self.old)} times: {self.old}")
-        changed: Any = source.replace(self.old, self.new)
-        if not isinstance(found, str):
-            made: dict[str, Any] = {}
-            flags = __future__.annotations.compiler_flag
-            code = compile(changed, f"<mutant of {self.name}>", "exec", flags=flags, dont_inherit=True)
-            exec(code, self.module.__dict__, made)
-            changed = made[self.name]
-        return patch.object(self.module, self.name, changed)
-
-
-@dataclass(frozen=True)
-class Value:
-    """Something else in the place of a name."""
-
-    owner: Any
-    name: str
-    value: Any
-
-    def planted(self) -> Any:
-        return patch.object(self.owner, self.name, self.value)
-
-
-@dataclass(frozen=True)
-class Loose:
-    """A guard of the schema that says yes to everything, so that only the machine's own table is left."""
-
-    function: str
-
-    @property
-    def sql(self) -> str:
-        kind = "attempt_state" if self.function == "attempt_moves" else "reminder_state"
-        return (
-            f"create or replace function {self.function}(was {kind}, becomes {kind}) returns boolean "
-            "language sql immutable parallel safe as 'select true'"
-        )
-
-
-Change = Text | Value | Loose
+from tests.mutants.planting import Change, Loose, Text, Value
 
 
 async def _no_freezes(connection: Any, now: Any) -> freezes.Freezes:
@@ -107,7 +45,7 @@ async def _held_by_nobody(connection: Any, held: Any, *_: Any) -> dict[bytes, li
 
 
 _lock: Final = subjects.lock
-_NOBODY: Final = "select null::bytea where $1::bytea[] is null"
+_NOBODY: Final = "select null::bytea, '', '' where $1::bytea[] is null"
 _NEVER: Final = "select null::bigint, now(), '', '', null::bigint, false where $1::bigint[] is null"
 _LEASE: Final = "where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())"
 
@@ -119,7 +57,7 @@ def _unfenced(*fences: str) -> list[Change]:
 _UNSENT: Final = {Found.UNCONFIRMED: (AttemptState.NOT_SENT, Failure.TRANSIENT)}
 _OTHERS: Final = "    if others:\n"
 
-MUTANTS: Final[dict[str, list[Change]]] = {
+LEDGER: Final[dict[str, list[Change]]] = {
     # intend, and asking again
     "intend does not ask for the claim's token": _unfenced("token"),
     "intend does not ask for the lease": _unfenced("lease"),
@@ -127,10 +65,10 @@ MUTANTS: Final[dict[str, list[Change]]] = {
     "another first byte does not ask for the lease": [Text(intend, "_AGAIN", _LEASE, "")],
     "intend forgets the freezes": [Value(freezes, "read_shared", _no_freezes)],
     "intend forgets stops that cannot be read": [Value(intend.subjects, "lock", _nobody_held)],
-    "intend forgets the borrower's own stop": [Value(intend, "_OPTED_OUT", _NOBODY)],
+    "intend forgets the borrower's own stop": [Value(tombstones, "_CHANNELS_OUT", _NOBODY)],
     # stops
     "a cancel leaves nothing for what comes later": [
-        Text(stops, "_BURY", "group by 1, 2, 3", "where false group by 1, 2, 3")
+        Text(tombstones, "_BURY", "group by 1, 2, 3", "where false group by 1, 2, 3")
     ],
     "a cancel forgets what lives": [Text(stops, "_LIVING", "where l.subject", "where false and l.subject")],
     "a cancel of one request does not find it": [Text(stops, "_BY_REQUEST", "where i.key", "where false and i.key")],
@@ -181,8 +119,8 @@ MUTANTS: Final[dict[str, list[Change]]] = {
         Text(
             follow,
             "_after_unknown",
-            "return _await(was, Reason.OUTCOME_UNKNOWN, now, rules.window(attempt.provider))",
-            "return _next_contact(was, now)",
+            "return waiting.await_word(was, Reason.OUTCOME_UNKNOWN, now, rules, attempt)",
+            "return _next_contact(was, now, rules)",
         )
     ],
     "the next contact does not wait for an earlier attempt": [
@@ -207,9 +145,7 @@ MUTANTS: Final[dict[str, list[Change]]] = {
     # time
     "a receipt window never closes": [Text(timers, "_RIPE", "where t.at <= $1", "where false and t.at <= $1")],
     "a retry waits past its not_after": [Text(queueing, "schedule", "at = min(at, was.not_after)", "pass")],
-    "what may have left expires": [
-        Text(follow, "expire", "if any(each.state in OPEN for each in was.attempts):", "if False:")
-    ],
+    "what may have left expires": [Text(follow, "expire", "if _stands(was):", "if False:")],
     # rows beside rows
     "events are counted that nobody is told of": [
         Text(moves, "_ADVANCE", "case when s.event is null then 0 else 1 end", "1")
@@ -217,17 +153,3 @@ MUTANTS: Final[dict[str, list[Change]]] = {
     "what is settled stays on the list": [Text(moves, "_note_unsettled", "elif each.unsettled and", "elif False and")],
     "an ended reminder keeps its queue row": [Text(moves, "_end_row", "was.queue,", "None,")],
 }
-
-
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    with ExitStack() as stack:
-        for each in MUTANTS[name]:
-            if not isinstance(each, Loose):
-                stack.enter_context(each.planted())
-        yield
-
-
-def loosened(name: str) -> list[str]:
-    """What must be done to the database beside it."""
-    return [each.sql for each in MUTANTS[name] if isinstance(each, Loose)]

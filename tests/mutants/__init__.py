@@ -1,0 +1,1 @@
+"""Mistakes planted in the gateway, one at a time: which check finds each?  `make mutants`."""

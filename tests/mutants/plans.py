@@ -1,0 +1,104 @@
+"""Mistakes in what follows from facts: plans, what their messages say, and who is told of in whose."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.dispatch import merge as dispatch_merge
+from gateway.dispatch.pipeline import Steps
+from gateway.intake import planner
+from gateway.ledger import claims, fact_stops, merged, merging, moves, plans
+from tests.mutants.planting import Change, Text, Value
+
+_TAKE_BACK: Final = "[move for was in found.values() if (move := queueing.revise(was, now)) is not None]"
+_NOBODY: Final = "[]"
+
+
+async def _nobody_busy(*_: object) -> frozenset[int]:
+    return frozenset()
+
+
+PLANS: Final[dict[str, list[Change]]] = {
+    # what is in somebody's hands
+    "a leader is not taken back when what it tells of changes": [Text(merging, "_take_back", _TAKE_BACK, _NOBODY)],
+    "a message in other hands is not taken back when one more joins it": [
+        Text(merging, "gather", "elif changed and leader.queue", "elif False and leader.queue")
+    ],
+    "what is revised in a worker's hands is not taken back": [Text(plans, "_revise", _TAKE_BACK, _NOBODY)],
+    "a next contact tells of what was paid meanwhile": [
+        Text(plans, "_write", "await merging.forget(connection, untold, now)", "[]")
+    ],
+    # what it says
+    "what it says stays as it was": [Text(plans, "_REVISE", "do update set sealed = excluded.sealed", "do nothing")],
+    "a claim says what was planned first": [Text(claims, "_CLAIM", "coalesce(v.sealed, r.sealed)", "r.sealed")],
+    "other contacts are not seen": [
+        Text(
+            planner,
+            "Planner._planned",
+            "replace(part, state_as_of=_ANY)",
+            "replace(part, state_as_of=_ANY, contacts=())",
+        )
+    ],
+    "another due date is not seen": [
+        Text(
+            planner,
+            "Planner._planned",
+            "replace(part, state_as_of=_ANY)",
+            "replace(part, state_as_of=_ANY, due_date=_ANY.date())",
+        )
+    ],
+    # what is made anew, and what not
+    "what has ended is always made again": [
+        Text(plans, "_may_be_again", "return was.reason in LIFTED and", "return True or")
+    ],
+    "what was lifted is not made again": [Text(plans, "_may_be_again", "was.reason in LIFTED", "False")],
+    "another time leaves it where it was": [Text(plans, "_write", "planned.print != stands.print or", "")],
+    "what another plan made past goes out": [
+        Text(plans, "_write", "if reason is None and now < was.not_after:", "if False:")
+    ],
+    # Either alone is harmless: whoever was contacted still has his stage.
+    "what has left is made anew, and nobody asks who has its stage": [
+        Text(plans, "_write", "if not fact_stops.under_way(was)}", "}"),
+        Text(plans, "_bear", "if planned.stage_key not in owned]", "]"),
+    ],
+    "what has left goes on by the plan before": [
+        Text(fact_stops, "end", "if was.closed is not None:", "if was.closed is not None or under_way(was):")
+    ],
+    "who has asked for it first is asked for again": [Text(plans, "_bear", "if planned.stage_key not in owned]", "]")],
+    "who has opted out has his plans born suppressed": [Text(plans, "_write", "if subject not in out]", "]")],
+    "other channels leave it as it was": [
+        Text(planner, "Planner._planned", "outcome.until.isoformat(), ladder,", "outcome.until.isoformat(),")
+    ],
+    "made twice in the count": [Text(plans, "_COUNT", "planned_count.n + excluded.n", "excluded.n")],
+    # what may be sent
+    "what lacks its fact goes out": [
+        Text(plans, "_wait", "queueing.wait(was, lacks[was.id], now)", "queueing.wait(was, False, now)")
+    ],
+    "facts never grow old": [Value(Steps, "_stale_at", lambda *_: None)],
+    "what is planned leaves at any hour": [Value(Steps, "_spans", lambda *_: None)],
+    # one message a day
+    "nobody looks for the rest of the day": [Text(merging, "_COMPANY", "l.at < i.until", "false")],
+    "what is told of waits for ever": [Text(moves, "_of_one_message", "await merged.let_go(connection, over)", "[]")],
+    "what was told of goes by itself as well": [
+        Text(moves, "_of_one_message", "await merged.waiting(connection, told)", "[]")
+    ],
+    "what is only intended counts as told": [Value(moves, "_UNTOLD", moves.NO_CONTACT)],
+    "what waits no more is told of all the same": [
+        Text(moves, "_of_one_message", "await merged.leave(connection, left)", "[]")
+    ],
+    "what was contacted for joins a message": [Text(merging, "_OF_THE_DAY", "and l.attempts = 0 and", "and")],
+    "what waits for a message under way joins another": [Text(merging, "_OF_THE_DAY", "w.attempts > 0", "false")],
+    "nothing is told along": [
+        Text(
+            merging,
+            "_followers",
+            "((each, True) for each in message.along)",
+            "((each, False) for each in message.along)",
+        )
+    ],
+    "what is told along is what was planned first": [Text(merged, "_TOLD", "coalesce(v.sealed, r.sealed)", "r.sealed")],
+    "a lesson yields to nothing": [
+        Value(dispatch_merge, "put_off", lambda *_: []),
+        Value(merging, "busy", _nobody_busy),
+    ],
+}

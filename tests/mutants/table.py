@@ -1,0 +1,55 @@
+"""Which check has to find which mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.mutants.ladders import LADDERS
+from tests.mutants.ledger import LEDGER
+from tests.mutants.plans import PLANS
+from tests.mutants.planting import Change
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    name: str
+    tests: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Mutant:
+    check: Check
+    changes: Sequence[Change]
+
+
+_PLANS_BY_HAND: Final = ("plans", "plan_stops", "plan_races", "plan_clocks", "merging", "freshness")
+
+LEDGER_MACHINE: Final = Check("ledger machine")
+PLAN_MACHINE: Final = Check("plan machine", ["tests/integration/test_plan_machine.py"])
+BY_HAND: Final = Check("plans by hand", [f"tests/integration/test_{each}.py" for each in _PLANS_BY_HAND])
+PROMISES: Final = Check("ladder's promises", ["tests/unit/ledger/test_ladder_promises.py"])
+TABLES: Final = Check("ladder's tables", ["tests/unit/ledger/test_climbing.py"])
+
+# Each with the checks that are tried on its mistakes.
+AREAS: Final = ([PROMISES, TABLES], [PLAN_MACHINE, BY_HAND], [LEDGER_MACHINE])
+
+# What the first check of an area does not find.
+_BY_ANOTHER: Final = {
+    "a message in other hands is not taken back when one more joins it": BY_HAND,
+    "another due date is not seen": BY_HAND,
+    "what another plan made past goes out": BY_HAND,
+    "who has asked for it first is asked for again": BY_HAND,
+    "a lesson yields to nothing": BY_HAND,
+    "what waits for a message under way joins another": BY_HAND,
+    "who has opted out has his plans born suppressed": BY_HAND,
+    "a late word is no confirmation": TABLES,
+    "silence leads on though one is unknown": TABLES,
+}
+
+EVERY: Final[Mapping[str, Mutant]] = {
+    name: Mutant(_BY_ANOTHER.get(name, check), changes)
+    for check, mutants in ((LEDGER_MACHINE, LEDGER), (PLAN_MACHINE, PLANS), (PROMISES, LADDERS))
+    for name, changes in mutants.items()
+}
