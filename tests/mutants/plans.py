@@ -52,6 +52,9 @@ PLANS: Final[dict[str, list[Change]]] = {
         Text(plans, "_may_be_again", "return was.reason in LIFTED and", "return True or")
     ],
     "what was lifted is not made again": [Text(plans, "_may_be_again", "was.reason in LIFTED", "False")],
+    "what reached nobody leaves a gap": [
+        Text(moves, "_leaves_a_gap", "return move.was.occasion is None or move.was.closed in LIFTED", "return False")
+    ],
     "another time leaves it where it was": [Text(plans, "_write", "planned.print != stands.print or", "")],
     "what another plan made past goes out": [
         Text(plans, "_write", "if reason is None and now < was.not_after:", "if False:")

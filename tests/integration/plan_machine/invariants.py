@@ -51,6 +51,7 @@ _STOPPED: Final = frozenset({("cancelled", each) for each in ("replanned", "paid
 class Invariants(Work):
     async def check(self) -> None:
         fetch = self.connection.fetch
+        await self.plan_anew()
         await check_ledger(self.connection, self.history, self.endings)
         assert not (broken := await fetch(_MERGED)), f"told of in whose message: {broken}"
         assert not (broken := await fetch(_WAITS_ON_NOBODY)), f"merged into none: {broken}"
@@ -63,11 +64,11 @@ class Invariants(Work):
         made = await self.connection.fetchval("select count(*) from reminder where occasion is not null")
         counted = await self.connection.fetchval("select coalesce(sum(n), 0) from planned_count")
         assert made == counted, f"{made} reminders are planned, {counted} counted"
-        self.owed_anew = False
+        owned = {row[0] for row in await fetch("select key from stage_key")}
         for who in DEBTS:
-            await self.every_occasion_has_one(who)
+            await self.every_occasion_has_one(who, owned)
 
-    async def every_occasion_has_one(self, who: str) -> None:
+    async def every_occasion_has_one(self, who: str, owned: set[bytes]) -> None:
         case = reduce(told, (fact for ref, fact in self.truth.facts if ref == who), Case())
         subject = subject_key(LENDER, who)
         rows = await self.connection.fetch(
@@ -91,9 +92,9 @@ class Invariants(Work):
             for each in outcomes(cadence, case, debt, self.now, subject.hex(), tuple(Channel)):
                 if isinstance(each, Occurrence):
                     key = (each.key.debt, each.key.instalment, each.key.stage.value, each.key.step)
-                    self.explained(who, key, mine.get(key), asked)
+                    self.explained(who, key, mine.get(key), asked, owned)
 
-    def explained(self, who: str, key: Any, row: Any, asked: set[bytes]) -> None:
+    def explained(self, who: str, key: Any, row: Any, asked: set[bytes], owned: set[bytes]) -> None:
         if stage_key(LENDER, who, *key) in asked:
             return
         assert row is not None, f"{who} {key} has no reminder"
@@ -102,14 +103,12 @@ class Invariants(Work):
             assert any(ref == who and of in (key[0], None) for ref, of, _ in self.truth.cancels)
             return
         if row["tried"] and ended in _STOPPED:
-            # What had left and reached nobody is made anew with the next fact, see docs/cadences.md.
-            self.owed_anew = True
+            # What may have reached somebody keeps its stage; else he has been planned anew.
+            assert row["stage_key"] in owned, f"{who} {key} left, reached nobody, and is {ended}"
             return
         assert row["live"] is not None or ended in _EXPLAINS, f"{who} {key} has ended {ended}"
 
     async def told_again(self, told: Sequence[tuple[str, Any]]) -> None:
-        if self.owed_anew:
-            await self.tx(lambda c: self.write(c, told))
         before = await everything(self.connection)
         await self.tx(lambda c: self.write(c, told))
         after = await everything(self.connection)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway import ids
 from gateway.intake.planner import Planner
-from gateway.ledger import intake
+from gateway.ledger import intake, replan
 from gateway.ledger.commands import Heartbeat, Origin, Stop, Told
 from schemas.repayments import Program, RepaymentPlanned
 from schemas.vocabulary import Channel
@@ -128,18 +128,31 @@ class Lender(Model):
     async def told_again(self, told: Sequence[tuple[str, Any]]) -> None:
         raise NotImplementedError
 
-    async def write(self, connection: Any, told: Sequence[tuple[str, Any]]) -> intake.Result:
-        planner = Planner(
+    def planner(self) -> Planner:
+        return Planner(
             SEALER, CADENCES, lambda lender, product, at: CADENCES.in_force("default", at.date()),
             {LENDER: frozenset(Channel)}, lambda: self.ids,
         )  # fmt: skip
+
+    async def plan_anew(self) -> None:
+        """A round of recovery."""
+        for reminder in await replan.waiting(self.connection, 0):
+
+            async def work(connection: Any, reminder: int = reminder) -> None:
+                await replan.plan(connection, reminder, self.now, RULES, self.planner())
+
+            await self.tx(work)
+
+    async def write(self, connection: Any, told: Sequence[tuple[str, Any]]) -> intake.Result:
         commands = []
         for who, fact in told:
             self.offset += 1
             subject = ids.subject_key(LENDER, who)
             origin = Origin(TOPIC, 0, self.offset)
             commands.append(Told(origin, self.ids.next(subject[0]), SOURCE, subject, LENDER, who, fact=fact))
-        return await intake.write(connection, TOPIC, commands, {0: self.offset + 1}, self.now, RULES, planner=planner)
+        return await intake.write(
+            connection, TOPIC, commands, {0: self.offset + 1}, self.now, RULES, planner=self.planner()
+        )
 
     def beat(self) -> None:
         self.offset += 1

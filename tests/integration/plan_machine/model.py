@@ -87,7 +87,6 @@ class Model(RuleBasedStateMachine):
         self.known_at: dict[str, int] = {}  # borrower -> the step at which something became known of him
         self.offset = 0
         self.sent: dict[int, Sent] = {}
-        self.owed_anew = False  # the next fact makes something anew, whatever it says
         self.told_in: dict[int, list[int]] = {}  # by reminder, the contacts whose message tells of it, too
         self.suppressed: set[int] = set()
         self.jobs: dict[int, dict[int, Job]] = {}  # by worker: what it has claimed, by reminder
