@@ -115,13 +115,15 @@ LEDGER: Final[dict[str, list[Change]]] = {
             "AttemptState.NOT_SENT, Failure.TRANSIENT",
         )
     ],
-    "after an unknown outcome comes the next contact": [
+    # Either alone is harmless: intend keeps every other rung from leaving while one is unknown.
+    "after an unknown outcome comes the next contact, and intend does not ask": [
+        Text(intend, "_ELSEWHERE", "(a.provider <> i.provider or a.rung <> i.rung)", "a.provider <> i.provider"),
         Text(
             follow,
             "_after_unknown",
             "return waiting.await_word(was, Reason.OUTCOME_UNKNOWN, now, rules, attempt)",
             "return _next_contact(was, now, rules)",
-        )
+        ),
     ],
     "the next contact does not wait for an earlier attempt": [
         Text(follow, "_after_failure", _OTHERS, "    if False:\n")

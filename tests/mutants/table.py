@@ -40,6 +40,7 @@ _BY_ANOTHER: Final = {
     "a message in other hands is not taken back when one more joins it": BY_HAND,
     "another due date is not seen": BY_HAND,
     "what another plan made past goes out": BY_HAND,
+    "what is planned leaves at any hour": BY_HAND,
     "who has asked for it first is asked for again": BY_HAND,
     "a lesson yields to nothing": BY_HAND,
     "what waits for a message under way joins another": BY_HAND,
