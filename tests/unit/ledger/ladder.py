@@ -71,7 +71,6 @@ class Ladder:
     def may_leave(self, rung: int) -> None:
         """Never two contacts at once: each earlier one has failed for certain, or its rung was left behind."""
         assert not self.stopped, "a contact after a stop"
-        assert not (self.order[rung] == "v" and any(each.state is A.DECLINED for each in self.made)), "called again"
         for each in self.made:
             if each.state in CERTAIN:
                 continue
