@@ -79,7 +79,8 @@ def after_attempt(
     climb = rules.climb(was.occasion)
     if attempt.state in REACHED and _ends(was, attempt, climb):
         return queueing.end(was, ReminderState.DELIVERED, None, now)
-    if climb is not None and attempt.id != was.attempt and attempt.failure is Failure.OPTED_OUT:
+    elsewhere = attempt.id != was.attempt or _passed(was, attempt, climb)
+    if climb is not None and elsewhere and attempt.failure is Failure.OPTED_OUT:
         return cancel(was, Reason.OPTED_OUT, now, rules)[0]
     if was.reason is Reason.RECEIPTS_UNHEALTHY and (attempt.id != was.attempt or attempt.state not in FAILED):
         return None  # it is looked at again anyway
@@ -169,7 +170,8 @@ def _after_failure(
             at = _backoff(was, now, rules, retry_after, jitter)
             return queueing.schedule(was, now, Reason.RETRY, at, was.rung, _another(was))
         reason = None if _TAKEN.issuperset(others) else Reason.OUTCOME_UNKNOWN
-        return waiting.await_word(was, reason, now, rules, attempt)
+        closed = was.closed or (Reason.OPTED_OUT if failure is Failure.OPTED_OUT else None)
+        return waiting.await_word(replace(was, closed=closed), reason, now, rules, attempt)
     if was.closed is not None:
         if _stands(was):
             return waiting.await_word(was, None, now, rules, attempt)

@@ -13,7 +13,7 @@ from gateway.ledger.intend import Intended, Intent
 from gateway.ledger.workers import Worker
 from schemas.repayments import Fact
 from schemas.vocabulary import AttemptState, Failure, Mode, Reason
-from tests.integration.plans_by_hand import SEALER
+from tests.integration.plans_by_hand import SEALER, everything
 from tests.integration.test_merging import EVE, MEDIUM, NOON, Day, day, debt_of, told
 from tests.unit.cadence.facts import DUE, at, paid, planned, rescheduled
 
@@ -183,9 +183,9 @@ async def test_a_later_contact_tells_of_nothing_that_is_due_at_another_time_by_t
         await it.became(job, attempt, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
         (job,) = await it.claimed(worker, NOON + dt.timedelta(minutes=5))
         assert told(job) == ["100.00"]
-        before = await it.everything()
+        before = await everything(it.hand.connection)
         await it.tell(rescheduled(DUE + dt.timedelta(days=30), as_of=NOON, debt="loan-2", amount="70.00"))
-        assert await it.everything() == before
+        assert await everything(it.hand.connection) == before
 
 
 async def test_a_later_contact_tells_of_nothing_that_is_too_old_by_then(database: str) -> None:

@@ -122,7 +122,7 @@ LADDERS: Final[dict[str, list[Change]]] = {
         Text(follow, "after_attempts", "decides = refused or decides or", "decides = decides or")
     ],
     "a refusal by an earlier rung leaves the next": [
-        Text(follow, "after_attempt", "attempt.id != was.attempt and attempt.failure is Failure.OPTED_OUT", "False")
+        Text(follow, "after_attempt", "elsewhere and attempt.failure is Failure.OPTED_OUT", "False")
     ],
     "who refused is asked again by silence": [
         Text(

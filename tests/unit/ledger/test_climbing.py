@@ -396,6 +396,19 @@ def test_who_refused_is_not_asked_again_by_time() -> None:
     assert (move and move.closed) is Reason.OPTED_OUT
 
 
+@pytest.mark.parametrize("state", [R.SCHEDULED, R.HELD])
+def test_who_refuses_the_last_contact_while_the_next_waits_gets_none(state: R) -> None:
+    own = attempt(A.UNDELIVERED, 0, ago=6, failure=Failure.OPTED_OUT)
+    move = follow.after_attempts(was(state, own, rung=1), [own], NOW, OPEN_WITHIN)
+    assert standing(move) == (R.SUPPRESSED, Reason.OPTED_OUT, 1)
+
+
+def test_who_refuses_a_repeat_gets_no_other_contact_when_the_first_fails() -> None:
+    first, repeat = replace(attempt(A.UNKNOWN, ago=2), id=99), attempt(A.REJECTED, failure=Failure.OPTED_OUT)
+    move = follow.after_attempts(was(R.SENDING, first, repeat), [repeat], NOW, OPEN_WITHIN)
+    assert (standing(move), move and move.closed) == ((R.AWAITING, Reason.OUTCOME_UNKNOWN, 0), Reason.OPTED_OUT)
+
+
 @pytest.mark.parametrize("state", [A.DECLINED])
 def test_who_declined_a_call_is_not_called_again_by_time(state: A) -> None:
     made = [attempt(state, 0, "vsv", 9), attempt(A.ACCEPTED, 1, "vsv", 5)]
