@@ -62,14 +62,13 @@ update debt_fact set source = $3, topic = $4, partition = $5 where subject = $1 
 # What was told last of the debt of `r`, and by the same source of its borrower, and up to when that is known to be
 # complete.  What another source knows of him says nothing of his payments.
 TOLD: Final = """
-select t.topic, t.source, t.partition, greatest(t.told_at, w.as_of) as fresh_at from (
-    select d.topic, d.source, d.partition, d.told_at from debt_fact d
-    where d.subject = r.subject and d.debt = r.debt and d.told_at is not null
-    union all
-    select b.topic, b.source, b.partition, b.told_at
-    from borrower_fact b join debt_fact d on d.subject = b.subject and d.debt = r.debt and d.source = b.source
-    where b.subject = r.subject and b.told_at is not null
-) t left join fact_watermark w on w.topic = t.topic and w.source = t.source and w.partition = t.partition
+select t.topic, t.source, t.partition, greatest(t.told_at, w.as_of) as fresh_at
+from debt_fact d left join borrower_fact b on b.subject = d.subject and b.source = d.source
+cross join lateral (
+    values (d.topic, d.source, d.partition, d.told_at), (b.topic, b.source, b.partition, b.told_at)
+) t (topic, source, partition, told_at)
+left join fact_watermark w on w.topic = t.topic and w.source = t.source and w.partition = t.partition
+where d.subject = r.subject and d.debt = r.debt and t.told_at is not null
 """
 _OF: Final = f"""
 select r.id, f.* from unnest($1::bigint[]) as i(id) join reminder r on r.id = i.id cross join lateral ({TOLD}) f
