@@ -25,6 +25,7 @@ from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 log = get_logger(__name__)
 
 _MOST_RELEASES: Final = 20
+_MOST_PLANS: Final = 200
 
 
 class RecoveryObserver(Protocol):
@@ -66,6 +67,8 @@ class Recovery:
         self._sends = sends
         self._seconds = seconds
         self._suspects: dict[int, int] = {}
+        self._planned_to = 0  # the last reminder whose borrower was planned anew, or could not be
+        self._unplanned: set[int] = set()  # told of
         self._partitions_on: dt.date | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -163,25 +166,26 @@ class Recovery:
                 return
 
     async def _plan_anew(self) -> None:
-        """One borrower at a time: whose facts do not open keeps nobody else."""
+        """One borrower at a time, each round behind the last of the one before: who cannot be planned keeps nobody else."""
         if self._planner is None:
             return
-        last = 0
-        while True:
-            async with self._database.connection() as connection:
-                waiting = await replan.waiting(connection, last)
-            for last in waiting:
-                await self._plan(self._planner, last)
-            if not waiting:
-                return
+        async with self._database.connection() as connection:
+            waiting = await replan.waiting(connection, self._planned_to, _MOST_PLANS)
+        for self._planned_to in waiting:
+            await self._plan(self._planner, self._planned_to)
+        if len(waiting) < _MOST_PLANS:
+            self._planned_to = 0
 
     async def _plan(self, planner: Planner, reminder: int) -> None:
         now = self._clock.now()
         try:
             done = await self._database.transaction(lambda c: replan.plan(c, reminder, now, self._rules, planner))
         except (FactsBroken, KeyUnknown) as error:
-            log.error("replan_failed", reminder=to_reference(reminder), error=type(error).__name__)
+            if reminder not in self._unplanned:  # it is tried again in every round
+                self._unplanned.add(reminder)
+                log.error("replan_failed", reminder=to_reference(reminder), error=type(error).__name__)
             return
+        self._unplanned.discard(reminder)
         self._metrics.moved(done.moves)
         for each in done.accepted:
             self._metrics.born(each.state, each.reason)

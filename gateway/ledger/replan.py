@@ -23,8 +23,8 @@ _TAKE: Final = "delete from replan where subject = $1 returning reminder"
 _FORGET: Final = "delete from replan where reminder = $1"
 
 
-async def waiting(connection: Connection, after: int, limit: int = 100) -> list[int]:
-    """Reminders whose borrowers are to be planned anew, in the order of their ids."""
+async def waiting(connection: Connection, after: int = 0, limit: int = 200) -> list[int]:
+    """Reminders whose borrowers are to be planned anew, in the order of their ids, behind `after`."""
     return [row[0] for row in await connection.fetch(_WAITING, after, limit)]
 
 

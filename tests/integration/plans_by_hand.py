@@ -11,11 +11,13 @@ from gateway import personal
 from gateway.cadence import loading
 from gateway.ids import IdSource, subject_key
 from gateway.intake.planner import Planner
-from gateway.ledger import claims, intake
+from gateway.ledger import claims, intake, outcomes
+from gateway.ledger.claims import Claimed
 from gateway.ledger.commands import Origin, Told
+from gateway.ledger.outcomes import Outcome
 from gateway.sealing import Sealer
 from schemas.repayments import Fact
-from schemas.vocabulary import Channel
+from schemas.vocabulary import AttemptState, Channel, Failure
 from tests.integration.by_hand import Hand, hand
 from tests.unit.cadence.facts import EARLY
 
@@ -73,6 +75,18 @@ class Plans:
             when = f"{row['send_at'].astimezone(dt.timezone(dt.timedelta(hours=8))):%m-%d}"
             found[name] = when if row["state"] == "scheduled" else f"{row['state']} {row['reason']}"
         return found
+
+    async def leaves(self, at: dt.datetime) -> tuple[Claimed, int]:
+        """What is due at that moment is on its way: the claim and the attempt."""
+        self.hand.now = at
+        worker = await self.hand.worker()
+        (claimed,) = await self.hand.claim(worker)
+        (attempt,) = (await self.hand.intend(worker, self.hand.intent(claimed))).sendable
+        return claimed, attempt
+
+    async def became(self, claimed: Claimed, attempt: int, state: AttemptState, failure: Failure | None) -> None:
+        outcome = Outcome(attempt, claimed.id, claimed.subject, "p", state, failure, "code")
+        await self.hand.tx(lambda c: outcomes.record(c, [outcome], self.hand.now, self.hand.rules, lambda: 1.0))
 
     async def reminders(self) -> int:
         return await self.hand.value("select count(*) from reminder")

@@ -11,8 +11,7 @@ from gateway import personal
 from gateway.cadence import loading
 from gateway.cadence.rehearsal import Fate, rehearse
 from gateway.ids import stage_key
-from gateway.ledger import outcomes, timeline
-from gateway.ledger.outcomes import Outcome
+from gateway.ledger import timeline
 from schemas.repayments import Fact, Instalment, Program
 from schemas.vocabulary import AttemptState, Channel, Failure
 from tests.integration.plans_by_hand import SEALER, USUAL, everything, plans
@@ -200,10 +199,7 @@ async def test_what_is_in_hand_is_taken_back_when_it_would_say_what_is_no_longer
 async def test_what_has_left_is_answered_for_when_it_is_stopped(database: str) -> None:
     async with plans(database) as it:
         await it.tell(planned())
-        it.hand.now = at("2026-12-03", "14:00")
-        worker = await it.hand.worker()
-        (claimed,) = await it.hand.claim(worker)
-        assert (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
+        await it.leaves(at("2026-12-03", "14:00"))
         await it.tell(paid(it.hand.now))
         standing = await it.standing()
         assert standing.pop("d7") == "sending None"
@@ -215,10 +211,7 @@ async def test_what_has_left_is_answered_for_when_it_is_stopped(database: str) -
 async def test_another_plan_leaves_what_has_left_alone(database: str) -> None:
     async with plans(database) as it:
         await it.tell(planned())
-        it.hand.now = at("2026-12-03", "14:00")
-        worker = await it.hand.worker()
-        (claimed,) = await it.hand.claim(worker)
-        await it.hand.intend(worker, it.hand.intent(claimed))
+        await it.leaves(at("2026-12-03", "14:00"))
         await it.tell(rescheduled(dt.date(2026, 12, 20), as_of=it.hand.now))
         standing = await it.standing()
         assert standing["d7"] == "sending None"
@@ -230,19 +223,11 @@ async def test_what_is_under_way_goes_no_further_by_a_plan_that_is_another(recor
     """Its next contact would name a date that is no longer so."""
     async with plans(database) as it:
         await it.tell(planned())
-        it.hand.now = at("2026-12-03", "14:00")
-        worker = await it.hand.worker()
-        (claimed,) = await it.hand.claim(worker)
-        (attempt,) = (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
-
-        async def became(state: AttemptState, failure: Failure | None) -> None:
-            outcome = Outcome(attempt, claimed.id, claimed.subject, "p", state, failure, "code")
-            await it.hand.tx(lambda c: outcomes.record(c, [outcome], it.hand.now, it.hand.rules, lambda: 1.0))
-
+        sent = await it.leaves(at("2026-12-03", "14:00"))
         if recorded:
-            await became(AttemptState.ACCEPTED, None)
+            await it.became(*sent, AttemptState.ACCEPTED, None)
         await it.tell(rescheduled(dt.date(2026, 12, 20), as_of=it.hand.now))
-        await became(AttemptState.UNDELIVERED, Failure.UNREACHABLE)
+        await it.became(*sent, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
         assert (await it.standing())["d7"] == "undelivered ladder_closed"
         assert await it.hand.value("select count(*) from outbox where payload like '%too_late%'::bytea") == 0
 
@@ -340,11 +325,7 @@ async def test_a_lesson_is_told_once_whichever_instalment_is_the_first(database:
 async def test_what_a_provider_refuses_for_the_borrower_is_not_made_at_every_fact(database: str) -> None:
     async with plans(database) as it:
         await it.tell(planned())
-        it.hand.now = at("2026-12-03", "14:00")
-        worker = await it.hand.worker()
-        (claimed,) = await it.hand.claim(worker)
-        (attempt,) = (await it.hand.intend(worker, it.hand.intent(claimed))).sendable
-        refused = Outcome(attempt, claimed.id, claimed.subject, "p", AttemptState.REJECTED, Failure.OPTED_OUT, "code")
-        await it.hand.tx(lambda c: outcomes.record(c, [refused], it.hand.now, it.hand.rules, lambda: 1.0))
+        sent = await it.leaves(at("2026-12-03", "14:00"))
+        await it.became(*sent, AttemptState.REJECTED, Failure.OPTED_OUT)
         await it.tell(failed(it.hand.now))
         assert (await it.standing())["d7"] == "suppressed opted_out"
