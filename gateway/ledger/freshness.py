@@ -124,16 +124,18 @@ async def note_told(connection: Connection, told: Sequence[Told], read_at: dt.da
         key = (each.subject, getattr(each.fact, "debt", None), is_plan(each))
         if key not in last or last[key].fact.as_of < each.fact.as_of:
             last[key] = each
-    rows = [
-        (subject, debt, each.source, each.origin.topic, each.origin.partition, min(each.fact.as_of, read_at))
-        for (subject, debt, _), each in last.items()
-    ]
-    plans = [row for row, key in zip(rows, last, strict=True) if key[2]]
-    others = [row for row in rows if row[1] is not None and row not in plans]
-    for of_debts, plan in ((plans, True), (others, False)):
-        if of_debts:
-            await connection.execute(_TOLD_DEBTS, of_debts, plan)
-    if of_borrowers := [row for row in rows if row[1] is None]:
+    of_borrowers: list[tuple[object, ...]] = []
+    of_debts: list[tuple[object, ...]] = []
+    plans: list[tuple[object, ...]] = []
+    for (subject, debt, plan), each in last.items():
+        rows = of_borrowers if debt is None else plans if plan else of_debts
+        as_of = min(each.fact.as_of, read_at)
+        rows.append((subject, debt, each.source, each.origin.topic, each.origin.partition, as_of))
+    if plans:
+        await connection.execute(_TOLD_DEBTS, plans, True)
+    if of_debts:
+        await connection.execute(_TOLD_DEBTS, of_debts, False)
+    if of_borrowers:
         await connection.execute(_TOLD_BORROWERS, of_borrowers)
 
 
