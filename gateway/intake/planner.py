@@ -73,7 +73,7 @@ class Planner:
 
     def learn(self, used: Sequence[Used]) -> None:
         """What versions say that other processes have brought.  Raises CadenceError."""
-        self._cadences = self._cadences.along_with(kept(used))
+        self._cadences = self._cadences.along_with(kept(used, self._cadences))
 
     def says(self, cadence: str, version: int) -> bytes:
         """What a version says, as the ledger keeps it."""

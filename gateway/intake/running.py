@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.cadence import loading
-from gateway.cadence.loading import Cadences
+from gateway.cadence.loading import CadenceError, Cadences
 from gateway.cadence.model import Cadence
 from gateway.ledger import in_use
 from gateway.ledger.database import Connection
@@ -16,9 +16,18 @@ class CadenceGone(Exception):
     """Plans were made with a version that neither this process nor the ledger has: they could not be gone on with."""
 
 
-def kept(used: Iterable[Used]) -> list[Cadence]:
-    """Raises CadenceError for what this version of the service does not understand."""
-    return [loading.decode(each.says) for each in used if each.says is not None]
+def kept(used: Iterable[Used], here: Cadences) -> list[Cadence]:
+    """Raises CadenceError for what this version of the service does not understand, and has no file of: a later one
+    may have more to say of a version, and a file that this one can read leaves that at its default.
+    """
+    found = []
+    for each in used:
+        try:
+            found += [] if each.says is None else [loading.decode(each.says)]
+        except CadenceError:
+            if here.version(each.cadence, each.version) is None:
+                raise
+    return found
 
 
 async def with_running(connection: Connection, cadences: Cadences) -> Cadences:
@@ -28,7 +37,7 @@ async def with_running(connection: Connection, cadences: Cadences) -> Cadences:
     nobody has one.
     """
     used = await in_use.read(connection)
-    together = cadences.along_with(kept(used))
+    together = cadences.along_with(kept(used, cadences))
     if gone := [each for each in used if together.version(*each[:2]) is None]:
         raise CadenceGone(", ".join(f"{each.cadence}/{each.version}" for each in gone))
     return together

@@ -99,3 +99,4 @@ async def test_what_a_later_service_has_kept_is_not_guessed(database: str) -> No
         await it.hand.connection.execute("insert into cadence_in_use values ('default', 2, '{\"louder\": true}')")
         with pytest.raises(CadenceError):
             await with_running(it.hand.connection, ONE)
+        assert await with_running(it.hand.connection, BOTH) == BOTH
