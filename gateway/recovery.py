@@ -166,7 +166,7 @@ class Recovery:
                 return
 
     async def _plan_anew(self) -> None:
-        """One borrower at a time, each round behind the last of the one before: who cannot be planned keeps nobody else."""
+        """One borrower at a time, each round behind the last one's end: who cannot be planned keeps nobody else."""
         if self._planner is None:
             return
         async with self._database.connection() as connection:
