@@ -24,7 +24,7 @@ from gateway.personal import SEALED_FIELD, decode
 from gateway.worker import Lease
 from schemas.repayments import Fact, Program
 from schemas.vocabulary import AttemptState, Failure, Mode, Reason
-from tests.integration.by_hand import Hand
+from tests.integration.by_hand import HOUR, Hand
 from tests.integration.plans_by_hand import SEALER, Plans, plans
 from tests.unit.cadence.facts import DUE, EARLY, at, back_in, paid, planned, stopped
 
@@ -223,6 +223,21 @@ async def test_what_joins_too_late_goes_by_itself(database: str) -> None:
         assert (await it.intend(one, job)).sendable
         (job,) = await it.claimed(other)
         assert (await debt_of(it, job.claimed), job.told) == ("loan-2", ())
+
+
+async def test_what_was_contacted_for_joins_no_message(database: str) -> None:
+    """Its next contact goes out by itself, and one message is made of the others."""
+    async with day(database) as it:
+        await it.debts("loan-1")
+        worker = await it.hand.worker()
+        (first,) = await it.claimed(worker, NOON)
+        (attempt,) = (await it.intend(worker, first)).sendable
+        await it.became(first, attempt, AttemptState.UNDELIVERED, Failure.UNREACHABLE)
+        assert await it.state("loan-1") == "scheduled next_contact"
+        await it.debts("loan-2", "loan-3")
+        jobs = {await debt_of(it, job.claimed): told(job) for job in await it.claimed(worker, NOON + HOUR)}
+        assert jobs == {"loan-1": [], "loan-2": ["100.00"]}
+        assert await it.state("loan-3") == "held merged_into"
 
 
 async def test_a_leader_that_is_held_lets_the_rest_go(database: str) -> None:

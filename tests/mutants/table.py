@@ -24,7 +24,15 @@ class Mutant:
     changes: Sequence[Change]
 
 
-_PLANS_BY_HAND: Final = ("plans", "plan_stops", "plan_races", "plan_clocks", "merging", "freshness")
+_PLANS_BY_HAND: Final = (
+    "plans",
+    "plan_stops",
+    "plan_races",
+    "plan_clocks",
+    "merging",
+    "merging_meanwhile",
+    "freshness",
+)
 
 LEDGER_MACHINE: Final = Check("ledger machine")
 PLAN_MACHINE: Final = Check("plan machine", ["tests/integration/test_plan_machine.py"])
@@ -45,8 +53,20 @@ _BY_ANOTHER: Final = {
     "a lesson yields to nothing": BY_HAND,
     "what waits for a message under way joins another": BY_HAND,
     "who has opted out has his plans born suppressed": BY_HAND,
+    "a next contact tells of what was paid meanwhile": BY_HAND,
+    "what was contacted for joins a message": BY_HAND,
     "a late word is no confirmation": TABLES,
     "silence leads on though one is unknown": TABLES,
+    "every rung asks for receipts before its time": TABLES,
+    "what is held for receipts outlives its not_after": TABLES,
+    "what is held for receipts is moved by every word": TABLES,
+    "what nobody has heard of is waited for until its windows close": TABLES,
+    "a failure leads on though an earlier one is unknown": TABLES,
+    "a contact decided against leads on past what is out": TABLES,
+    "what is planned repeats where nothing replaces the first": TABLES,
+    "a refusal by an earlier rung is one word among others": TABLES,
+    "a late failure of one rung lowers what another may still raise": TABLES,
+    "given up by hand, what has arrived is forgotten": TABLES,
 }
 
 EVERY: Final[Mapping[str, Mutant]] = {
