@@ -112,5 +112,8 @@ def request_key(source: str, request_id: str) -> bytes:
 
 
 def stage_key(lender: str, borrower_ref: str, debt_ref: str, instalment: int | None, stage: str, step: str) -> bytes:
-    """16 bytes naming the business key: one reminder per debt, instalment, stage and step."""
+    """16 bytes naming the business key: one reminder per debt, instalment, stage and step.
+
+    Of a lesson, which is told to a borrower and not of a debt, the debt is "" and the instalment None.
+    """
     return _digest("stage", lender, borrower_ref, debt_ref, "" if instalment is None else str(instalment), stage, step)

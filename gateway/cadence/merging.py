@@ -42,8 +42,7 @@ def by_day(planned: Iterable[Occurrence], zone: str) -> dict[dt.date, list[Occur
 def put_off(of_one_day: Sequence[T], what: Callable[[T], tuple[Key, dt.date]]) -> list[T]:
     """The lessons that yield to something else of the day, be it another lesson: they are good on the next, too."""
     ranked = sorted(of_one_day, key=lambda each: _rank(*what(each)))
-    first = what(ranked[0])[0]
-    return [each for each in ranked if _lesson(what(each)[0]) not in (None, _lesson(first))]
+    return [each for each in ranked[1:] if what(each)[0].is_lesson]
 
 
 def merge(of_one_day: Sequence[T], what: Callable[[T], tuple[Key, dt.date]]) -> Merged[T]:
@@ -58,10 +57,6 @@ def merge(of_one_day: Sequence[T], what: Callable[[T], tuple[Key, dt.date]]) -> 
         (superseded if instalment in told else along).append(each)
         told.add(instalment)
     return Merged(leader, tuple(along), tuple(superseded))
-
-
-def _lesson(key: Key) -> str | None:
-    return key.step if key.stage is Stage.EDUCATION else None
 
 
 def _instalment(key: Key) -> tuple[str, int]:

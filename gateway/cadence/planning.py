@@ -1,14 +1,15 @@
 """Which reminders a case gives rise to, and when.  Pure: the same case and moment give the same answer.
 
 Every occasion of every instalment that is planned has exactly one outcome: an `Occurrence`, which goes out at a moment,
-or a `Skip`, which says why there is none.  Nothing is left out without a word.
+or a `Skip`, which says why there is none.  Nothing is left out without a word.  A lesson is told to a borrower and not
+of a debt: of all his debts one at most has it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -37,15 +38,20 @@ class Skipped(StrEnum):
     PAST = "past"  # it was known too late
     YIELDED = "yielded"  # every day it was good for had something more urgent
     NO_BORROWER = "no_borrower"  # nobody has told yet whose debt it is
+    OTHER_DEBT = "other_debt"  # a lesson is told once, and for another debt of his
 
 
 class Key(Struct, frozen=True, order=True, gc=False):
-    """What there is one contact for, within one borrower of one lender."""
+    """What there is one contact for, within one borrower of one lender; of a lesson its `step` alone says so."""
 
     debt: str
     instalment: int  # of a lesson its place: it was told, whichever instalment is the first of a later plan
     stage: Stage
     step: str  # the planned local date, where a stage may be met more than once; of education the lesson
+
+    @property
+    def is_lesson(self) -> bool:
+        return self.stage is Stage.EDUCATION
 
 
 class Occurrence(Struct, frozen=True, gc=False):
@@ -91,6 +97,32 @@ Outcome = Occurrence | Skip
 _ONCE: Final = ""  # the step of a stage that is met once
 
 
+def of_borrower(
+    cadences: Mapping[str, Cadence],
+    case: Case,
+    now: dt.datetime,
+    salt: str = "",
+    reachable: Collection[Channel] = tuple(Channel),
+) -> dict[str, list[Outcome]]:
+    """The outcomes of all his debts, by debt; `cadences` are those their plans were made with.
+
+    Of a lesson that several debts would have it is that with the earliest date, and of two such by the debt's name.
+    """
+    found = {debt: outcomes(cadence, case, debt, now, salt, reachable) for debt, cadence in cadences.items()}
+    first: dict[str, Occurrence] = {}
+    for each in (each for of_debt in found.values() for each in of_debt):
+        if isinstance(each, Occurrence) and each.key.is_lesson:
+            other = first.setdefault(each.key.step, each)
+            first[each.key.step] = min(each, other, key=lambda one: (one.date, one.key.debt))
+    return {debt: [_once(each, first) for each in of_debt] for debt, of_debt in found.items()}
+
+
+def _once(outcome: Outcome, first: Mapping[str, Occurrence]) -> Outcome:
+    if isinstance(outcome, Skip) or not outcome.key.is_lesson or outcome is first[outcome.key.step]:
+        return outcome
+    return Skip(outcome.key, outcome.occasion, outcome.date, Skipped.OTHER_DEBT)
+
+
 def outcomes(
     cadence: Cadence,
     case: Case,
@@ -99,7 +131,7 @@ def outcomes(
     salt: str = "",
     reachable: Collection[Channel] = tuple(Channel),
 ) -> list[Outcome]:
-    """One for each occasion of each instalment, by instalment and date.
+    """Of one debt: one for each occasion of each instalment, by instalment and date.
 
     `now` decides what is past, and when what is late but still good goes out.  `salt` and the key say where in its
     spread a reminder stands, so that it stands there whenever it is planned again.  `reachable` are the channels that

@@ -17,7 +17,7 @@ from gateway.cadence.calendar import DAY, local_date
 from gateway.cadence.facts import Case, told
 from gateway.cadence.merging import Merged, by_day, merge, put_off
 from gateway.cadence.model import Cadence, Occasion
-from gateway.cadence.planning import Key, Occurrence, Outcome, Skip, Skipped, outcomes
+from gateway.cadence.planning import Key, Occurrence, Outcome, Skip, Skipped, of_borrower
 from gateway.ids import subject_key
 from schemas.messages import Ref
 from schemas.repayments import Fact, RepaymentPlanned
@@ -131,11 +131,9 @@ class _Actor:
         if isinstance(fact, RepaymentPlanned) and fact.debt not in self.cadences:
             self.cadences[fact.debt] = self.choose(fact.lender, fact.product, fact.as_of)
         self._pass(fact.as_of)
-        self.planned = [
-            _as_it_stands(outcome)
-            for debt, cadence in sorted(self.cadences.items())
-            for outcome in outcomes(cadence, self.case, debt, fact.as_of, self.salt, self.reachable)
-        ]
+        cadences = dict(sorted(self.cadences.items()))
+        found = of_borrower(cadences, self.case, fact.as_of, self.salt, self.reachable)
+        self.planned = [self._as_it_stands(outcome) for of_debt in found.values() for outcome in of_debt]
 
     def _pass(self, now: dt.datetime) -> None:
         """What has gone by went by for the reason there was then, whatever becomes known later."""
@@ -166,6 +164,16 @@ class _Actor:
         self.planned = [each for each in self.planned if each.key != lesson.key]
         self.planned.append(Skip(lesson.key, lesson.occasion, lesson.date, Skipped.YIELDED))
         return None
+
+    def _as_it_stands(self, outcome: Outcome) -> Outcome:
+        """What waits for a fact is none until that is told, and a lesson none that he had of another debt."""
+        if isinstance(outcome, Skip):
+            return outcome
+        if outcome.lacks:
+            return Skip(outcome.key, outcome.occasion, outcome.date, Skipped.FACT_MISSING)
+        if outcome.key.is_lesson and any(each.is_lesson and each.step == outcome.key.step for each in self.done):
+            return Skip(outcome.key, outcome.occasion, outcome.date, Skipped.OTHER_DEBT)
+        return outcome
 
     @property
     def _zone(self) -> str:
@@ -207,13 +215,6 @@ class _Actor:
 
 def _what(each: Occurrence) -> tuple[Key, dt.date]:
     return each.key, each.due
-
-
-def _as_it_stands(outcome: Outcome) -> Outcome:
-    """What waits for a fact is none until that is told."""
-    if isinstance(outcome, Occurrence) and outcome.lacks:
-        return Skip(outcome.key, outcome.occasion, outcome.date, Skipped.FACT_MISSING)
-    return outcome
 
 
 def _rule(cadence: Cadence, occasion: Occasion, each: Outcome) -> str:

@@ -18,7 +18,7 @@ from gateway.cadence import loading
 from gateway.cadence.facts import BorrowerFacts, Case, DebtFacts, told
 from gateway.cadence.loading import Cadences
 from gateway.cadence.model import Cadence, Occasion
-from gateway.cadence.planning import Occurrence, Outcome, Skip, Skipped, outcomes
+from gateway.cadence.planning import Occurrence, Outcome, Skip, Skipped, of_borrower
 from gateway.ids import IdSource, stage_key, subject_bucket
 from gateway.intake import tombstones
 from gateway.intake.decode_facts import CadenceOf
@@ -59,7 +59,7 @@ class Planner:
     ) -> None:
         """`cadence_of` is asked for the version of a new plan, `cadences` for that of one that is made already.
 
-        `reachable` are each lender's channels.
+        `reachable` are each lender's channels; one that is no lender of ours any more has none.
         """
         self._sealer = sealer
         self._cadences = cadences
@@ -100,15 +100,17 @@ class Planner:
         reminders: dict[Key, Planned] = {}
         gone: dict[Key, Reason | None] = {}
         kept: list[SealedDebt] = []
+        cadences: dict[str, Cadence] = {}
         for debt, known in case.debts.items():
             row = rows.get(debt) or SealedDebt(subject, debt, self._id(subject), None, None, None)
             cadence = self._cadence(row, known, cause.lender, now)
             if cadence is not None:
-                channels = self._reachable[cause.lender]
-                found = outcomes(cadence, case, debt, now, subject.hex(), channels)
-                self._sort(subject, cause, case, known, cadence, found, reminders, gone)
+                cadences[debt] = cadence
             if known != was.debts.get(debt) or (cadence is not None and row.cadence is None):
                 kept.append(self._sealed_debt(row, known, cadence))
+        found = of_borrower(cadences, case, now, subject.hex(), self._reachable.get(cause.lender, ()))
+        for debt, outcomes in found.items():
+            self._sort(subject, cause, case, case.debts[debt], cadences[debt], outcomes, reminders, gone)
         kept_borrower = self._kept_borrower(subject, borrower, was, case)
         return Wanted(kept_borrower, tuple(kept), reminders, gone, tombstones.changed(was, case))
 
@@ -172,7 +174,8 @@ class Planner:
         assert known.terms is not None
         key, product = outcome.key, known.terms.what.product
         ladder = "".join(LADDER_LETTER[rung.channel] for rung in outcome.ladder)
-        business_key = stage_key(cause.lender, cause.borrower, key.debt, key.instalment, key.stage, key.step)
+        debt, instalment = ("", None) if key.is_lesson else (key.debt, key.instalment)
+        business_key = stage_key(cause.lender, cause.borrower, debt, instalment, key.stage, key.step)
 
         def sealed(reminder: int) -> bytes:
             return self._sealer.seal(personal.encode(part), reminder, personal.SEALED_FIELD)

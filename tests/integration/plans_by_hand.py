@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,15 +37,18 @@ class Plans:
         self.hand = mine
         self.hand.now = EARLY
         self.ids = IdSource(61, lambda: int(self.hand.now.timestamp() * 1000))
+        self.planner = self.planner_of({"harbour": frozenset(Channel)})
+        self._offset = 0
+
+    def planner_of(self, reachable: Mapping[str, Collection[Channel]]) -> Planner:
         cadences = loading.load()
-        self.planner = Planner(
+        return Planner(
             SEALER,
             cadences,
             lambda lender, product, at: cadences.in_force("default", at.date()),
-            {"harbour": frozenset(Channel)},
+            reachable,
             lambda: self.ids,
         )
-        self._offset = 0
 
     async def tell(self, *facts: Fact, now: dt.datetime | None = None) -> intake.Result:
         """In one batch."""

@@ -395,8 +395,6 @@ async def test_one_lesson_a_day(database: str) -> None:
     async with day(database) as it:
         jobs = await lessons(it, planned(DUE - dt.timedelta(days=2), debt="loan-2"))
         assert {job.claimed.template: job.yields for job in jobs} == {"spot_fraud": True, "ask_for_help": False}
-        # The same one of two debts is one.
-        assert await it.state("loan-1", "education") == "scheduled"
 
 
 async def test_both_stories_name_the_other(database: str) -> None:

@@ -14,7 +14,7 @@ from gateway.ids import stage_key
 from gateway.ledger import timeline
 from schemas.repayments import Fact, Instalment, Program
 from schemas.vocabulary import AttemptState, Channel, Failure
-from tests.integration.plans_by_hand import SEALER, USUAL, everything, plans
+from tests.integration.plans_by_hand import SEALER, USUAL, Plans, everything, plans
 from tests.unit.cadence.facts import (
     DUE,
     EARLY,
@@ -31,6 +31,7 @@ from tests.unit.cadence.facts import (
     resumed,
     stopped,
 )
+from tests.unit.cadence.test_cadence_planning import LESSONS
 
 
 async def test_a_plan_becomes_all_its_reminders_at_once(database: str) -> None:
@@ -320,6 +321,29 @@ async def test_a_lesson_is_told_once_whichever_instalment_is_the_first(database:
         )
         others = ("ask_for_help", "pay_early", "complain")
         assert {tuple(row) for row in lessons} == {("spot_fraud", "sending"), *((each, "scheduled") for each in others)}
+
+
+async def taught(it: Plans) -> dict[str, str]:
+    """By lesson: of which debt it is, and how it stands; of those that are not over."""
+    rows = await it.hand.connection.fetch(
+        "select r.step, r.debt || ' ' || l.state from live l join reminder r on r.id = l.id where r.stage = 'education'"
+    )
+    assert len({row[0] for row in rows}) == len(rows)
+    return dict(rows)
+
+
+async def test_a_lesson_is_told_once_to_who_has_several_debts(database: str) -> None:
+    """The debt that has it first has it, whichever was told first; what has left is told by no other any more."""
+    three = dt.timedelta(days=3)
+    async with plans(database) as it:
+        await it.tell(planned(DUE + three, debt="loan-2"), back_in(EARLY, Program.EDUCATION))
+        assert await taught(it) == dict.fromkeys(LESSONS, "loan-2 scheduled")
+        await it.tell(planned())
+        assert await taught(it) == dict.fromkeys(LESSONS, "loan-1 scheduled")
+        await it.leaves(at("2026-11-22", "20:00"))
+        await it.tell(paid(it.hand.now, None), planned(DUE + 2 * three, as_of=it.hand.now, debt="loan-3"))
+        rest = dict.fromkeys(LESSONS[1:], "loan-2 scheduled")
+        assert await taught(it) == {"spot_fraud": "loan-1 sending", **rest}
 
 
 async def test_what_a_provider_refuses_for_the_borrower_is_not_made_at_every_fact(database: str) -> None:

@@ -17,10 +17,10 @@ from gateway.ledger import replan
 from gateway.ledger.database import Database
 from gateway.ledger.plans import Written
 from gateway.recovery import Recovery
-from schemas.repayments import Fact
+from schemas.repayments import Fact, Program
 from schemas.vocabulary import AttemptState, Failure
 from tests.integration.plans_by_hand import USUAL, Plans, plans
-from tests.unit.cadence.facts import at, paid, planned, rescheduled, resumed, stopped
+from tests.unit.cadence.facts import EARLY, at, back_in, paid, planned, rescheduled, resumed, stopped
 
 IN_HAND = at("2026-12-03", "14:00")
 LATER = rescheduled(dt.date(2026, 12, 20), as_of=IN_HAND)
@@ -75,6 +75,26 @@ async def test_what_reached_nobody_by_the_plan_before_is_made_anew_by_this_one(d
         assert (await it.standing())["d7"] == "12-13"
         assert await swept(it) == []
         assert await it.hand.value("select sum(n) from planned_count") == await it.reminders()
+
+
+async def test_a_lesson_that_reached_nobody_is_told_as_that_of_another_debt(database: str) -> None:
+    """Its own is paid meanwhile."""
+    async with plans(database) as it:
+        await it.tell(planned(), planned(dt.date(2026, 12, 12), debt="loan-2"), back_in(EARLY, Program.EDUCATION))
+        sent = await it.leaves(at("2026-11-22", "20:00"))
+        await it.tell(paid(it.hand.now, None))
+        await it.became(*sent, AttemptState.REJECTED, Failure.BAD_RECIPIENT)
+        (done,) = await swept(it)
+        assert [(each.request.debt, each.request.step) for each in done.accepted] == [("loan-2", "spot_fraud")]
+
+
+async def test_whose_lender_is_gone_has_no_channel(database: str) -> None:
+    async with plans(database) as it:
+        await left(it, LATER, became=NOT_SENT)
+        (sent,) = await replan.waiting(it.hand.connection, 0)
+        planner = it.planner_of({})
+        await it.hand.tx(lambda c: replan.plan(c, sent, it.hand.now, it.hand.rules, planner))
+        assert await it.hand.value("select count(*) from live") == 0
 
 
 async def test_what_may_have_reached_somebody_keeps_its_place(database: str) -> None:

@@ -16,7 +16,7 @@ from gateway.dev.judge.hours import DAY, hours_of, resolve
 from gateway.dev.judge.log import Contact
 from gateway.dev.judge.occasions import failures_of, is_lesson, places_of, term_of
 from gateway.dev.judge.told import Borrower, Debt, View
-from gateway.dev.judge.words import tells
+from gateway.dev.judge.words import teaches, tells
 
 _WESTMOST = dt.timedelta(hours=14)  # so long before midnight in UTC a day begins somewhere
 
@@ -117,7 +117,12 @@ def _may_be(
 
 
 def _is_told(debt: Debt, due: dt.date, occasion: dict[str, Any], mine: Collection[Contact], day: _Day) -> bool:
-    """By a message of its own or by that of another debt.  A push and a call that nobody took name none."""
+    """By a message of its own or by that of another debt.  A push and a call that nobody took name none.
+
+    A lesson that he had before, of whichever debt, he has not to be told again.
+    """
+    if is_lesson(occasion) and any(each.at < day.until and teaches(each.text, occasion["name"]) for each in mine):
+        return True
     return any(
         is_lesson(occasion)
         or each.channel != "sms"

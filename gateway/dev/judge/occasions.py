@@ -14,7 +14,8 @@ from gateway.dev.judge.words import faults_of_words, teaches
 
 SLACK = dt.timedelta(minutes=16)  # the clock of a time-lapse goes by quarters of an hour
 
-Key = tuple[str, int, str, str]  # debt, instalment, occasion, its day where there are several
+# Debt, instalment, occasion, its day where there are several; of a lesson, which is told once to a borrower, it alone.
+Key = tuple[str, int, str, str]
 
 
 class Verdict(NamedTuple):
@@ -97,6 +98,8 @@ def _verdict(
     if term is None or not term.first <= local.date() <= term.last:
         return None
     key = (name, number, occasion["name"], str(term.first) if occasion["days"] > 0 else "")
+    if lesson:
+        key = ("", 0, occasion["name"], "")
     faults = tuple(_faults(contact, who, debt, number, due, occasion, view, local, hours))
     return Verdict(key, local.date(), term.first, lesson, faults, term.opening, term.latest + SLACK)
 

@@ -21,18 +21,19 @@ from rich.table import Table
 from gateway.cadence.calendar import DAY, local_date
 from gateway.cadence.facts import Case, told
 from gateway.cadence.model import Cadence, Occasion
-from gateway.cadence.planning import Occurrence, Skip, outcomes
+from gateway.cadence.planning import Occurrence, Outcome, Skip, of_borrower
 from gateway.ledger.occasions import Standing
 from schemas.repayments import FACT_TYPES, Fact, RepaymentPlanned, RepaymentRescheduled
-from schemas.vocabulary import Channel
+from schemas.vocabulary import Channel, Stage
 
 SKIPPED: Final = "skipped"
 _SHOWN: Final = 20  # faults; the others are counted
 
 
 class Key(NamedTuple):
-    """The business key of a borrower's reminder; debts are named apart already."""
+    """The business key: of a lesson, which is of no debt, its borrower and step alone."""
 
+    borrower: str
     debt: str
     instalment: int | None
     stage: str
@@ -72,19 +73,39 @@ def wanted(facts: Sequence[Told], cadence: Cadence, reachable: Collection[Channe
     cases: dict[str, Case] = {}
     occasions = {each.name: each for each in cadence.occasions}
     for at, fact in facts:
-        borrower = fact.borrower.ref if isinstance(fact, RepaymentPlanned) else fact.borrower_ref
+        borrower = _borrower(fact)
         case = cases[borrower] = told(cases.get(borrower, Case()), fact)
         zone = case.borrower.timezone
         today = local_date(at, "UTC" if zone is None else zone.what)
-        for debt in case.debts:
-            for outcome in outcomes(cadence, case, debt, at, reachable=reachable):
-                key = Key(debt, outcome.key.instalment, outcome.key.stage.value, outcome.key.step)
-                each = found.setdefault(key, Wanted(outcome.occasion))
-                if isinstance(outcome, Occurrence):
-                    each.made = True
-                else:
-                    _skip(each, outcome, occasions[outcome.occasion], today)
+        theirs = of_borrower(dict.fromkeys(case.debts, cadence), case, at, reachable=reachable)
+        for key, outcome in _by_key(borrower, theirs.values()).items():
+            each = found.setdefault(key, Wanted(outcome.occasion))
+            if isinstance(outcome, Occurrence):
+                each.made = True
+            else:
+                _skip(each, outcome, occasions[outcome.occasion], today)
     return found
+
+
+def _borrower(fact: Fact) -> str:
+    return fact.borrower.ref if isinstance(fact, RepaymentPlanned) else fact.borrower_ref
+
+
+def _by_key(borrower: str, of_debts: Iterable[Iterable[Outcome]]) -> dict[Key, Outcome]:
+    """Of a lesson the debt that has it, or where it is none the one that would have had it last."""
+    found: dict[Key, Outcome] = {}
+    for outcome in (each for of_debt in of_debts for each in of_debt):
+        of = outcome.key
+        lesson = of.is_lesson
+        key = Key(borrower, "" if lesson else of.debt, None if lesson else of.instalment, of.stage.value, of.step)
+        other = found.get(key)
+        if other is None or _weight(outcome) > _weight(other):
+            found[key] = outcome
+    return found
+
+
+def _weight(outcome: Outcome) -> tuple[bool, dt.date]:
+    return isinstance(outcome, Occurrence), outcome.date
 
 
 def _skip(each: Wanted, skip: Skip, occasion: Occasion, today: dt.date) -> None:
@@ -97,18 +118,28 @@ def _skip(each: Wanted, skip: Skip, occasion: Occasion, today: dt.date) -> None:
 class Planned(NamedTuple):
     """Counted from the plans alone: `moved` are other dates of an instalment; what comes after is planned for each."""
 
+    borrowers: int
     debts: int
     instalments: int
     moved: int
 
 
 def planned(facts: Iterable[Told]) -> Planned:
-    dates: dict[tuple[str, int], set[dt.date]] = {}
+    dates: dict[tuple[str, str, int], set[dt.date]] = {}
     for _, fact in facts:
         if isinstance(fact, RepaymentPlanned | RepaymentRescheduled):
             for each in fact.instalments:
-                dates.setdefault((fact.debt, each.number), set()).add(each.due_date)
-    return Planned(len({debt for debt, _ in dates}), len(dates), sum(len(each) - 1 for each in dates.values()))
+                dates.setdefault((_borrower(fact), fact.debt, each.number), set()).add(each.due_date)
+    borrowers, debts = {borrower for borrower, _, _ in dates}, {(borrower, debt) for borrower, debt, _ in dates}
+    return Planned(len(borrowers), len(debts), len(dates), sum(len(each) - 1 for each in dates.values()))
+
+
+class _Parts(NamedTuple):
+    """A cadence by how often its occasions are there."""
+
+    of_instalments: list[Occasion]
+    of_debts: list[Occasion]
+    lessons: list[Occasion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +155,31 @@ class Funnel:
     def of(
         cls, facts: Sequence[Told], cadence: Cadence, reachable: Collection[Channel], ledger: list[Standing]
     ) -> Funnel:
-        standing = {Key(each.debt, each.instalment, each.stage, each.step): each for each in ledger}
+        standing = {Key(each.borrower, each.debt, each.instalment, each.stage, each.step): each for each in ledger}
         return cls(cadence, planned(facts), wanted(facts, cadence, reachable), standing)
 
     @property
     def occasions(self) -> int:
         """Instalments × occasions of their cadence, and once more what is after the due date where that has moved.
 
-        What is told of one instalment only, such as lessons, is there once for each debt.
+        Lessons are there once for each borrower, what else is told of one instalment only once for each debt.
         """
-        of_each = [each for each in self.cadence.occasions if each.instalment is None]
-        once = len(self.cadence.occasions) - len(of_each)
-        again = sum(each.stage.repeats for each in of_each)
-        planned = self.planned
-        return planned.debts * once + planned.instalments * len(of_each) + planned.moved * again
+        parts = self._parts()
+        planned, again = self.planned, sum(each.stage.repeats for each in parts.of_instalments)
+        return (
+            planned.instalments * len(parts.of_instalments)
+            + planned.debts * len(parts.of_debts)
+            + planned.borrowers * len(parts.lessons)
+            + planned.moved * again
+        )
+
+    def _parts(self) -> _Parts:
+        parts = _Parts([], [], [])
+        for each in self.cadence.occasions:
+            lesson = each.stage is Stage.EDUCATION
+            where = parts.lessons if lesson else parts.of_instalments if each.instalment is None else parts.of_debts
+            where.append(each)
+        return parts
 
     @property
     def skips(self) -> Counter[str]:
@@ -197,11 +239,11 @@ class Funnel:
         return table
 
     def _times(self) -> str:
-        of_each = sum(each.instalment is None for each in self.cadence.occasions)
-        once = len(self.cadence.occasions) - of_each
-        lessons = f" + {self.planned.debts} debts × {once}" if once else ""
-        moved = f", {self.planned.moved} with another date" if self.planned.moved else ""
-        return f"= {self.planned.instalments} instalments × {of_each} occasions{lessons}{moved}"
+        parts, planned = self._parts(), self.planned
+        of_debts = f" + {planned.debts} debts × {len(parts.of_debts)}" if parts.of_debts else ""
+        lessons = f" + {planned.borrowers} borrowers × {len(parts.lessons)} lessons" if parts.lessons else ""
+        moved = f", {planned.moved} with another date" if planned.moved else ""
+        return f"= {planned.instalments} instalments × {len(parts.of_instalments)} occasions{of_debts}{lessons}{moved}"
 
 
 def _section(table: Table, names: Sequence[str], rows: Mapping[str, Counter[str]]) -> Counter[str]:

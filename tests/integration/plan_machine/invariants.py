@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any, Final
 
 from gateway.cadence.facts import Case, told
-from gateway.cadence.planning import Occurrence, outcomes
+from gateway.cadence.planning import Occurrence, of_borrower
 from gateway.ids import stage_key, subject_key
 from schemas.vocabulary import Channel
 from tests.integration.machine.invariants import check_ledger
@@ -35,6 +35,11 @@ select r.stage_key, count(distinct r.id) from reminder r join attempt a on a.rem
 where a.state not in ('not_sent', 'rejected') and r.stage_key is not null
 group by r.stage_key having count(distinct r.id) > 1
 """
+_TAUGHT_TWICE: Final = """
+select r.borrower, r.step, count(distinct r.id) from reminder r join attempt a on a.reminder = r.id
+where r.stage = 'education' and a.state not in ('not_sent', 'rejected')
+group by r.borrower, r.step having count(distinct r.id) > 1
+"""
 _LEFT: Final = "select bool_or(state not in ('intended', 'not_sent', 'rejected')) from attempt where id = any($1)"
 # What explains that there is none although there is an occasion for one.
 _EXPLAINS: Final = frozenset(
@@ -56,6 +61,7 @@ class Invariants(Work):
         assert not (broken := await fetch(_MERGED)), f"told of in whose message: {broken}"
         assert not (broken := await fetch(_WAITS_ON_NOBODY)), f"merged into none: {broken}"
         assert not (broken := await fetch(_TWICE)), f"two contacts for one business key: {broken}"
+        assert not (broken := await fetch(_TAUGHT_TWICE)), f"taught twice: {broken}"
         for row in await fetch("select reminder from ending where reason = 'merged_into'"):
             if row[0] not in self.suppressed:
                 self.suppressed.add(row[0])
@@ -86,10 +92,11 @@ class Invariants(Work):
                 before = mine.get(key)
                 assert before is None or before["live"] is None, f"two of {key} are alive"
                 mine[key] = row
-        for debt in self.truth.debts(who):  # what was never planned has no terms
-            cadence = CADENCES.version("default", 1)
-            assert cadence is not None
-            for each in outcomes(cadence, case, debt, self.now, subject.hex(), tuple(Channel)):
+        cadence = CADENCES.version("default", 1)
+        assert cadence is not None
+        planned = dict.fromkeys(self.truth.debts(who), cadence)  # what was never planned has no terms
+        for of_debt in of_borrower(planned, case, self.now, subject.hex(), tuple(Channel)).values():
+            for each in of_debt:
                 if isinstance(each, Occurrence):
                     key = (each.key.debt, each.key.instalment, each.key.stage.value, each.key.step)
                     self.explained(who, key, mine.get(key), asked, owned)
@@ -97,6 +104,8 @@ class Invariants(Work):
     def explained(self, who: str, key: Any, row: Any, asked: set[bytes], owned: set[bytes]) -> None:
         if stage_key(LENDER, who, *key) in asked:
             return
+        if key[2] == "education" and stage_key(LENDER, who, "", None, *key[2:]) in owned:
+            return  # he has it, or has had it, be it for another debt
         assert row is not None, f"{who} {key} has no reminder"
         ended = (row["state"], row["reason"])
         if ended in (("cancelled", "cancelled_debt"), ("cancelled", "cancelled_borrower")):

@@ -103,14 +103,25 @@ def test_a_lesson_yields_to_what_else_is_due_that_day_and_goes_on_the_next() -> 
     assert lesson.at is not None
     assert alone["spot_fraud"].at is not None
     assert lesson.at == alone["spot_fraud"].at + dt.timedelta(days=1)
-    # One lesson a day: of two debts each is told once, on days of its own.
-    found = [each for each in lines(planned(), planned(debt="loan-2"), agreed) if each.occasion in LESSONS]
-    told = [each for each in found if each.fate is Fate.CONTACT]
-    assert sorted(each.occasion for each in told) == sorted(LESSONS)
-    assert {each.fate for each in found} == {Fate.CONTACT, Fate.MERGED}
     # Where every one of its days has something else it is not told.
     busy = [planned(DUE - dt.timedelta(days=each), debt=f"busy-{each}") for each in range(7, 12)]
     assert fates(lines(planned(), *busy, agreed))["spot_fraud"] == "yielded"
+
+
+@pytest.mark.parametrize("apart", [0, 3, 40])
+def test_a_lesson_is_told_once_to_who_has_several_debts(apart: int) -> None:
+    """As that of the debt that has it first, also where the other is planned when it has long been told."""
+    other = planned(DUE + dt.timedelta(days=apart), debt="loan-2")
+    found = lines(planned(), back_in(EARLY, Program.EDUCATION), other, paid(at("2026-12-01"), None))
+    assert {fates(found)[each] for each in LESSONS} == {"contact"}
+    assert {fates(found, "loan-2")[each] for each in LESSONS} == {"other_debt"}
+
+
+def test_a_lesson_that_its_debt_is_paid_before_is_told_of_another() -> None:
+    other = planned(DUE + dt.timedelta(days=9), debt="loan-2")
+    found = lines(planned(), other, back_in(EARLY, Program.EDUCATION), paid(at("2026-11-25"), None))
+    assert fates(found)["spot_fraud"] == "contact"
+    assert (fates(found)["pay_early"], fates(found, "loan-2")["pay_early"]) == ("paid", "contact")
 
 
 def test_of_one_instalment_only_the_most_urgent_is_told() -> None:

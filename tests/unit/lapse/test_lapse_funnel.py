@@ -14,9 +14,10 @@ from gateway.cadence.loading import PACKAGED, load
 from gateway.dev.lapse.funnel import Funnel, Key, Told, read
 from gateway.dev.lapse.play import event
 from gateway.ledger.occasions import Standing
-from schemas.repayments import Fact
+from schemas.repayments import Fact, Program
 from schemas.vocabulary import Channel
 from tests.unit.cadence import facts
+from tests.unit.cadence.test_cadence_planning import LESSONS
 
 CADENCE = load(PACKAGED).version("default", 1)
 assert CADENCE is not None
@@ -38,7 +39,7 @@ def stands(story: list[Told], **state: str) -> list[Standing]:
     assert CADENCE is not None
     found = Funnel.of(story, CADENCE, tuple(Channel), [])
     return [
-        Standing(key.debt, key.instalment, key.stage, key.step, state.get(each.occasion, "delivered"), None, 1)
+        Standing(*key, state.get(each.occasion, "delivered"), None, 1)
         for key, each in found.wanted.items()
         if each.made
     ]
@@ -56,6 +57,16 @@ def test_instalments_times_occasions_are_reminders_and_skips() -> None:
     assert (sums["instalments"], sums["occasions"], sums["reminders"]) == (2, 20, 15)
     # Two times eight and four lessons, to which he has not agreed.  The first was paid early: nobody was a day late.
     assert sums["skips"] == {"no_consent": 4, "paid": 1}
+
+
+def test_a_lesson_is_there_once_for_a_borrower_however_many_debts_he_has() -> None:
+    agreed = facts.back_in(facts.at("2026-11-20", "10:01"), Program.EDUCATION)
+    story = told(facts.planned(), facts.planned(SECOND, debt="loan-2", as_of=facts.at("2026-11-20", "10:02")), agreed)
+    ledger = stands(story)
+    assert sorted(each.step for each in ledger if each.stage == "education") == sorted(LESSONS)
+    found = funnel(story, ledger)
+    assert found.problems() == []
+    assert found.sums()["occasions"] == 2 * 8 + 4
 
 
 def test_what_is_rescheduled_is_planned_again_where_it_has_a_date_of_its_own() -> None:
@@ -76,7 +87,7 @@ def test_a_skip_keeps_the_reason_it_had_when_it_went_by() -> None:
 def test_a_reminder_that_is_missing_is_a_problem() -> None:
     ledger = stands(PLAN)
     assert funnel(PLAN, ledger[1:]).problems() == [
-        "20 occasions, but 14 reminders and 5 skips", "loan-1/1/d7: was to be a reminder, and there is none",
+        "20 occasions, but 14 reminders and 5 skips", "b-1/loan-1/1/d7: was to be a reminder, and there is none",
     ]  # fmt: skip
 
 
@@ -85,14 +96,14 @@ def test_a_reminder_that_was_none_is_a_problem() -> None:
     extra = Standing(*key, "delivered", None, 1)
     assert funnel(PLAN, [*stands(PLAN), extra]).problems() == [
         "20 occasions, but 16 reminders and 5 skips",
-        f"loan-1/1/overdue_early/{key.step}: there is a reminder, but it was none: paid",
+        f"b-1/loan-1/1/overdue_early/{key.step}: there is a reminder, but it was none: paid",
     ]
 
 
 def test_a_reminder_that_nobody_planned_is_a_problem() -> None:
-    extra = Standing("loan-9", 1, "d7", "", "delivered", None, 1)
+    extra = Standing("b-1", "loan-9", 1, "d7", "", "delivered", None, 1)
     found = funnel(PLAN, [*stands(PLAN), extra])
-    assert "loan-9/1/d7: a reminder that no plan asks for" in found.problems()
+    assert "b-1/loan-9/1/d7: a reminder that no plan asks for" in found.problems()
     assert found.table().row_count  # it is shown all the same
 
 
@@ -118,7 +129,7 @@ def test_the_table_shows_every_state_and_reason_once() -> None:
     lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
     assert "suppressed: merged_into 2 2 2 1 2 2 2 2 15" in lines
     assert "skipped: paid 1 1" in lines
-    assert "= 2 instalments × 8 occasions + 1 debts × 4 1 1 1 1 2 2 2 2 2 2 2 2 20" in lines
+    assert "= 2 instalments × 8 occasions + 1 borrowers × 4 lessons 1 1 1 1 2 2 2 2 2 2 2 2 20" in lines
 
 
 @pytest.mark.parametrize("fact", [each.fact for each in PLAN])
@@ -127,4 +138,4 @@ def test_facts_are_read_as_they_were_told(fact: Fact) -> None:
 
 
 def test_keys_name_one_business_key() -> None:
-    assert Key("a", 1, "d7", "") in funnel(told(facts.planned(debt="a")), []).wanted
+    assert Key("b-1", "a", 1, "d7", "") in funnel(told(facts.planned(debt="a")), []).wanted

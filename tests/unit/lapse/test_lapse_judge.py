@@ -279,21 +279,31 @@ def test_it_knows_every_lesson_by_its_text(name: str) -> None:
     assert [each for each in words.LESSONS if words.teaches(text, each)] == [name]
 
 
+def of_another(due: str) -> dict[str, Any]:
+    other = planned("03-01T08:00", due=dt.date.fromisoformat(due))
+    other["data"] |= {"debt": "loan-2", "params": {"reference": "M-2"}}
+    return other
+
+
 def test_lessons_are_told_apart_by_what_they_teach() -> None:
     """Of two debts, where what is due of both on one day may be another lesson of each."""
-    other = planned("03-01T08:00", due=dt.date(2027, 3, 19))
-    other["data"] |= {"debt": "loan-2", "params": {"reference": "M-2"}}
-    days = [("03-06", "not happy with us?"), ("03-08", "not happy with us?"), ("03-09", "good to know")]
+    days = [("03-06", "not happy with us?"), ("03-09", "good to know")]
     told = [{**sent(f"{day}T16:00", "push", text), "marker": None} for day, text in days]
-    facts = [planned("03-01T08:00", due=dt.date(2027, 3, 14)), other, AGREED]
+    facts = [planned("03-01T08:00", due=dt.date(2027, 3, 14)), of_another("2027-03-19"), AGREED]
     found = verdict(told, *facts)
     assert "twice_by_one_channel" not in found
     assert "no_such_day" not in found
-    again = {**told[1], "at": "2027-03-09T18:00:00+00:00", "id": "again"}
-    assert "twice_by_one_channel" in verdict([*told, again], *facts)
     assert verdict([{**LESSON, "text_or_template": "good to know"}], planned("03-01T08:00"), AGREED) == [
         "late_and_nobody_told_anything"
     ]
+
+
+def test_a_lesson_is_told_once_however_many_debts_he_has() -> None:
+    facts = [planned("03-01T08:00"), of_another("2027-03-19"), AGREED]
+    again = {**LESSON, "at": "2027-03-08T16:00:00+00:00", "id": "again"}
+    assert verdict([LESSON], *facts) == []
+    assert verdict([LESSON, again], *facts) == ["twice_by_one_channel"]
+    assert verdict([again], *facts) == []  # as that of the other
 
 
 def test_a_lesson_gives_way_and_only_for_a_reason() -> None:
