@@ -218,6 +218,7 @@ class Planner:
             business_key,
             self._sealer.fingerprint("\n".join(how).encode(), "occurrence"),
             self._sealer.fingerprint(what, "occurrence"),
+            self._sealer.fingerprint(_encode(part.contacts), "occurrence"),
             outcome.lacks,
             request,
             sealed,

@@ -135,7 +135,7 @@ select 0, 0, 0, (select count(*) from raised), $2::text
 """  # noqa: S608
 
 # The business key is free again when nobody was, or may have been, contacted under it.  Where a plan may want a contact
-# under it that borrower is planned anew.
+# under it that borrower is planned anew; so is who may have got other contacts while the last of those he had failed.
 _FREE_STAGE: Final = """
 with freed as (
     delete from stage_key s using reminder r
@@ -145,7 +145,8 @@ with freed as (
 )
 insert into replan (reminder, subject)
 select f.id, f.subject from freed f
-where f.id = any($2::bigint[])
+where (f.id = any($2::bigint[])
+       or (f.id = any($3::bigint[]) and exists (select 1 from revision v where v.reminder = f.id)))
   and exists (select 1 from debt_fact d where d.subject = f.subject and d.debt = f.debt)
 on conflict (reminder) do nothing
 """
@@ -202,7 +203,8 @@ async def apply(
         await _run(connection, _RIDERS_ALONE, [], riders)
     if free := [move for move in end if move.state not in _KEEPS_STAGE and move.reason is not Reason.MERGED_INTO]:
         again = [move.was.id for move in free if _leaves_a_gap(move)]
-        await connection.execute(_FREE_STAGE, [move.was.id for move in free], again)
+        exhausted = [move.was.id for move in free if move.reason is Reason.CONTACTS_EXHAUSTED]
+        await connection.execute(_FREE_STAGE, [move.was.id for move in free], again, exhausted)
     return await _of_one_message(connection, [*advance, *end])
 
 

@@ -10,7 +10,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -37,7 +37,7 @@ from schemas.vocabulary import Failure, Reason
 _BORROWERS: Final = "select subject, id, sealed from borrower_fact where subject = any($1::bytea[])"
 _DEBTS: Final = "select subject, debt, id, cadence, version, sealed from debt_fact where subject = any($1::bytea[])"
 _OCCURRENCES: Final = """
-select o.subject, o.debt, o.instalment, o.stage, o.step, o.reminder, o.print, o.said
+select o.subject, o.debt, o.instalment, o.stage, o.step, o.reminder, o.print, o.said, o.reach
 from occurrence o where o.subject = any($1::bytea[])
 """
 _KEEP_BORROWERS: Final = """
@@ -50,10 +50,10 @@ on conflict (subject, debt) do update
     set sealed = excluded.sealed, cadence = excluded.cadence, version = excluded.version
 """
 _KEEP_OCCURRENCES: Final = """
-insert into occurrence (subject, debt, instalment, stage, step, reminder, print, said)
-select * from unnest($1::occurrence_row[])
+insert into occurrence (subject, debt, instalment, stage, step, reminder, print, said, reach)
+select * from unnest($1::occasion_row[])
 on conflict (subject, debt, instalment, stage, step) do update
-    set reminder = excluded.reminder, print = excluded.print, said = excluded.said
+    set reminder = excluded.reminder, print = excluded.print, said = excluded.said, reach = excluded.reach
 """
 _REVISE: Final = """
 insert into revision (reminder, sealed) select * from unnest($1::bigint[], $2::bytea[])
@@ -67,11 +67,12 @@ _OWNED: Final = "select key from stage_key where key = any($1::bytea[])"
 
 
 class _Stands(Struct, frozen=True, gc=False):
-    """The reminder that was made for an occasion last."""
+    """The reminder that was made for an occasion last; `reach` None where a process of before 0010 has made it."""
 
     reminder: int
     print: bytes
     said: bytes
+    reach: bytes | None
 
 
 @dataclass(slots=True)
@@ -130,7 +131,7 @@ async def _write(
     changed = {subject: each.stones for subject, each in wanted.items()}
     written.moves += await fact_stops.write(connection, changed, leads, made, now, rules)
     now_there = await situations.read(connection, made)
-    revised: list[tuple[Key, Planned, Situation]] = []
+    revised: list[_Revised] = []
     stopped: list[tuple[Situation, Reason, Cause]] = []
     lacks: dict[int, bool] = {}
     untold: list[int] = []  # what a message has told of, and its next one is not to
@@ -144,7 +145,7 @@ async def _write(
             if planned is None or planned.print != stands.print:
                 untold.append(was.id)
             elif planned.said != stands.said:
-                revised.append((key, planned, was))
+                revised.append(_Revised(key, planned, was, stands.reach))
         elif planned is None:
             reason = mine.gone.get(key, Reason.REPLANNED)
             if reason is None and now < was.not_after:
@@ -155,7 +156,7 @@ async def _write(
             stopped.append((was, Reason.REPLANNED, leads[key[0]]))
         else:
             if planned.said != stands.said:
-                revised.append((key, planned, was))
+                revised.append(_Revised(key, planned, was, stands.reach))
             lacks[was.id] = planned.lacks
     written.moves += await fact_stops.end(connection, stopped, now, rules)
     written.moves += await _wait(connection, lacks, now)
@@ -213,17 +214,28 @@ async def _wait(connection: Connection, lacks: Mapping[int, bool], now: dt.datet
     return [*made, *await moves.apply(connection, made)]
 
 
-async def _revise(
-    connection: Connection, revised: Sequence[tuple[Key, Planned, Situation]], now: dt.datetime
-) -> list[Move]:
+class _Revised(Struct, frozen=True, gc=False):
+    """A reminder that stays and says something else; `reach` is whom it was to reach until now."""
+
+    key: Key
+    planned: Planned
+    was: Situation
+    reach: bytes | None
+
+    def row(self) -> tuple[Any, ...]:
+        planned = self.planned
+        # Whom it has tried already is kept: whether all of them failed is not known yet.
+        reach = self.reach if self.was.attempts else planned.reach
+        return (*self.key, self.was.id, planned.print, planned.said, reach)
+
+
+async def _revise(connection: Connection, revised: Sequence[_Revised], now: dt.datetime) -> list[Move]:
     """What it says has changed.  One in a worker's hands is taken back, so that nothing outdated leaves."""
     if not revised:
         return []
-    ids = [was.id for _, _, was in revised]
-    await connection.execute(_REVISE, ids, [planned.sealed(was.id) for _, planned, was in revised])
-    await connection.execute(
-        _KEEP_OCCURRENCES, [(*key, was.id, planned.print, planned.said) for key, planned, was in revised]
-    )
+    ids = [each.was.id for each in revised]
+    await connection.execute(_REVISE, ids, [each.planned.sealed(each.was.id) for each in revised])
+    await connection.execute(_KEEP_OCCURRENCES, [each.row() for each in revised])
     # Read anew: a stop of what its message tells of may have taken it back.
     found = await situations.read(connection, ids)
     taken_back = [move for was in found.values() if (move := queueing.revise(was, now)) is not None]
@@ -253,14 +265,17 @@ async def _refresh(
 
 
 def _may_be_again(was: Situation, stands: _Stands | None, planned: Planned) -> bool:
-    """Whether one that has ended is made again: where its time is another, or what we ourselves ended it for is over.
+    """Whether one that has ended is made again: where its time is another, what we ourselves ended it for is over, or
+    every contact it had has failed and he has others now.
 
     What somebody has cancelled stays so, and is not told of at every fact; so does what a provider has refused because
     the borrower wants no more by it: of that no fact says anything.
     """
     if stands is None or planned.print != stands.print:
         return True
-    return was.reason in LIFTED and all(each.failure is not Failure.OPTED_OUT for each in was.attempts)
+    corrected = was.reason is Reason.CONTACTS_EXHAUSTED and stands.reach not in (None, planned.reach)
+    unwanted = any(each.failure is Failure.OPTED_OUT for each in was.attempts)
+    return (was.reason in LIFTED or corrected) and not unwanted
 
 
 async def _bear(
@@ -293,5 +308,6 @@ async def _bear(
     rows = sorted((topic, partition, n) for (topic, partition), n in by.items())
     await connection.execute(_COUNT, *(list(column) for column in zip(*rows, strict=True)))
     await connection.execute(
-        _KEEP_OCCURRENCES, [(*key, request.id, planned.print, planned.said) for key, planned, request in free]
+        _KEEP_OCCURRENCES,
+        [(*key, request.id, planned.print, planned.said, planned.reach) for key, planned, request in free],
     )

@@ -34,7 +34,7 @@ class SealedDebt(Struct, frozen=True, gc=False):
 
 
 class Planned(Struct, frozen=True):
-    """What an occasion is to be: its business key, hashes of when and how it goes out and of what it says.
+    """What an occasion is to be: its business key, hashes of when and how it goes out, of what it says and to whom.
 
     One that `lacks` waits for a fact.  `request` makes it anew, `sealed` seals what it says for the id of a reminder;
     usually neither is needed.
@@ -43,6 +43,7 @@ class Planned(Struct, frozen=True):
     stage_key: bytes
     print: bytes
     said: bytes
+    reach: bytes
     lacks: bool
     request: Callable[[], Request]
     sealed: Callable[[int], bytes]

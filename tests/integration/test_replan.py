@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway import ids
+from gateway import ids, personal
 from gateway.ledger import replan
 from gateway.ledger.database import Database
 from gateway.ledger.plans import Written
 from gateway.recovery import Recovery
-from schemas.repayments import Fact, Program
-from schemas.vocabulary import AttemptState, Failure
-from tests.integration.plans_by_hand import USUAL, Plans, plans
-from tests.unit.cadence.facts import EARLY, at, back_in, paid, planned, rescheduled, resumed, stopped
+from schemas.messages import Contact
+from schemas.repayments import ContactChanged, Fact, Program
+from schemas.vocabulary import AttemptState, Channel, Failure
+from tests.integration.plans_by_hand import SEALER, USUAL, Plans, plans
+from tests.unit.cadence.facts import ADDRESS, EARLY, at, back_in, paid, planned, rescheduled, resumed, stopped
 
 IN_HAND = at("2026-12-03", "14:00")
 LATER = rescheduled(dt.date(2026, 12, 20), as_of=IN_HAND)
@@ -193,3 +194,63 @@ async def test_whose_facts_do_not_open_waits_and_keeps_nobody_else(
         assert await replan.waiting(it.hand.connection, 0) == []
         assert (await it.standing())["d7"] == "12-13"
         assert found == ["scheduled", "due"]
+
+
+def corrected(at: dt.datetime, phone: str = "+8613900005678") -> ContactChanged:
+    contacts = (Contact(Channel.SMS, phone),)
+    return ContactChanged(lender="harbour", borrower_ref="b-1", contacts=contacts, as_of=at)
+
+
+DEAD = (AttemptState.REJECTED, Failure.BAD_RECIPIENT)
+A_DAY_LATER = IN_HAND + dt.timedelta(days=1)
+
+
+async def test_whose_address_was_dead_is_reminded_by_the_one_that_is_told_later(database: str) -> None:
+    """As long as it is good; and once: the next fact says nothing of addresses."""
+    async with plans(database) as it:
+        await it.tell(planned(channels=(Channel.SMS,)))
+        await it.became(*await it.leaves(IN_HAND), *DEAD)
+        assert (await it.standing())["d7"] == "undelivered contacts_exhausted"
+        same = corrected(IN_HAND + dt.timedelta(hours=1), ADDRESS[Channel.SMS])
+        await it.tell(same, paid(IN_HAND + dt.timedelta(hours=2), outstanding="40.00"))
+        assert (await it.standing())["d7"] == "undelivered contacts_exhausted"
+        await it.tell(corrected(A_DAY_LATER))
+        assert (await it.standing())["d7"] == "12-04"
+        claimed, attempt = await it.leaves(it.hand.now + dt.timedelta(minutes=1))
+        said = personal.decode(SEALER.open(claimed.sealed, claimed.id, personal.SEALED_FIELD))
+        assert [address for _, address in said.contacts] == ["+8613900005678"]
+        await it.became(claimed, attempt, *DEAD)
+        await it.tell(paid(it.hand.now, outstanding="30.00"))
+        assert (await it.standing())["d7"] == "undelivered contacts_exhausted"
+
+
+async def test_whose_address_turns_out_to_be_dead_after_it_was_corrected_is_reminded_at_once(database: str) -> None:
+    async with plans(database) as it:
+        await it.tell(planned(channels=(Channel.SMS,)))
+        sent = await it.leaves(IN_HAND)
+        await it.tell(corrected(IN_HAND))
+        await it.became(*sent, *DEAD)
+        (done,) = await swept(it)
+        assert [each.request.stage for each in done.accepted] == ["d7"]
+        # By the new one, which is dead as well: nobody tries for ever.
+        await it.became(*await it.leaves(it.hand.now + dt.timedelta(minutes=1)), *DEAD)
+        assert [each.accepted for each in await swept(it)] in ([], [[]])
+        assert (await it.standing())["d7"] == "undelivered contacts_exhausted"
+
+
+@pytest.mark.parametrize(
+    ("became", "state"),
+    [
+        ((AttemptState.REJECTED, Failure.OPTED_OUT), "suppressed opted_out"),
+        ((AttemptState.UNDELIVERED, Failure.BAD_RECIPIENT), "undelivered contacts_exhausted"),
+    ],
+)
+async def test_a_correction_is_no_reason_where_he_wants_no_more_or_somebody_may_have_been_reached(
+    became: tuple[AttemptState, Failure], state: str, database: str
+) -> None:
+    async with plans(database) as it:
+        await it.tell(planned(channels=(Channel.SMS,)))
+        await it.became(*await it.leaves(IN_HAND), *became)
+        assert (await it.standing())["d7"] == state
+        await it.tell(corrected(A_DAY_LATER))
+        assert (await it.standing())["d7"] == state
