@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.ledger import claims, follow, freezes, merging, moves, pacing, queueing, situations, subjects
+from gateway.ledger import claims, follow, freezes, merging, moves, pacing, queueing, situations, subjects, writing
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Attempt, Move, Rules
 from gateway.ledger.states import attempt_moves
@@ -98,7 +98,7 @@ async def record(
         )
         if move is not None:
             planned.append(move)
-    changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
+    changes = [writing.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     refs = [(each.provider, each.ref, each.attempt) for each in outcomes if each.ref is not None]
     planned += await moves.apply(connection, planned, changes, refs, [found[each] for each in changed])
     await pacing.give_back(connection, found, changed, rules)
@@ -112,7 +112,7 @@ async def settle(
     await subjects.lock_reminders(connection, [verdict.reminder for verdict in verdicts])
     found = await situations.read(connection, [verdict.reminder for verdict in verdicts])
     planned: list[Move] = []
-    changes: list[moves.AttemptChange] = []
+    changes: list[writing.AttemptChange] = []
     kept: list[Verdict] = []
     holders: Mapping[int, int] = {}
     if frozen := {each.reminder: found[each.reminder] for each in verdicts if each.hold is Reason.FROZEN}:
@@ -125,7 +125,7 @@ async def settle(
         kept.append(verdict)
         if verdict.expire:
             planned.append(follow.expire(was, now))
-            changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
+            changes += [writing.change_of(each, now) for each in follow.close_open(was, now)]
         elif verdict.suppress is not None:
             planned.append(follow.suppress(was, verdict.suppress, now, rules))
         elif verdict.cancel is not None:
@@ -212,7 +212,7 @@ async def _take_back(
         elif current is not None:
             if current.state is AttemptState.INTENDED:
                 current.become(AttemptState.UNKNOWN, Failure.AMBIGUOUS, "worker_lost", now)
-                changes.append(moves.change_of(current, now))
+                changes.append(writing.change_of(current, now))
             move = follow.after_attempt(was, current, now, rules, jitter=jitter())
             if move is not None:
                 planned.append(move)

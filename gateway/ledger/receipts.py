@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from gateway.ledger import contacts, follow, freezes, matching, moves, situations, subjects
+from gateway.ledger import contacts, follow, freezes, matching, moves, situations, subjects, writing
 from gateway.ledger.database import Connection
 from gateway.ledger.outcomes import Jitter
 from gateway.ledger.received import Disposed, Stored
@@ -217,10 +217,10 @@ def _later(received_at: dt.datetime, now: dt.datetime) -> dt.datetime | None:
 @dataclass(slots=True)
 class _Plan:
     disposed: list[Disposed]
-    changes: list[moves.AttemptChange]
+    changes: list[writing.AttemptChange]
     planned: dict[int, Move]
     engaged: list[tuple[Any, ...]]
-    refs: list[moves.Ref]
+    refs: list[writing.Ref]
     changed: list[Situation]
     heard: list[contacts.Heard]
 
@@ -285,7 +285,7 @@ async def _plan(
         template = templates.get(was.id, "")
         disposed = Disposed(receipt, disposition, attempt.id, since, template, was.id, was.traceparent, stood)
         plan.disposed.append(disposed)
-    plan.changes = [moves.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
+    plan.changes = [writing.change_of(each, now) for attempts in changed.values() for each in attempts.values()]
     plan.changed = [found[each] for each in changed]
     plan.planned = _moves(found, changed, opened, now, rules, jitter)
     return plan

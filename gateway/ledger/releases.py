@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.ledger import follow, freezes, frozen, moves, queueing, situations, subjects
+from gateway.ledger import follow, freezes, frozen, moves, queueing, situations, subjects, writing
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue, Rules, Situation
 from schemas.vocabulary import Reason, ReminderState
@@ -109,14 +109,14 @@ async def _move(
         await frozen.leave(connection, gone)
     holders = await freezes.holders(connection, held, in_force, rules)
     planned: list[Move] = []
-    changes: list[moves.AttemptChange] = []
+    changes: list[writing.AttemptChange] = []
     for reminder, _ in turn:
         was = held.get(reminder)
         if was is None:
             continue
         if now >= was.not_after:
             planned.append(follow.expire(was, now))
-            changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
+            changes += [writing.change_of(each, now) for each in follow.close_open(was, now)]
         elif was.id in holders:
             planned.append(queueing.freeze(was, now, holders[was.id]))
         elif was.subject in unreadable:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway.ids import to_reference
-from gateway.ledger import follow, merged, moves, outbox, queueing, situations, subjects, tombstones
+from gateway.ledger import follow, merged, moves, outbox, queueing, situations, subjects, tombstones, writing
 from gateway.ledger.commands import Stop
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Rules, Situation
@@ -81,7 +81,7 @@ def too_late(was: Situation, now: dt.datetime) -> bytes:
             at=now,
             answer=Answer.TOO_LATE,
             reminder=to_reference(was.id),
-            attempts=tuple(map(moves.summary_of, was.attempts)),
+            attempts=tuple(map(writing.summary_of, was.attempts)),
         )
     )
 

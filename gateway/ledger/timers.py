@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-from gateway.ledger import follow, freezes, moves, queueing, situations, streams, subjects
+from gateway.ledger import follow, freezes, moves, queueing, situations, streams, subjects, writing
 from gateway.ledger.database import Connection
 from gateway.ledger.standing import Move, Queue, Rules
 from schemas.vocabulary import Reason, ReminderState
@@ -24,7 +24,7 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
     ripe = await connection.fetch(_RIPE, now, limit)
     held = await subjects.lock(connection, (row[1] for row in ripe))
     planned = []
-    changes: list[moves.AttemptChange] = []
+    changes: list[writing.AttemptChange] = []
     found = await situations.read(connection, [row[0] for row in ripe])
     frozen = await freezes.holders(connection, found, in_force, rules)
     flowing = await streams.flowing(connection, found.values(), now, rules)
@@ -35,10 +35,10 @@ async def fire(connection: Connection, now: dt.datetime, rules: Rules, limit: in
             move = follow.wake(was, now, rules, healthy=was.id in flowing)
             planned.append(move)
             if move.queue is None:
-                changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
+                changes += [writing.change_of(each, now) for each in follow.close_open(was, now)]
         elif now >= was.not_after:
             planned.append(follow.expire(was, now))
-            changes += [moves.change_of(each, now) for each in follow.close_open(was, now)]
+            changes += [writing.change_of(each, now) for each in follow.close_open(was, now)]
         elif was.id in frozen or was.reason is Reason.FROZEN:
             # The second: held by a process of the version before, which looks at each again and again.
             planned.append(queueing.freeze(was, now, frozen.get(was.id, freezes.OF_NONE)))

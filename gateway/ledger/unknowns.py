@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.ledger import follow, freezes, manual, moves, situations, subjects
+from gateway.ledger import follow, freezes, manual, moves, situations, subjects, writing
 from gateway.ledger.database import Connection
 from gateway.ledger.pages import Page
 from gateway.ledger.standing import LADDER_CHANNEL, Attempt, Move, Queue, Rules, Situation
@@ -135,7 +135,7 @@ async def settle(
     move = _move(was, mine, found, now, rules)
     becomes = stood if move is None else _standing(move.state, move.reason)
     planned = [] if move is None else [move]
-    planned += await moves.apply(connection, planned, [moves.change_of(mine, now)], (), [was])
+    planned += await moves.apply(connection, planned, [writing.change_of(mine, now)], (), [was])
     note: tuple[Any, ...] = (
         attempt, reminder, now, author, reason, AttemptState.UNKNOWN, state, stood, becomes,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from gateway.ledger import (
     tombstones,
     unknowns,
     volume,
+    writing,
 )  # fmt: skip
 from schemas.vocabulary import AttemptState, Disposition, Failure, Found
 from tests.faults.unfenced import without_fences
@@ -150,8 +151,8 @@ LEDGER: Final[dict[str, list[Change]]] = {
     "what may have left expires": [Text(follow, "expire", "if _stands(was):", "if False:")],
     # rows beside rows
     "events are counted that nobody is told of": [
-        Text(moves, "_ADVANCE", "case when s.event is null then 0 else 1 end", "1")
+        Text(writing, "_ADVANCE", "case when s.event is null then 0 else 1 end", "1")
     ],
     "what is settled stays on the list": [Text(moves, "_note_unsettled", "elif each.unsettled and", "elif False and")],
-    "an ended reminder keeps its queue row": [Text(moves, "_end_row", "was.queue,", "None,")],
+    "an ended reminder keeps its queue row": [Text(writing, "_end_row", "was.queue,", "None,")],
 }

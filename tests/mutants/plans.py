@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.cadence import planning
 from gateway.dispatch import merge as dispatch_merge
 from gateway.dispatch.pipeline import Steps
 from gateway.intake import planner
@@ -49,12 +50,27 @@ PLANS: Final[dict[str, list[Change]]] = {
     ],
     # what is made anew, and what not
     "what has ended is always made again": [
-        Text(plans, "_may_be_again", "return was.reason in LIFTED and", "return True or")
+        Text(plans, "_may_be_again", "return (was.reason in LIFTED or corrected)", "return True or (corrected)")
     ],
     "what was lifted is not made again": [Text(plans, "_may_be_again", "was.reason in LIFTED", "False")],
+    "who has corrected a dead address hears nothing": [
+        Text(plans, "_may_be_again", "stands.reach not in (None, planned.reach)", "False")
+    ],
+    "a dead address is tried at every fact": [
+        Text(plans, "_may_be_again", "stands.reach not in (None, planned.reach)", "True")
+    ],
+    "who corrects an address while it is tried hears nothing": [
+        Text(plans, "_Revised.row", "self.reach if self.was.attempts else planned.reach", "planned.reach")
+    ],
     "what reached nobody leaves a gap": [
         Text(moves, "_leaves_a_gap", "return move.was.occasion is None or move.was.closed in LIFTED", "return False")
     ],
+    # lessons
+    "every debt has lessons of its own": [Text(planning, "_once", "outcome is first[outcome.key.step]", "True")],
+    "what was taught is taught again for another debt": [
+        Text(planner, "Planner._planned", '("", None) if key.is_lesson else ', "")
+    ],
+    # when
     "another time leaves it where it was": [Text(plans, "_write", "planned.print != stands.print or", "")],
     "what another plan made past goes out": [
         Text(plans, "_write", "if reason is None and now < was.not_after:", "if False:")

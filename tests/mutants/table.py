@@ -29,6 +29,7 @@ _PLANS_BY_HAND: Final = (
     "plan_stops",
     "plan_races",
     "plan_clocks",
+    "replan",
     "merging",
     "merging_meanwhile",
     "freshness",
@@ -45,6 +46,11 @@ AREAS: Final = ([PROMISES, TABLES], [PLAN_MACHINE, BY_HAND], [LEDGER_MACHINE])
 
 # What the first check of an area does not find.
 _BY_ANOTHER: Final = {
+    "who has corrected a dead address hears nothing": BY_HAND,
+    "a dead address is tried at every fact": BY_HAND,
+    "who corrects an address while it is tried hears nothing": BY_HAND,
+    "every debt has lessons of its own": BY_HAND,
+    "what was taught is taught again for another debt": BY_HAND,
     "a message in other hands is not taken back when one more joins it": BY_HAND,
     "another due date is not seen": BY_HAND,
     "what another plan made past goes out": BY_HAND,
