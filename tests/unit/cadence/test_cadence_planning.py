@@ -8,6 +8,7 @@ from functools import reduce
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.cadence import loading
 from gateway.cadence.facts import Case, told
@@ -132,6 +133,25 @@ def test_a_failed_debit_is_told_at_once_within_the_hours(told_at: dt.datetime, g
     due = occurrence(plan(planned(), failed(told_at), now=told_at)["due"])
     assert (due.at, due.pulled) == (goes_at, True)
     assert due.until > due.at
+
+
+@pytest.mark.parametrize(
+    ("days", "told_at", "goes_at"),
+    [
+        (1, at("2026-12-10", "23:30"), "past"),
+        (2, at("2026-12-10", "23:30"), at("2026-12-11", "09:00")),
+        (2, at("2026-12-11", "20:00"), "past"),
+    ],
+)
+def test_a_failed_debit_of_a_nightly_file_is_told_while_due_is_good(
+    days: int, told_at: dt.datetime, goes_at: dt.datetime | str
+) -> None:
+    """It failed in the morning, and is told when the hours of its day are over."""
+    occasions = tuple(replace(each, good_for_days=days) if each.name == "due" else each for each in DEFAULT.occasions)
+    cadence = replace(DEFAULT, occasions=occasions)
+    found = outcomes(cadence, known([planned(), failed(at("2026-12-10", "08:00"))]), "loan-1", told_at)
+    due = next(each for each in found if each.occasion == "due")
+    assert (due.at if isinstance(due, Occurrence) else seen(due)) == goes_at
 
 
 @pytest.mark.parametrize(
