@@ -81,7 +81,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         for server in getattr(item, "funcargs", {}).values():
-            if isinstance(server, Server):
+            if isinstance(server, Server) and server.process.log.exists():  # gone where its own end has failed
                 report.sections.append((f"end of the log of {server.name}", server.process.tail()))
     return report
 

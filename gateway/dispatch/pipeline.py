@@ -43,7 +43,7 @@ from gateway.personal import SEALED_FIELD, WORDS_FIELD, Sealed, Words
 from gateway.personal import decode as decode_personal
 from gateway.sealing import KeyUnknown, SealBroken, Sealer
 from gateway.worker import Lease
-from gateway.zones import in_zone
+from gateway.zones import in_zone, zone_data
 from providers.contract import Message
 from schemas.vocabulary import Channel, Mode, Reason, Rejection, Stage
 
@@ -319,6 +319,7 @@ class _Inputs(msgspec.Struct, gc=False, omit_defaults=True):
     occasion: str | None = None  # of a cadence
     fresh_at: dt.datetime | None = None  # as of when what is known of its debt was complete
     mode: Mode = Mode.LIVE  # what was delivered in another mode reached no borrower, and must not look as if it had
+    zone_data: str = ""  # its version: by which hours are those of his day
 
 
 _encode = msgspec.json.Encoder().encode
@@ -330,6 +331,7 @@ def inputs_of(job: Job) -> str:
     provider = None if job.provider is None else job.provider.name
     found = _Inputs(claimed.not_after, claimed.due_at, claimed.rung, claimed.channel, claimed.tries, provider)
     found.mode, found.occasion, found.fresh_at = job.mode, claimed.occasion, claimed.fresh_at
+    found.zone_data = zone_data()
     if rendered is not None:
         found.template, found.locale, found.segments = rendered.template_version, rendered.locale, rendered.segments
     return _encode(found).decode()
