@@ -249,8 +249,9 @@ async def test_events_that_are_not_on_kafka_yet(scene: Scene, kafka: Any) -> Non
         # The relay may have it in its hands already: then it is on Kafka in the end.
         now, state = dt.datetime.now(dt.UTC), ReminderState.EXPIRED
         event = ReminderStatus("acme", SOURCE, "60", now, reminder=to_reference(id_), state=state)
+        payload = msgspec.json.encode(event).decode()
         await scene.sql("insert into outbox (bucket, reminder, seq, id, topic, payload) "
-                        f"values ({id_ & 255}, {id_}, 4, 0, 'reminders.events', '{msgspec.json.encode(event).decode()}')")  # fmt: skip
+                        f"values ({id_ & 255}, {id_}, 4, 0, 'reminders.events', '{payload}')")  # fmt: skip
         told = await story(scene, 60)
         assert standing(told)["events"] == "3, of which 1 wait for Kafka"
         assert details(told, "event waits for Kafka") == ["seq 4"]
