@@ -14,16 +14,26 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.integration.plan_machine.freezing import Freezing
 from tests.integration.plan_machine.rules import Plans
 
 
 @pytest.mark.timeout(600)
 def test_any_order_keeps_what_plans_promise(database: str) -> None:
-    examples = int(os.environ.get("PLAN_MACHINE_EXAMPLES", "36"))
+    tell(type("Plans", (Plans,), {"dsn": database}), stories=36)
+
+
+@pytest.mark.timeout(600)
+def test_any_order_keeps_what_brakes_promise(database: str) -> None:
+    """The same with freezes: they would leave little for the stories above to find."""
+    tell(type("Freezing", (Freezing,), {"dsn": database}), stories=11)
+
+
+def tell(machine: type[Plans], stories: int) -> None:
     run_state_machine_as_test(
-        type("Plans", (Plans,), {"dsn": database}),
+        machine,
         settings=settings(
-            max_examples=examples,
+            max_examples=int(os.environ.get("PLAN_MACHINE_EXAMPLES", stories)),
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),
