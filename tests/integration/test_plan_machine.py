@@ -1,11 +1,12 @@
 """Any order of facts, requests, two workers' steps and time keeps what `docs/cadences.md` promises, on a real Postgres.
 
-`plan_machine/truth.py` is what the lender has said, asked anew each time; `work.py` compares what may leave with it;
-`invariants.py` is what must hold in the tables after every operation.  After each few operations all that was ever told
-is told again, and changes nothing.
+`plan_machine/truth.py` is what the lender has said, asked anew each time, and `brakes.py` what is frozen; `work.py`
+compares what may leave with them; `invariants.py` is what must hold in the tables after every operation.  After each
+few operations all that was ever told is told again, and changes nothing.  With freezes (`freezing.py`) there are
+stories of their own: what a freeze lets go comes to its turn, and nothing else does.
 
-It tells the same stories in every run.  The 36 that CI hears find each mistake of `tests/mutants/plans.py` whose check
-they are; the others are found by hand.  `PLAN_MACHINE_EXAMPLES=300` tells more.
+It tells the same stories in every run.  Those that CI hears, 36 without freezes and 11 with them, find each mistake of
+`tests/mutants/plans.py` whose check they are; the others are found by hand.  `PLAN_MACHINE_EXAMPLES=300` tells more.
 """
 
 import os

@@ -123,8 +123,12 @@ class Freezing(Plans):
         mine = [job for job in self.jobs[self.workers[slot].id].values() if planned(job)]
         slice_ = None
         if mine:
-            job = draw(st.sampled_from(mine))
-            slice_ = self.draw_slice(draw(st.sampled_from(self.of_message(job))), data)
+            job = max(mine, key=lambda each: len(each.told)) if draw(st.booleans()) else draw(st.sampled_from(mine))
+            if job.told and draw(st.sampled_from((True, True, False))):
+                slice_ = self.draw_slice_of(draw(st.sampled_from(job.told)).reminder, job.claimed.id, data)
+            else:
+                debt, _, stage, step = self.key(job.claimed.id)
+                slice_ = self.draw_slice(named(debt, stage, step, job.claimed.channel), data)
             self.freeze(slice_, data)
             number = job.claimed.instalment
             if draw(st.sampled_from((True, False, False))) and number is not None:
@@ -190,13 +194,6 @@ class Freezing(Plans):
         """By which it goes now, and next."""
         ladder, rung = self.run(self.connection.fetchrow("select ladder, rung from live where id = $1", reminder))
         return [_CHANNELS[each] for each in ladder[rung : rung + 2]]
-
-    def of_message(self, job: Job) -> list[dict[str, str | None]]:
-        """What a freeze can name of its reminder, and of those that it tells of."""
-        debt, _, stage, step = self.key(job.claimed.id)
-        told = [self.key(each.reminder) for each in job.told]
-        mine = named(debt, stage, step, job.claimed.channel)
-        return [mine, *(named(debt, stage, step, None) for debt, _, stage, step in told)]
 
     def consequence(self, slot: int, data: st.DataObject) -> None:
         """What waits for a fact is frozen, whether it is known or not, and taken back meanwhile."""
