@@ -149,9 +149,7 @@ PLANS: Final[dict[str, list[Change]]] = {
     ],
     "a freeze with an end is not lifted": [Text(freezes, "_LIFT", "(until is null or until > $3)", "until is null")],
     "who waits for another goes when one that he was to tell of is let go": [
-        Text(
-            moves, "_of_one_message", "if was.id in followers else queueing.revise(was, now)", "if was.queue else None"
-        )
+        Text(moves, "_of_one_message", "if was.id in followers", "if _is_merged(was)")
     ],
     "who is frozen while he waits is not let go": [
         Text(
