@@ -92,10 +92,11 @@ async def _of_one_message(connection: Connection, made: Sequence[Move]) -> list[
     ended += await apply(connection, ended)
     leaders = await merged.leave(connection, left)
     followers = await merged.let_go(connection, over)
+    # Who has led is taken out of the hands he is in; where he waits himself by now he goes on waiting.
     planned = [
         move
         for was in (await situations.read(connection, [*leaders, *followers])).values()
-        if (move := queueing.unmerge(was, now)) is not None
+        if (move := queueing.release(was, now) if was.id in followers else queueing.revise(was, now)) is not None
     ]
     return [*ended, *planned, *await apply(connection, planned)]
 

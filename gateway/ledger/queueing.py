@@ -52,13 +52,6 @@ def release(was: Situation, now: dt.datetime, place: dt.datetime | None = None) 
     return schedule(was, now, Reason.RELEASED, at, was.rung, was.tries)
 
 
-def unmerge(was: Situation, now: dt.datetime) -> Move | None:
-    """Its message is no longer another's, or it is no longer to tell of another: it goes when it was to go."""
-    if was.state is ReminderState.HELD and was.reason is Reason.MERGED_INTO:
-        return release(was, now)
-    return revise(was, now)
-
-
 def wait(was: Situation, lacks: bool, now: dt.datetime) -> Move | None:
     """What it would say is not known to be so, or is so again; None where it stands as it should.
 

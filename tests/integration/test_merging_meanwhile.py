@@ -74,6 +74,21 @@ async def test_what_is_frozen_is_told_of_in_nobodys_message(database: str) -> No
             ]
 
 
+async def test_who_is_frozen_while_he_waits_is_let_go_when_another_takes_over(database: str) -> None:
+    """Whoever he waited for waits himself by then."""
+    async with day(database) as it:
+        await it.debts("loan-1")
+        await it.tell(replace(planned(DUE, debt="loan-2", amount="70.00"), product="wrong"))
+        worker = await it.hand.worker()
+        await it.claimed(worker, NOON)
+        assert await it.state("loan-2") == "held merged_into"
+        await it.hand.freeze("product", "wrong")
+        await it.tell(planned(dt.date(2026, 11, 30), debt="loan-9", as_of=NOON), now=NOON)
+        (job,) = await it.claimed(worker, at("2026-12-03", "16:00"))
+        assert (await debt_of(it, job.claimed), told(job)) == ("loan-9", ["100.00"])
+        assert await it.state("loan-2") == "scheduled released"
+
+
 async def test_a_later_contact_tells_of_nothing_that_is_frozen_by_then(database: str) -> None:
     async with day(database) as it:
         await it.debts("loan-1")

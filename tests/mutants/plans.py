@@ -8,7 +8,21 @@ from gateway.cadence import planning
 from gateway.dispatch import merge as dispatch_merge
 from gateway.dispatch.pipeline import Steps
 from gateway.intake import planner
-from gateway.ledger import claims, fact_stops, merged, merging, moves, plans
+from gateway.ledger import (
+    accept,
+    claims,
+    fact_stops,
+    freezes,
+    intend,
+    merged,
+    merging,
+    moves,
+    plans,
+    queueing,
+    releases,
+    timers,
+)
+from schemas.vocabulary import Reason
 from tests.mutants.planting import Change, Text, Value
 
 _TAKE_BACK: Final = "[move for was in found.values() if (move := queueing.revise(was, now)) is not None]"
@@ -119,5 +133,88 @@ PLANS: Final[dict[str, list[Change]]] = {
     "a lesson yields to nothing": [
         Value(dispatch_merge, "put_off", lambda *_: []),
         Value(merging, "busy", _nobody_busy),
+    ],
+    # what is frozen
+    "intend asks for freezes of who leads alone": [
+        Text(intend, "_fence", "or any(in_force.covers(each.slices.facts) for each in intent.told)", "")
+    ],
+    "what is frozen joins a message": [Text(merging, "gather", "if not in_force.covers(each.slices.facts)]", "]")],
+    "a message tells of what was frozen since": [
+        Text(dispatch_merge, "Merger.merge", "in_force.covers(each.slices.facts) or", "")
+    ],
+    "who is frozen waits for a message that says nothing of him": [
+        Text(
+            dispatch_merge,
+            "Merger.merge",
+            "if apart := [each.reminder for each in untold if each.waits]:",
+            "if apart := []:",
+        )
+    ],
+    "who waits for what is frozen waits as long": [
+        Text(moves, "_leads_no_more", "is not Reason.MERGED_INTO", "not in (Reason.MERGED_INTO, Reason.FROZEN)")
+    ],
+    "a freeze of its stage does not see what is told of": [
+        Value(merged.Slices, "facts", property(lambda each: {"source": each.source, "product": each.product}))
+    ],
+    "a freeze of a product sees no claim": [Text(claims, "Claimed.facts", "self.product", "None")],
+    "a freeze of a channel looks at the first of the ladder": [
+        Text(freezes, "_facts", "was.ladder[was.rung]", "was.ladder[0]")
+    ],
+    "a freeze of everything holds nothing": [
+        Text(freezes, "Freezes.holder", "((FreezeKind.ALL.value, EVERYTHING), *named)", "named")
+    ],
+    "a freeze with an end is not lifted": [Text(freezes, "_LIFT", "(until is null or until > $3)", "until is null")],
+    "who waits for another goes when one that he was to tell of is let go": [
+        Text(moves, "_of_one_message", "if was.id in followers", "if _is_merged(was)")
+    ],
+    "who is frozen while he waits is not let go": [
+        Text(
+            merging,
+            "gather",
+            "[each.id for day in by_subject.values() for each in day]",
+            "[each.id for day in free for each in day]",
+        )
+    ],
+    "a freeze with an end holds nothing": [Text(freezes, "_READ", "or until > $1", "or until < $1")],
+    "a second freeze makes the first one shorter": [
+        Text(freezes, "_ADD", 'or excluded.until > "freeze".until', "or excluded.until is not null")
+    ],
+    "what is held is held by whichever freeze": [
+        Text(
+            freezes,
+            "holders",
+            "holder = in_force.holder(_facts(row, found[row[0]], rules))",
+            "holder = in_force.ids[0]",
+        )
+    ],
+    "what is born frozen forgets when it was to go": [
+        Text(
+            accept,
+            "_births",
+            "resume_at=each.send_at,\n                    freeze=freeze,",
+            "resume_at=None,\n                    freeze=freeze,",
+        )
+    ],
+    "what was held before it was frozen goes at its end": [
+        Text(queueing, "hold", "was.at if was.state is ReminderState.SCHEDULED else was.resume_at", "was.at")
+    ],
+    "what is to go later goes when a freeze is lifted": [Text(queueing, "release", "was.resume_at or now", "now")],
+    "what is frozen does not wait for its fact": [Value(queueing, "_LETS_GO", queueing._LETS_GO - {Reason.FROZEN})],
+    "what is born under a freeze does not lack its fact": [
+        Text(accept, "_births", "elif each.lacks:", "elif each.lacks and not in_force.slices:")
+    ],
+    "facts pass by what is frozen": [
+        Text(plans, "_write", "if was is None or (", "if was is None or was.reason is Reason.FROZEN or (")
+    ],
+    "what is frozen does not end": [
+        Text(
+            timers,
+            "fire",
+            "elif now >= was.not_after:",
+            "elif now >= was.not_after and was.reason is not Reason.FROZEN:",
+        )
+    ],
+    "what comes to its turn under another freeze leaves": [
+        Text(releases, "_move", "elif was.id in holders:", "elif False:")
     ],
 }

@@ -61,6 +61,8 @@ _BY_ANOTHER: Final = {
     "who has opted out has his plans born suppressed": BY_HAND,
     "a next contact tells of what was paid meanwhile": BY_HAND,
     "what was contacted for joins a message": BY_HAND,
+    "who is frozen while he waits is not let go": BY_HAND,
+    "who waits for another goes when one that he was to tell of is let go": BY_HAND,
     "a late word is no confirmation": TABLES,
     "silence leads on though one is unknown": TABLES,
     "every rung asks for receipts before its time": TABLES,

@@ -11,7 +11,8 @@ from gateway.cadence.planning import Occurrence, of_borrower
 from gateway.ids import stage_key, subject_key
 from schemas.vocabulary import Channel
 from tests.integration.machine.invariants import check_ledger
-from tests.integration.plan_machine.model import CADENCES, DEBTS, LENDER
+from tests.integration.plan_machine.brakes import LENDER
+from tests.integration.plan_machine.model import CADENCES, DEBTS
 from tests.integration.plan_machine.work import Work
 from tests.integration.plans_by_hand import everything
 

@@ -16,7 +16,8 @@ from gateway.ledger import intake, replan
 from gateway.ledger.commands import Heartbeat, Origin, Stop, Told
 from schemas.repayments import Program, RepaymentPlanned
 from schemas.vocabulary import Channel
-from tests.integration.plan_machine.model import CADENCES, DEBTS, LENDER, RULES, ZONES, Model
+from tests.integration.plan_machine.brakes import LENDER, PRODUCTS, SOURCE
+from tests.integration.plan_machine.model import CADENCES, DEBTS, RULES, ZONES, Model
 from tests.integration.plans_by_hand import SEALER, TOPIC
 from tests.unit.cadence import facts
 
@@ -28,7 +29,6 @@ HOURS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("14:00", "18:00"),),
     (("18:00", "19:30"),),
 )
-SOURCE = "/core"
 
 
 class Lender(Model):
@@ -200,5 +200,5 @@ class Lender(Model):
 
 def of(who: str, fact: Any) -> Any:
     if isinstance(fact, RepaymentPlanned):
-        return replace(fact, borrower=replace(fact.borrower, ref=who))
+        return replace(fact, borrower=replace(fact.borrower, ref=who), product=PRODUCTS[fact.debt])
     return replace(fact, borrower_ref=who)

@@ -18,20 +18,23 @@ from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.ledger import workers
 from gateway.ledger.database import Database
+from gateway.ledger.freezes import Freezes
 from gateway.ledger.standing import Rules
 from gateway.parameters import max_fact_ages
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Failure, Mode
 from tests.integration.by_hand import Hand
+from tests.integration.plan_machine.brakes import LENDER, PROVIDERS, Brakes
 from tests.integration.plan_machine.truth import Truth
 from tests.integration.plans_by_hand import SEALER
 
-LENDER: Final = "harbour"
 DEBTS: Final = {"b-1": ("loan-1", "loan-2", "loan-3"), "b-2": ("loan-1", "loan-2")}
 ZONES: Final = ("Europe/Berlin", "Asia/Shanghai", "America/New_York")
 # Five days before the clocks of Berlin go forward, and back, and a quiet time.
 STARTS: Final = tuple(dt.datetime(2026, month, day, 8, tzinfo=dt.UTC) for month, day in ((3, 24), (10, 20), (11, 20)))
-RULES: Final = Rules(default_receipt_window=dt.timedelta(hours=6), max_tries=3, max_rescues=3)
+RULES: Final = Rules(
+    default_receipt_window=dt.timedelta(hours=6), max_tries=3, max_rescues=3, routes={LENDER: PROVIDERS}
+)
 CADENCES: Final = loading.load()
 STEPS: Final = Steps(Catalogue.load(), SEALER, {}, {}, Mode.LIVE, None, max_fact_ages=max_fact_ages(CADENCES))
 
@@ -41,6 +44,8 @@ WEIGHTS: Final = {
     "next contact": 10, "record": 8, "receipt": 4, "lose lease": 1, "rescue": 2, "time": 3, "next": 10,
 }  # fmt: skip
 OPERATIONS: Final = [name for name, weight in WEIGHTS.items() for _ in range(weight)]
+FREEZES: Final = {"freeze": 8, "lift": 6, "frozen in hand": 20, "next contact": 14, "thaw": 6, "consequence": 4}
+WITH_FREEZES: Final = [*OPERATIONS, *(name for name, weight in FREEZES.items() for _ in range(weight))]
 OUTCOMES: Final[list[tuple[A, Failure | None]]] = [
     (A.ACCEPTED, None),
     (A.ACCEPTED, None),
@@ -67,6 +72,7 @@ class Sent:
     planned: bool
     known: int  # how many facts had been told
     told: int  # of how many others it tells
+    provider: str
     recorded: bool = False
 
 
@@ -82,6 +88,8 @@ class Model(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.random = random.Random(7)
         self.truth = Truth()
+        self.brakes = Brakes()
+        self.heard_of: dict[int, Freezes] = {}  # by worker: the freezes that it has heard of last
         self.now = STARTS[0]
         self.step = 0
         self.known_at: dict[str, int] = {}  # borrower -> the step at which something became known of him

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
@@ -15,14 +16,19 @@ _HOURS = (0.1, 1, 4, 12, 24, 72)
 
 
 class Plans(Invariants):
+    operations: Sequence[str] = OPERATIONS
+
     @initialize(data=st.data())
     def start(self, data: st.DataObject) -> None:
         self.run(self.open())
         self.now = data.draw(st.sampled_from(STARTS))
-        dates, together = self.draw_dates(data), data.draw(st.booleans())
+        dates, together = self.draw_dates(data), self.draw_together(data)
         for debt in DEBTS["b-1"]:  # often due together, so that one message tells of all
             due = dates if together else self.draw_dates(data)
             self.tell("b-1", facts.planned(*due, as_of=self.tick(), debt=debt, zone=ZONES[0]))
+
+    def draw_together(self, data: st.DataObject) -> bool:
+        return data.draw(st.booleans())
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
@@ -34,7 +40,7 @@ class Plans(Invariants):
     @rule(data=st.data())
     def act(self, data: st.DataObject) -> None:
         draw = data.draw
-        for name in draw(st.lists(st.sampled_from(OPERATIONS), min_size=4, max_size=10)):
+        for name in draw(st.lists(st.sampled_from(self.operations), min_size=4, max_size=10)):
             slot = draw(st.sampled_from((0, 1)))
             self.step += 1
             match name:
@@ -74,7 +80,11 @@ class Plans(Invariants):
                         self.time_passes(moment, draw(st.sampled_from((True, True, True, False))))
                 case "record" | "receipt" | "intend":
                     continue
-                case fact:
-                    self.fact(fact, data)
+                case other:
+                    self.do(other, slot, data)
             self.run(self.check())
         self.tell_again()
+
+    def do(self, name: str, slot: int, data: st.DataObject) -> None:
+        """Something is told."""
+        self.fact(name, data)

@@ -137,10 +137,27 @@ class Truth:
     def wrong(self, who: str, key: tuple[str, int, str, str], channel: Channel, now: dt.datetime) -> Iterator[str]:
         """Why nobody may be contacted for this by this channel now."""
         debt, _, stage, _ = key
-        number = self.number(who, key)
-        mine = self.instalment(who, debt, number)
+        mine = self.instalment(who, debt, self.number(who, key))
         teaches = stage == "education"
+        yield from self.over(who, key)
         if mine is None:
+            return
+        if now >= self.heard + _AGES.get(stage, DAY):
+            yield f"what is known is of {self.heard}"
+        programs = [Program.REMINDERS, *([Program.EDUCATION] if teaches else [])]
+        if any(self.opted(who, program, each) for program in programs for each in (None, channel)):
+            yield "he has opted out"
+        preference = self._last(who, PreferenceChanged)
+        if preference is not None and preference.channels is not None and channel not in preference.channels:
+            yield "he does not want to be reached so"
+        yield from self._when(who, key, mine, now)
+
+    def over(self, who: str, key: tuple[str, int, str, str]) -> Iterator[str]:
+        """Why there is nothing to be told of it, whenever and by whichever channel."""
+        debt, _, stage, _ = key
+        number = self.number(who, key)
+        teaches = stage == "education"
+        if self.instalment(who, debt, number) is None:
             yield "it is of no plan"
             return
         if self.owed(who, debt, number) <= 0 and not (teaches and self.owes_more(who, debt)):
@@ -149,19 +166,12 @@ class Truth:
             yield "it is stopped"
         if self.cancelled(who, debt, number):
             yield "it is cancelled"
-        if now >= self.heard + _AGES.get(stage, DAY):
-            yield f"what is known is of {self.heard}"
-        programs = [Program.REMINDERS, *([Program.EDUCATION] if teaches else [])]
-        if any(self.opted(who, program, each) for program in programs for each in (None, channel)):
-            yield "he has opted out"
+        if self.opted(who, Program.REMINDERS):
+            yield "he wants no reminders"
         if teaches and self.opted(who, Program.EDUCATION) is not False:
             yield "he has not agreed"
-        preference = self._last(who, PreferenceChanged)
-        if preference is not None and preference.channels is not None and channel not in preference.channels:
-            yield "he does not want to be reached so"
         if stage == "overdue_late" and not self.evident(who, debt):
             yield "what it says is not known to be so"
-        yield from self._when(who, key, mine, now)
 
     def _when(self, who: str, key: tuple[str, int, str, str], mine: Instalment, now: dt.datetime) -> Iterator[str]:
         debt, _, stage, step = key

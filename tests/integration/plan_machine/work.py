@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import note
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ from gateway.ledger.intend import Intent
 from gateway.ledger.outcomes import Outcome
 from gateway.ledger.received import Stored
 from gateway.personal import SEALED_FIELD, decode
-from gateway.policy import Defer, Skip, Suppress, Verdict
+from gateway.policy import Defer, Hold, Skip, Suppress, Verdict
 from gateway.worker import Lease
 from schemas.repayments import (
     BorrowerOptedIn,
@@ -31,9 +31,12 @@ from schemas.repayments import (
 )
 from schemas.vocabulary import AttemptState as A
 from schemas.vocabulary import Failure, Reason
+from tests.integration.plan_machine.brakes import PROVIDERS, named
 from tests.integration.plan_machine.lender import Lender
 from tests.integration.plan_machine.model import RULES, STEPS, Sent
 from tests.integration.plans_by_hand import SEALER
+
+_NONE: Final = Freezes({})
 
 
 class Work(Lender):
@@ -53,14 +56,18 @@ class Work(Lender):
         """Decides and intends, and gives back what may not leave."""
         now = self.tick()
         jobs = [self.jobs[worker].pop(each) for each in chosen]
+        heard_of = self.heard_of.get(worker, _NONE)
         verdicts = [
-            (job, STEPS.decide(job, now, Freezes({})) or STEPS.open(job, now)) if planned(job) else (job, None)
+            (job, STEPS.decide(job, now, heard_of) or STEPS.open(job, now)) if planned(job) else (job, None)
             for job in jobs
         ]
         refused = [(job, verdict) for job, verdict in verdicts if verdict is not None]
         self.settle(worker, refused)
         going = {self.ids.next(bucket_of(job.claimed.id)): job for job, verdict in verdicts if verdict is None}
-        intents = [Intent(job.claimed, attempt, "p", b"", inputs_of(job)) for attempt, job in going.items()]
+        intents = [
+            Intent(job.claimed, attempt, provider(job), b"", inputs_of(job), told=job.told)
+            for attempt, job in going.items()
+        ]
         done = self.run(self.tx(lambda c: intend.intend(c, worker, intents, now)))
         if done.sendable:
             assert worker in {each.id for each in self.workers.values()}, "sent under a lease that had ended"
@@ -72,6 +79,8 @@ class Work(Lender):
                 held_back.append((job, Suppress(Reason.OPTED_OUT, "opted_out")))
             elif attempt in done.channel_out:
                 held_back.append((job, Skip("channel_opted_out", Reason.OPTED_OUT)))
+            elif attempt in done.frozen:
+                held_back.append((job, Hold(Reason.FROZEN, "frozen")))
             elif attempt in done.elsewhere:
                 held_back.append((job, Defer(now + dt.timedelta(minutes=5), "under_way_elsewhere")))
         self.settle(worker, held_back)
@@ -150,13 +159,15 @@ class Work(Lender):
             claimed.id,
             who,
             self.step,
-            self.truth.local(who, now).date() if self.truth.debts(who) else now.date(),
+            self.today(who),
             first,
             planned(job),
             len(self.truth.facts),
             len(job.told),
+            provider(job),
         )
         note(f"{now}: intended {attempt} of {claimed.id} {who} {claimed.debt} {claimed.instalment} {claimed.stage}")
+        self.is_not_frozen(job)
         if planned(job):
             self.says_what_is_so(job)
             for each in job.told:
@@ -164,6 +175,9 @@ class Work(Lender):
             if first:
                 self.one_message_a_day(sent)
         self.sent[attempt] = sent
+
+    def today(self, who: str) -> dt.date:
+        return self.truth.local(who, self.now).date() if self.truth.debts(who) else self.now.date()
 
     def says_what_is_so(self, job: Job) -> None:
         claimed, who, truth = job.claimed, job.claimed.borrower, self.truth
@@ -191,6 +205,17 @@ class Work(Lender):
                 now_due = truth.instalment(who, each.debt, each.instalment)
                 assert now_due is not None and now_due.due_date == opened.due_date, "tells of another due date"
 
+    def is_not_frozen(self, job: Job) -> None:
+        """Neither it nor what its message tells of, which leaves by its channel."""
+        of = job.claimed
+        debt, _, stage, step = self.key(of.id)
+        frozen = self.brakes.holding(named(debt, stage, step, of.channel, planned=planned(job)), self.now)
+        assert not frozen, f"{debt} {stage} leaves under {frozen}"
+        for each in job.told:
+            debt, _, stage, step = self.key(each.reminder)
+            frozen = self.brakes.holding(named(debt, stage, step, None), self.now)
+            assert not frozen, f"it is told of {debt} {stage} under {frozen}"
+
     def key(self, reminder: int) -> tuple[str, int, str, str]:
         row = self.run(
             self.connection.fetchrow("select debt, instalment, stage, step from reminder where id = $1", reminder)
@@ -213,7 +238,7 @@ class Work(Lender):
         note(f"{now}: {sent.attempt} {state} {failure}")
         subject = self.run(self.connection.fetchval("select subject from reminder where id = $1", sent.reminder))
         ref = f"ref{sent.attempt}" if state is A.ACCEPTED else None
-        done = Outcome(sent.attempt, sent.reminder, subject, "p", state, failure, "code", ref, 1.0)
+        done = Outcome(sent.attempt, sent.reminder, subject, sent.provider, state, failure, "code", ref, 1.0)
         for _ in range(2):  # a lost COMMIT is answered by doing it again
             self.run(self.tx(lambda c: outcomes.record(c, [done], now, RULES, self.random.random)))
 
@@ -221,7 +246,7 @@ class Work(Lender):
         now, id_ = self.tick(), self.ids.next(0)
         note(f"{now}: receipt {sent.attempt} {state}")
         stored = Stored(
-            id=id_, provider="p", kind="receipt", code="c", received_at=now, replay=str(id_).encode(),
+            id=id_, provider=sent.provider, kind="receipt", code="c", received_at=now, replay=str(id_).encode(),
             attempt=sent.attempt, state=state, failure=None,
         )  # fmt: skip
         self.run(self.tx(lambda c: receipts.take(c, [stored], now, RULES, self.random.random)))
@@ -274,6 +299,10 @@ REPLANS = (
     | BorrowerOptedOut
     | BorrowerOptedIn
 )
+
+
+def provider(job: Job) -> str:
+    return PROVIDERS[job.claimed.channel]
 
 
 def planned(job: Job) -> bool:
