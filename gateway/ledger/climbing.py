@@ -83,9 +83,11 @@ def _climb(occasion: Occasion) -> Climb:
 
 def blocks(other: Attempt, rung: int) -> bool:
     """Whether nothing may leave on this rung while `other` stands as it does: of an earlier rung that was passed by
-    time somebody knows that it was handed over, and it may still arrive.  What has arrived is not repeated.
+    time somebody knows that it was handed over, and it may still arrive.  What has arrived is not repeated, and what a
+    person has given up may have arrived.
     """
-    return other.state in _UNSETTLED or (other.state in OPEN | REACHED and other.rung == rung)
+    given_up = other.state is AttemptState.UNCONFIRMED and other.rung == rung
+    return other.state in _UNSETTLED or (other.state in OPEN | REACHED and other.rung == rung) or given_up
 
 
 def is_enough(was: Situation, attempt: Attempt, climb: Climb) -> bool:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gateway.ledger import climbing, queueing, waiting
 from gateway.ledger.climbing import Climb
 from gateway.ledger.standing import Attempt, Move, Rules, Situation
-from gateway.ledger.states import FAILED, NO_CONTACT, OPEN, REACHED
+from gateway.ledger.states import FAILED, MAY_ARRIVE, NO_CONTACT, OPEN, REACHED
 from schemas.vocabulary import AttemptState, Failure, Reason, ReminderState
 
 _OUTSIDE_WINDOW_DELAY: Final = dt.timedelta(minutes=30)
@@ -162,7 +162,8 @@ def _after_failure(
     others = [
         other.state
         for other in was.attempts
-        if other.id != attempt.id and (other.state in OPEN if climb is None else climbing.blocks(other, attempt.rung))
+        if other.id != attempt.id
+        and (other.state in MAY_ARRIVE if climb is None else climbing.blocks(other, attempt.rung))
     ]
     if others:
         # An earlier attempt (of a resend) may still have arrived: only another repeat leaves until that is settled.
@@ -217,8 +218,10 @@ def _next_contact(was: Situation, now: dt.datetime, rules: Rules) -> Move:
 
 
 def _stands(was: Situation) -> bool:
-    """Whether a contact that was passed by time is out, or has arrived without being enough: it ends by that one."""
-    return any(each.state in OPEN or each.state in REACHED for each in was.attempts)
+    """Whether a contact that was passed by time, or given up, is out, or has arrived without being enough: it ends by
+    that one.
+    """
+    return any(each.state in MAY_ARRIVE or each.state in REACHED for each in was.attempts)
 
 
 def _backoff(was: Situation, now: dt.datetime, rules: Rules, retry_after: float | None, jitter: float) -> dt.datetime:
@@ -316,7 +319,7 @@ def _stopped(was: Situation, by: Reason, now: dt.datetime) -> Move:
 def skip(was: Situation, reason: Reason, now: dt.datetime, rules: Rules) -> Move:
     """This contact is not to be made: its text is no longer so, or its channel unwanted.  The next, or the end."""
     climb = rules.climb(was.occasion)
-    if any(each.state in OPEN if climb is None else climbing.blocks(each, was.rung) for each in was.attempts):
+    if any(each.state in MAY_ARRIVE if climb is None else climbing.blocks(each, was.rung) for each in was.attempts):
         return waiting.await_word(was, Reason.OUTCOME_UNKNOWN, now, rules, was.attempts[-1])
     move = _next_contact(was, now, rules)
     if move.queue is None and not was.attempts:

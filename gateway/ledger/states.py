@@ -34,6 +34,8 @@ _BEFORE_PROOF: Final = frozenset({A.INTENDED, A.UNKNOWN})
 REACHED: Final = frozenset({A.DELIVERED, A.ANSWERED, A.ANSWERED_HUMAN, A.ANSWERED_MACHINE})
 FAILED: Final = frozenset({A.UNDELIVERED, A.TTL_EXPIRED, A.NO_ANSWER, A.BUSY, A.DECLINED})
 OPEN: Final = frozenset({A.INTENDED, A.UNKNOWN, A.ACCEPTED, A.SENT})
+# Of what a person has given up nobody waits for a word, and it may have arrived all the same.
+MAY_ARRIVE: Final = OPEN | {A.UNCONFIRMED}
 
 
 def attempt_moves(current: A, new: A) -> bool:

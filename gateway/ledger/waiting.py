@@ -29,9 +29,10 @@ def await_planned(was: Situation, now: dt.datetime, rules: Rules, climb: Climb) 
     reached = any(each.state in REACHED for each in was.attempts)
     if reached and advances is None and (not waits or was.closed is not None):
         return queueing.end(was, ReminderState.DELIVERED, None, now)
-    if not waits and not reached and any(each.state is AttemptState.UNCONFIRMED for each in was.attempts):
+    given_up = not waits and not reached and any(each.state is AttemptState.UNCONFIRMED for each in was.attempts)
+    if given_up and was.state is not ReminderState.SENDING:  # or it awaits a timer that rings at once
         return window_closed(was, now)
-    if not waits and not reached:
+    if not waits and not reached and not given_up:
         reason = Reason.CONTACTS_EXHAUSTED if was.closed is None else Reason.LADDER_CLOSED
         return queueing.end(was, ReminderState.UNDELIVERED, reason, now)
     at = climbing.closes_at(was, now, rules)
@@ -39,7 +40,7 @@ def await_planned(was: Situation, now: dt.datetime, rules: Rules, climb: Climb) 
         at = min(at, advances)
     if not climb.known:
         at = min(at, now + rules.receipts_recheck)
-    unknown = any(each.state is AttemptState.UNKNOWN for each in was.attempts)
+    unknown = given_up or any(each.state is AttemptState.UNKNOWN for each in was.attempts)
     why = Reason.OUTCOME_UNKNOWN if unknown else None
     news = was.state is not ReminderState.AWAITING or was.reason is not why
     if not news and at == was.at:
@@ -55,5 +56,5 @@ def window_closed(was: Situation, now: dt.datetime) -> Move:
 
 
 def _why_unconfirmed(was: Situation) -> Reason:
-    unknown = any(each.state is AttemptState.UNKNOWN for each in was.attempts)
+    unknown = any(each.state in (AttemptState.UNKNOWN, AttemptState.UNCONFIRMED) for each in was.attempts)
     return Reason.OUTCOME_UNKNOWN if unknown or was.reason is Reason.OUTCOME_UNKNOWN else Reason.NO_RECEIPT

@@ -17,7 +17,7 @@ from gateway.ledger import receipts, sums, timeline, unknowns
 from gateway.ledger.database import Database
 from gateway.ledger.received import Stored
 from gateway.ledger.unknowns import Settled
-from schemas.vocabulary import AttemptState, Channel, Disposition, Found, Reason
+from schemas.vocabulary import AttemptState, Channel, Disposition, Failure, Found, Reason
 from tests.integration.by_hand import HOUR, RESENDS, RULES, Hand, Sending, hand, lose_a_commit
 
 UNKNOWN = AttemptState.UNKNOWN
@@ -150,6 +150,25 @@ async def test_another_attempt_may_still_be_heard_of(mine: Hand) -> None:
     assert await mine.value("select count(*) from unsettled") == 1
     await settle(mine, again.attempt, Found.UNCONFIRMED)
     assert await mine.state(sending.request) == ("unconfirmed", "outcome_unknown")
+
+
+async def test_what_was_given_up_may_have_arrived(mine: Hand) -> None:
+    """Its repeat, under way meanwhile, has not: no other contact follows, and it ends as what may have left."""
+    for failure in (Failure.BAD_RECIPIENT, Failure.OPTED_OUT, Failure.TRANSIENT):
+        sending = await unknown(mine, "sv", stage=RESENDS)
+        mine.later(31)
+        again = await mine.sent(sending.request)
+        await settle(mine, sending.attempt, Found.UNCONFIRMED)
+        await mine.record(again, AttemptState.REJECTED, failure)
+        assert await mine.attempts(sending.request) == ["unconfirmed", "rejected"]
+        where = ("scheduled", "retry") if failure is Failure.TRANSIENT else ("awaiting", "outcome_unknown")
+        assert await mine.state(sending.request) == where
+        mine.later(5 * 24 * 3600)
+        if failure is Failure.TRANSIENT:
+            await mine.settle(*await mine.claimed(sending.request), expire=True)
+        else:
+            await mine.fire()
+        assert await mine.state(sending.request) == ("unconfirmed", "outcome_unknown")
 
 
 async def test_only_what_is_unknown(mine: Hand) -> None:

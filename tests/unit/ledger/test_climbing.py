@@ -470,6 +470,15 @@ def test_who_gives_up_on_an_unknown_one_ends_it_by_the_best() -> None:
     assert follow.give_up(was(R.AWAITING, attempt(A.SENT, 0, ago=9), attempt(A.UNCONFIRMED, 1)), NOW) is None
 
 
+def test_what_was_given_up_may_have_arrived_when_its_repeat_fails() -> None:
+    given_up, again = attempt(A.UNCONFIRMED, ago=3), replace(attempt(A.REJECTED, failure=Failure.BAD_RECIPIENT), id=101)
+    move = follow.after_attempts(was(R.SENDING, given_up, again), [again], NOW, OPEN_WITHIN)
+    assert move is not None
+    assert (move.state, move.reason, move.at) == (R.AWAITING, Reason.OUTCOME_UNKNOWN, NOW)
+    end = follow.wake(was(R.AWAITING, given_up, again), NOW, OPEN_WITHIN, healthy=True)
+    assert (end.state, end.reason) == (R.UNCONFIRMED, Reason.OUTCOME_UNKNOWN)
+
+
 def test_what_has_arrived_after_all_is_not_sent_again_when_its_repeat_fails() -> None:
     """A push that had failed, its repeat, the word that the first has arrived: silence leads on, nothing else."""
     first, again = attempt(A.DELIVERED, ago=3), replace(attempt(A.UNDELIVERED, failure=Failure.THROTTLED), id=101)
