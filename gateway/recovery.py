@@ -16,7 +16,7 @@ from gateway.ids import to_reference
 from gateway.ledger import claims, outcomes, releases, replan, schema, stale, timers, workers
 from gateway.ledger.database import Database
 from gateway.ledger.standing import Move, Rules
-from gateway.ledger.wanted import FactsBroken, Planner
+from gateway.ledger.wanted import FactsBroken, LenderGone, Planner
 from gateway.observability.logs import get_logger
 from gateway.sealing import KeyUnknown
 from gateway.worker import Worker
@@ -180,7 +180,7 @@ class Recovery:
         now = self._clock.now()
         try:
             done = await self._database.transaction(lambda c: replan.plan(c, reminder, now, self._rules, planner))
-        except (FactsBroken, KeyUnknown) as error:
+        except (FactsBroken, KeyUnknown, LenderGone) as error:
             if reminder not in self._unplanned:  # it is tried again in every round
                 self._unplanned.add(reminder)
                 log.error("replan_failed", reminder=to_reference(reminder), error=type(error).__name__)

@@ -42,7 +42,7 @@ class Skipped(StrEnum):
 
 
 class Key(Struct, frozen=True, order=True, gc=False):
-    """What there is one contact for, within one borrower of one lender; of a lesson its `step` alone says so."""
+    """An occasion of an instalment, within one borrower of one lender."""
 
     debt: str
     instalment: int  # of a lesson its place: it was told, whichever instalment is the first of a later plan
@@ -52,6 +52,12 @@ class Key(Struct, frozen=True, order=True, gc=False):
     @property
     def is_lesson(self) -> bool:
         return self.stage is Stage.EDUCATION
+
+    def business(self) -> tuple[str, int | None, Stage, str]:
+        """What there is one contact for: debt, instalment, stage and step; a lesson is of no debt."""
+        return (
+            ("", None, self.stage, self.step) if self.is_lesson else (self.debt, self.instalment, self.stage, self.step)
+        )
 
 
 class Occurrence(Struct, frozen=True, gc=False):

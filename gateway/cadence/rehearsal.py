@@ -171,7 +171,7 @@ class _Actor:
             return outcome
         if outcome.lacks:
             return Skip(outcome.key, outcome.occasion, outcome.date, Skipped.FACT_MISSING)
-        if outcome.key.is_lesson and any(each.is_lesson and each.step == outcome.key.step for each in self.done):
+        if outcome.key not in self.done and outcome.key.business() in {each.business() for each in self.done}:
             return Skip(outcome.key, outcome.occasion, outcome.date, Skipped.OTHER_DEBT)
         return outcome
 

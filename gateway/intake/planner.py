@@ -26,7 +26,7 @@ from gateway.intake.running import CadenceGone, kept
 from gateway.ledger.commands import Cause, Request, Told
 from gateway.ledger.in_use import Used
 from gateway.ledger.standing import LADDER_LETTER
-from gateway.ledger.wanted import FactsBroken, Key, Planned, SealedBorrower, SealedDebt, Wanted
+from gateway.ledger.wanted import FactsBroken, Key, LenderGone, Planned, SealedBorrower, SealedDebt, Wanted
 from gateway.sealing import KeyUnknown, SealBroken, Sealer
 from schemas.vocabulary import Channel, Reason
 
@@ -59,7 +59,7 @@ class Planner:
     ) -> None:
         """`cadence_of` is asked for the version of a new plan, `cadences` for that of one that is made already.
 
-        `reachable` are each lender's channels; one that is no lender of ours any more has none.
+        `reachable` are each lender's channels.
         """
         self._sealer = sealer
         self._cadences = cadences
@@ -88,7 +88,9 @@ class Planner:
         debts: Sequence[SealedDebt],
         now: dt.datetime,
     ) -> Wanted:
-        """Raises FactsBroken where what is known does not open, KeyUnknown where only the key is missing."""
+        """Raises FactsBroken where what is known does not open, KeyUnknown where only the key is missing, LenderGone
+        where there are plans by a lender that is none of ours any more.
+        """
         try:
             was = self._open(borrower, debts)
         except KeyUnknown:
@@ -96,6 +98,9 @@ class Planner:
         except SealBroken as broken:
             raise FactsBroken(str(broken)) from None
         case = reduce(told, (each.fact for each in facts), was)
+        channels = self._reachable.get(cause.lender, ())
+        if case.debts and cause.lender not in self._reachable:
+            raise LenderGone(cause.lender)  # without channels all that waits would be taken back
         rows = {each.debt: each for each in debts}
         reminders: dict[Key, Planned] = {}
         gone: dict[Key, Reason | None] = {}
@@ -108,7 +113,7 @@ class Planner:
                 cadences[debt] = cadence
             if known != was.debts.get(debt) or (cadence is not None and row.cadence is None):
                 kept.append(self._sealed_debt(row, known, cadence))
-        found = of_borrower(cadences, case, now, subject.hex(), self._reachable.get(cause.lender, ()))
+        found = of_borrower(cadences, case, now, subject.hex(), channels)
         for debt, outcomes in found.items():
             self._sort(subject, cause, case, case.debts[debt], cadences[debt], outcomes, reminders, gone)
         kept_borrower = self._kept_borrower(subject, borrower, was, case)
@@ -174,8 +179,7 @@ class Planner:
         assert known.terms is not None
         key, product = outcome.key, known.terms.what.product
         ladder = "".join(LADDER_LETTER[rung.channel] for rung in outcome.ladder)
-        debt, instalment = ("", None) if key.is_lesson else (key.debt, key.instalment)
-        business_key = stage_key(cause.lender, cause.borrower, debt, instalment, key.stage, key.step)
+        business_key = stage_key(cause.lender, cause.borrower, *key.business())
 
         def sealed(reminder: int) -> bytes:
             return self._sealer.seal(personal.encode(part), reminder, personal.SEALED_FIELD)

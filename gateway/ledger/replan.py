@@ -31,7 +31,7 @@ async def waiting(connection: Connection, after: int = 0, limit: int = 200) -> l
 async def plan(connection: Connection, reminder: int, now: dt.datetime, rules: Rules, planner: Planner) -> Written:
     """Plans the borrower of this reminder anew; repeatable by any number of processes.
 
-    Raises FactsBroken and KeyUnknown as plans do; then he waits further.
+    Raises FactsBroken, KeyUnknown and LenderGone as plans do; then he waits further.
     """
     row = await connection.fetchrow(_CAUSE, reminder)
     if row is None:  # kept no longer

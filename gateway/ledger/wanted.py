@@ -67,8 +67,12 @@ class FactsBroken(Exception):
     """What is known of a borrower does not open any more: his fact becomes a dead letter, and he is held."""
 
 
+class LenderGone(Exception):
+    """Who has plans by a lender that the configuration does not know any more: nobody can say by which channels."""
+
+
 class Planner(Protocol):
-    """Opens what is sealed, tells it the facts, plans; pure but for ids.  Raises FactsBroken."""
+    """Opens what is sealed, tells it the facts, plans; pure but for ids.  Raises FactsBroken and LenderGone."""
 
     def lacks(self, cadence: str, version: int) -> bool:
         """Whether this version of a cadence is not known here."""

@@ -82,7 +82,7 @@ PLANS: Final[dict[str, list[Change]]] = {
     # lessons
     "every debt has lessons of its own": [Text(planning, "_once", "outcome is first[outcome.key.step]", "True")],
     "what was taught is taught again for another debt": [
-        Text(planner, "Planner._planned", '("", None) if key.is_lesson else ', "")
+        Text(planning, "Key.business", '("", None, self.stage, self.step) if self.is_lesson else ', "")
     ],
     # when
     "another time leaves it where it was": [Text(plans, "_write", "planned.print != stands.print or", "")],

@@ -95,9 +95,7 @@ def _by_key(borrower: str, of_debts: Iterable[Iterable[Outcome]]) -> dict[Key, O
     """Of a lesson the debt that has it, or where it is none the one that would have had it last."""
     found: dict[Key, Outcome] = {}
     for outcome in (each for of_debt in of_debts for each in of_debt):
-        of = outcome.key
-        lesson = of.is_lesson
-        key = Key(borrower, "" if lesson else of.debt, None if lesson else of.instalment, of.stage.value, of.step)
+        key = Key(borrower, *outcome.key.business())
         other = found.get(key)
         if other is None or _weight(outcome) > _weight(other):
             found[key] = outcome
