@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,9 +123,8 @@ def test_what_is_no_twiml(inside: str, detail: str) -> None:
 
 def test_entities_cannot_blow_it_up() -> None:
     levels = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10 if n else 'x' * 100}'>" for n in range(30))
-    began = time.monotonic()
+    # Expanded, it would be 10^31 characters: nothing would come back from that.
     assert isinstance(parse(f"<!DOCTYPE r [{levels}]><Response><Say>&e29;</Say></Response>".encode()), Flaw)
-    assert time.monotonic() - began < 0.5
 
 
 PIECES = st.sampled_from(
