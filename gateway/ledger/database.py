@@ -40,7 +40,7 @@ _STATEMENTS_IN_A_TRANSACTION: Final = 6  # in times of the longest statement
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 # Every statement is a handful of key look-ups driven by its input arrays: joins in the order they are written, planned
 # once, and never a scan because a queue happened to be empty when it was vacuumed.
-_PLANNER: Final = {
+PLANNER: Final = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "join_collapse_limit": "1",
@@ -139,7 +139,7 @@ class Database:
                 "application_name": "reminder-gateway",
                 **dict.fromkeys(_TIMEOUTS, timeout),
                 "timezone": "UTC",
-                **_PLANNER,
+                **PLANNER,
             },
         }
 
@@ -248,11 +248,11 @@ async def _prepare_shared(connection: Connection) -> None:
     async with connection.transaction():
         await _assert_safe(connection)
         rows = await connection.fetch(
-            "select name, current_setting(name) from unnest($1::text[]) name", [*_TIMEOUTS, *_PLANNER]
+            "select name, current_setting(name) from unnest($1::text[]) name", [*_TIMEOUTS, *PLANNER]
         )
     found = dict(rows)
     unbounded = [each for each in _TIMEOUTS if found[each] == "0"]
-    other = [name for name, value in _PLANNER.items() if found[name] != value]
+    other = [name for name, value in PLANNER.items() if found[name] != value]
     if unbounded or other:
         missing = ", ".join([*unbounded, *other])
         raise UnsafeDatabase(f"not in force behind the pooler: {missing}; see connect_query in docs/pgbouncer.md")

@@ -21,7 +21,9 @@ from schemas.vocabulary import Reason, ReminderState
 
 _LIVING: Final = """
 select l.id, l.subject, r.debt, r.instalment, r.state_as_of
-from live l join reminder r on r.id = l.id where l.subject = any($1::bytea[])
+from (select distinct * from unnest($1::bytea[])) as i(subject)
+cross join lateral (select l.id, l.subject from live l where l.subject = i.subject offset 0) l
+cross join lateral (select * from reminder r where r.id = l.id limit 1) r
 """
 
 

@@ -51,8 +51,12 @@ from (
 
 # Nobody's heartbeats speak for what stands at this source.
 _DOUBT: Final = """
-update debt_fact d set source = '' from unnest($1::bytea[], $2::text[], $3::text[]) as i(subject, debt, source)
-where d.subject = i.subject and d.debt = coalesce(i.debt, d.debt) and d.source = coalesce(i.source, d.source)
+update debt_fact d set source = '' where d.ctid = any (array(
+    select d.row from unnest($1::bytea[], $2::text[], $3::text[]) as i(subject, debt, source)
+    cross join lateral (
+        select d.ctid as row from debt_fact d where d.subject = i.subject
+            and d.debt = coalesce(i.debt, d.debt) and d.source = coalesce(i.source, d.source) offset 0
+    ) d))
 """
 
 _TRUST: Final = """
@@ -63,15 +67,20 @@ update debt_fact set source = $3, topic = $4, partition = $5 where subject = $1 
 # complete.  What another source knows of him says nothing of his payments.
 TOLD: Final = """
 select t.topic, t.source, t.partition, greatest(t.told_at, w.as_of) as fresh_at
-from debt_fact d left join borrower_fact b on b.subject = d.subject and b.source = d.source
+from (select * from debt_fact d where d.subject = r.subject and d.debt = r.debt limit 1) d
+left join lateral (select * from borrower_fact b where b.subject = d.subject limit 1) b on b.source = d.source
 cross join lateral (
     values (d.topic, d.source, d.partition, d.told_at), (b.topic, b.source, b.partition, b.told_at)
 ) t (topic, source, partition, told_at)
-left join fact_watermark w on w.topic = t.topic and w.source = t.source and w.partition = t.partition
-where d.subject = r.subject and d.debt = r.debt and t.told_at is not null
+left join lateral (
+    select w.as_of from fact_watermark w
+    where w.topic = t.topic and w.source = t.source and w.partition = t.partition limit 1
+) w on true
+where t.told_at is not null
 """
 _OF: Final = f"""
-select r.id, f.* from unnest($1::bigint[]) as i(id) join reminder r on r.id = i.id cross join lateral ({TOLD}) f
+select r.id, f.* from unnest($1::bigint[]) as i(id)
+cross join lateral (select * from reminder r where r.id = i.id limit 1) r cross join lateral ({TOLD}) f
 """  # noqa: S608  joins constants of this file
 
 Place: TypeAlias = tuple[str, str, int]  # topic, source, partition

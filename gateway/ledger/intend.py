@@ -56,16 +56,24 @@ select attempt from ok
 
 _AGAIN: Final = """
 select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
-join attempt a on a.id = i.attempt and a.state = 'intended'
-join live l on l.id = a.reminder and l.attempt = a.id and l.state = 'sending' and l.closed is null
-join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
+cross join lateral (
+    select a.id, a.reminder from attempt a where a.id = i.attempt and a.state = 'intended' limit 1
+) a
+cross join lateral (
+    select 1 from live l
+    where l.id = a.reminder and l.attempt = a.id and l.state = 'sending' and l.closed is null limit 1
+) l
+cross join lateral (
+    select 1 from claim c where c.id = a.reminder and c.worker = $1 and c.token = i.token limit 1
+) c
 where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 """
 
 # Of what a plan has made: what it said when it was claimed, and would say now.
 _OTHER_WORDS: Final = """
 select i.attempt from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as i(attempt, reminder, sealed)
-join reminder r on r.id = i.reminder left join revision v on v.reminder = r.id
+cross join lateral (select r.sealed from reminder r where r.id = i.reminder limit 1) r
+left join lateral (select v.sealed from revision v where v.reminder = i.reminder limit 1) v on true
 where coalesce(v.sealed, r.sealed) <> i.sealed
 """
 
@@ -86,8 +94,12 @@ cross join lateral (
 # After a lost COMMIT: which of these intents exist, under this worker's claim?
 _READ_BACK: Final = """
 select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
-join attempt a on a.id = i.attempt and a.state = 'intended'
-join claim c on c.id = a.reminder and c.worker = $1 and c.token = i.token
+cross join lateral (
+    select a.id, a.reminder from attempt a where a.id = i.attempt and a.state = 'intended' limit 1
+) a
+cross join lateral (
+    select 1 from claim c where c.id = a.reminder and c.worker = $1 and c.token = i.token limit 1
+) c
 """
 
 

@@ -55,29 +55,48 @@ on conflict (reminder) do update set leader = excluded.leader, along = excluded.
 """
 _LEAVE: Final = "delete from merged where reminder = any($1::bigint[]) returning leader"
 _UNTELL: Final = """
-delete from merged m using live l where m.reminder = any($1::bigint[]) and l.id = m.leader returning m.leader
+delete from merged where ctid = any (array(
+    select m.row from unnest($1::bigint[]) as i(id)
+    cross join lateral (select m.ctid as row, m.leader from merged m where m.reminder = i.id limit 1) m
+    cross join lateral (select 1 from live l where l.id = m.leader limit 1) l
+)) returning leader
 """
 _LET_GO: Final = """
-delete from merged m using live l, unnest($1::bigint[], $2::timestamptz[]) as i(leader, at)
-where m.leader = i.leader and l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
-  and l.not_after <= coalesce(i.at, 'infinity')
-returning m.reminder
+delete from merged where ctid = any (array(
+    select m.row from unnest($1::bigint[], $2::timestamptz[]) as i(leader, at)
+    cross join lateral (select m.ctid as row, m.reminder from merged m where m.leader = i.leader offset 0) m
+    cross join lateral (
+        select 1 from live l where l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
+            and l.not_after <= coalesce(i.at, 'infinity') limit 1
+    ) l
+)) returning reminder
 """
 _WAITING: Final = """
-select m.reminder from merged m join live l on l.id = m.reminder
-where m.leader = any($1::bigint[]) and l.state = 'held' and l.reason = 'merged_into'
+select m.reminder from (select distinct * from unnest($1::bigint[])) as i(leader)
+cross join lateral (select m.reminder from merged m where m.leader = i.leader offset 0) m
+cross join lateral (
+    select 1 from live l where l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into' limit 1
+) l
 """
 _LEAVING: Final = """
-select m.reminder from merged m join live l on l.id = m.leader
-where m.reminder = any($1::bigint[]) and l.state = 'sending'
+select m.reminder from (select distinct * from unnest($1::bigint[])) as i(id)
+cross join lateral (select m.reminder, m.leader from merged m where m.reminder = i.id limit 1) m
+cross join lateral (select 1 from live l where l.id = m.leader and l.state = 'sending' limit 1) l
 """
-_LEADERS: Final = "select distinct leader from merged where reminder = any($1::bigint[])"
+_LEADERS: Final = """
+select distinct m.leader from unnest($1::bigint[]) as i(id)
+cross join lateral (select m.leader from merged m where m.reminder = i.id limit 1) m
+"""
 _TOLD: Final = f"""
 select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage, r.occasion,
-       (select max(f.fresh_at) from ({freshness.TOLD}) f), exists (select from live l where l.id = m.reminder),
+       (select max(f.fresh_at) from ({freshness.TOLD}) f), coalesce(l.lives, false),
        r.source, r.lender, r.product, r.template, r.stage
-from merged m join reminder r on r.id = m.reminder left join revision v on v.reminder = m.reminder
-where m.leader = any($1::bigint[]) order by m.leader, m.reminder
+from (select distinct * from unnest($1::bigint[])) as i(leader)
+cross join lateral (select * from merged m where m.leader = i.leader offset 0) m
+cross join lateral (select * from reminder r where r.id = m.reminder limit 1) r
+left join lateral (select true as lives from live l where l.id = m.reminder limit 1) l on true
+left join lateral (select v.sealed from revision v where v.reminder = m.reminder limit 1) v on true
+order by m.leader, m.reminder
 """  # noqa: S608  joins a constant of the ledger
 
 

@@ -34,8 +34,10 @@ cross join lateral (
     select 1 from live l where l.subject = i.subject and l.stage <> 'education'
         and (l.state in ('sending', 'awaiting') or (l.state = 'scheduled' and l.at < i.until))
     union all
-    select 1 from reminder r join attempt a on a.reminder = r.id
-    where r.subject = i.subject and a.intended_at >= i.since and a.state not in ('not_sent', 'rejected')
+    select 1 from reminder r cross join lateral (
+        select 1 from attempt a where a.reminder = r.id
+            and a.intended_at >= i.since and a.state not in ('not_sent', 'rejected') limit 1
+    ) a where r.subject = i.subject
     limit 1
 ) l
 """
@@ -43,13 +45,18 @@ _OF_THE_DAY: Final = f"""
 select l.id, l.subject, r.debt, r.instalment, l.stage, r.step, coalesce(v.sealed, r.sealed), l.occasion,
        (select max(f.fresh_at) from ({freshness.TOLD}) f), r.source, r.lender, r.product, r.template, l.stage
 from unnest($1::bytea[], $2::timestamptz[]) as i(subject, until)
-join live l on l.subject = i.subject and l.occasion is not null and l.attempts = 0 and l.not_after > $3 and (
-    (l.state = 'scheduled' and l.at < i.until)
-    or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until and not exists (
-        select 1 from merged m join live w on w.id = m.leader where m.reminder = l.id and w.attempts > 0
-    ))
-)
-join reminder r on r.id = l.id left join revision v on v.reminder = l.id
+cross join lateral (
+    select * from live l where l.subject = i.subject
+        and l.occasion is not null and l.attempts = 0 and l.not_after > $3 and (
+            (l.state = 'scheduled' and l.at < i.until)
+            or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until and not exists (
+                select 1 from (select m.leader from merged m where m.reminder = l.id limit 1) m
+                cross join lateral (select w.attempts from live w where w.id = m.leader limit 1) w where w.attempts > 0
+            ))
+        ) offset 0
+) l
+cross join lateral (select * from reminder r where r.id = l.id limit 1) r
+left join lateral (select v.sealed from revision v where v.reminder = l.id limit 1) v on true
 order by l.id
 """  # noqa: S608  joins a constant of the ledger
 

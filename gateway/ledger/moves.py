@@ -21,16 +21,25 @@ from schemas.vocabulary import AttemptState, Reason, ReminderState
 # under it that borrower is planned anew; so is who may have got other contacts while the last of those he had failed.
 _FREE_STAGE: Final = """
 with freed as (
-    delete from stage_key s using reminder r
-    where r.id = any($1::bigint[]) and s.key = r.stage_key and s.reminder = r.id
-      and not exists (select 1 from attempt a where a.reminder = r.id and a.state not in ('not_sent', 'rejected'))
+    delete from stage_key s using (
+        select r.id, r.subject, r.debt, k.row from (select distinct * from unnest($1::bigint[])) as i(id)
+        cross join lateral (select * from reminder r where r.id = i.id limit 1) r
+        cross join lateral (
+            select s.ctid as row from stage_key s where s.key = r.stage_key and s.reminder = r.id limit 1
+        ) k
+        left join lateral (
+            select true as contacted from attempt a
+            where a.reminder = r.id and a.state not in ('not_sent', 'rejected') limit 1
+        ) a on true
+        where a.contacted is null
+    ) r where s.ctid = r.row
     returning r.id, r.subject, r.debt
 )
 insert into replan (reminder, subject)
 select f.id, f.subject from freed f
-where (f.id = any($2::bigint[])
-       or (f.id = any($3::bigint[]) and exists (select 1 from revision v where v.reminder = f.id)))
-  and exists (select 1 from debt_fact d where d.subject = f.subject and d.debt = f.debt)
+left join lateral (select true as revised from revision v where v.reminder = f.id limit 1) v on true
+cross join lateral (select 1 from debt_fact d where d.subject = f.subject and d.debt = f.debt limit 1) d
+where f.id = any($2::bigint[]) or (f.id = any($3::bigint[]) and v.revised)
 on conflict (reminder) do nothing
 """
 

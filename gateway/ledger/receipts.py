@@ -53,7 +53,9 @@ _STOP_AT_ONCE: Final = """
 insert into tombstone (subject, kind, value, as_of)
 select distinct a.subject, 'opted_out', '', $3::timestamptz
 from unnest($1::bigint[], $2::text[]) as i(attempt, provider)
-join attempt a on a.id = i.attempt and a.provider = i.provider
+cross join lateral (
+    select a.subject from attempt a where a.id = i.attempt and a.provider = i.provider limit 1
+) a
 order by 1 on conflict (subject, kind, value) do update set as_of = greatest(tombstone.as_of, excluded.as_of)
 """
 # Parked anew only where it was parked: of two sweepers that hold the same receipt one finds nothing.
@@ -79,7 +81,11 @@ select receipt from unparked
 # As if they had not come.
 _UNSTORE: Final = """
 with unparked as (
-    delete from parked where (sweep_at, receipt) in (select * from unnest($1::timestamptz[], $2::bigint[]))
+    delete from parked where ctid = any (array(
+        select p.row from unnest($1::timestamptz[], $2::bigint[]) as i(sweep_at, receipt)
+        cross join lateral (
+            select p.ctid as row from parked p where p.sweep_at = i.sweep_at and p.receipt = i.receipt limit 1
+        ) p))
 ), unsaid as (
     delete from reply where id = any($2::bigint[])
 )
@@ -93,8 +99,8 @@ on conflict on constraint engagement_once do nothing
 _RIPE: Final = """
 select p.sweep_at, r.id, r.provider, r.attempt, r.ref, r.kind, r.state, r.failure, r.code, r.occurred_at, r.received_at,
        r.address
-from parked p join receipt r on r.id = p.receipt
-where p.sweep_at <= $1 order by p.sweep_at, p.receipt limit $2
+from (select * from parked p where p.sweep_at <= $1 order by p.sweep_at, p.receipt limit $2) p
+cross join lateral (select * from receipt r where r.id = p.receipt limit 1) r order by p.sweep_at, p.receipt
 """
 
 

@@ -15,22 +15,23 @@ select l.id, l.subject, l.lender, l.source, l.request_id, l.stage, l.lane, l.lad
        l.resume_at, a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at,
        l.traceparent, l.occasion
 from unnest($1::bigint[]) as i(id)
-join live l on l.id = i.id
-left join claim c on c.id = i.id
-left join attempt a on a.id = l.attempt
+cross join lateral (select * from live l where l.id = i.id limit 1) l
+left join lateral (select c.worker, c.token from claim c where c.id = i.id limit 1) c on true
+left join lateral (select * from attempt a where a.id = l.attempt limit 1) a on true
 """
 
 _ENDED: Final = """
 select r.id, r.subject, r.lender, r.source, r.request_id, r.stage, r.lane, r.ladder, r.not_after,
        e.state, e.reason, e.seq, e.at, r.traceparent, r.occasion
 from unnest($1::bigint[]) as i(id)
-join ending e on e.reminder = i.id
-join reminder r on r.id = i.id
+cross join lateral (select * from ending e where e.reminder = i.id limit 1) e
+cross join lateral (select * from reminder r where r.id = i.id limit 1) r
 """
 
 _ATTEMPTS: Final = """
-select reminder, id, rung, channel, provider, state, intended_at, failure, final_at
-from attempt where reminder = any($1::bigint[]) order by id
+select a.reminder, a.id, a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at
+from (select distinct * from unnest($1::bigint[])) as i(id)
+cross join lateral (select * from attempt a where a.reminder = i.id offset 0) a order by a.id
 """
 
 # Enum constructors cost more than a dict: these run for every row.

@@ -33,7 +33,10 @@ with recursive place(topic, source, partition, max_age) as (
     ) n
 )
 select p.topic, p.source, p.partition, p.max_age from place p
-join fact_watermark w on w.topic = p.topic and w.source = p.source and w.partition = p.partition
+cross join lateral (
+    select w.as_of from fact_watermark w
+    where w.topic = p.topic and w.source = p.source and w.partition = p.partition limit 1
+) w
 where $1::timestamptz - w.as_of < p.max_age
 """
 _TURN_OF: Final = """

@@ -23,15 +23,17 @@ _READ: Final = 10_000
 _HEALTHY_SHARE: Final = 0.5
 
 _NEWEST: Final = """
-select a.id, exists (select from receipt r where r.attempt = a.id)
+select a.id, coalesce(r.heard, false)
 from (select id, provider, state from attempt where id >= $2 and id < $3 order by id desc limit $4) a
+left join lateral (select true as heard from receipt r where r.attempt = a.id limit 1) r on true
 where a.provider = $1 and a.state not in ('intended', 'not_sent', 'rejected') order by a.id desc limit $5
 """
 
 # Its own, however much of others' has been handed over since.
 _OWN: Final = """
-select a.id, exists (select from receipt r where r.attempt = a.id) from attempt a
-where a.id = any($1::bigint[]) and a.id < $2
+select a.id, coalesce(r.heard, false) from (select distinct * from unnest($1::bigint[])) as i(id)
+cross join lateral (select a.id from attempt a where a.id = i.id and a.id < $2 limit 1) a
+left join lateral (select true as heard from receipt r where r.attempt = a.id limit 1) r on true
 """
 
 

@@ -14,7 +14,8 @@ from gateway.ledger.standing import Move, Queue, Rules
 from schemas.vocabulary import Reason, ReminderState
 
 _RIPE: Final = """
-select t.id, l.subject from timer t join live l on l.id = t.id where t.at <= $1 order by t.at, t.id limit $2
+select t.id, l.subject from (select t.id, t.at from timer t where t.at <= $1 order by t.at, t.id limit $2) t
+cross join lateral (select l.subject from live l where l.id = t.id limit 1) l order by t.at, t.id
 """
 
 

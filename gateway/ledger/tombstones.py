@@ -36,12 +36,20 @@ order by 1, 2, 3
 on conflict (subject, debt, instalment) do update set as_of = excluded.as_of
 """
 _LIFT: Final = """
-delete from tombstone t using unnest($1::bytea[], $2::text[], $3::text[]) as i(subject, kind, value)
-where (t.subject, t.kind, t.value) = (i.subject, i.kind, i.value)
+delete from tombstone where ctid = any (array(
+    select t.row from unnest($1::bytea[], $2::text[], $3::text[]) as i(subject, kind, value)
+    cross join lateral (
+        select t.ctid as row from tombstone t
+        where t.subject = i.subject and t.kind = i.kind and t.value = i.value limit 1
+    ) t))
 """
 _LIFT_PAID: Final = """
-delete from paid_instalment p using unnest($1::bytea[], $2::text[], $3::int[]) as i(subject, debt, instalment)
-where (p.subject, p.debt, p.instalment) = (i.subject, i.debt, i.instalment)
+delete from paid_instalment where ctid = any (array(
+    select p.row from unnest($1::bytea[], $2::text[], $3::int[]) as i(subject, debt, instalment)
+    cross join lateral (
+        select p.ctid as row from paid_instalment p
+        where p.subject = i.subject and p.debt = i.debt and p.instalment = i.instalment limit 1
+    ) p))
 """
 # By whatever he had opted out: a fact, or a key in a call.  Of two at one moment the opting out counts.
 _REOPEN: Final = """
