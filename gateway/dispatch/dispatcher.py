@@ -21,6 +21,7 @@ from gateway.clock import Clock
 from gateway.crashpoints import CrashPoint, reached
 from gateway.dispatch.commits import CommitObserver, Commits
 from gateway.dispatch.hands import Hands
+from gateway.dispatch.head import Head
 from gateway.dispatch.merge import Merger
 from gateway.dispatch.pipeline import Job, Steps
 from gateway.dispatch.question import Never, Question
@@ -86,6 +87,7 @@ class Dispatcher:
         self._tracer = tracer
         self._metrics = metrics
         self._hands = Hands(limits.slots, limits.urgent_share)
+        self._head = Head()
         self._sends: dict[int, asyncio.Task[None]] = {}  # by attempt
         self._asks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -160,7 +162,7 @@ class Dispatcher:
         free = self._free_for_new()
         if not self._claiming or free <= 0 or not self._worker.lease.stands(1.0):
             return None
-        return Slots(self._worker.lease.id, self._worker.ids.next(0), free)
+        return Slots(self._worker.lease.id, self._worker.ids.next(0), free, self._head.places)
 
     async def room(self) -> int | None:
         """How many new reminders could go straight on; waits a moment for some.  None: there is none, let them queue.
@@ -210,14 +212,16 @@ class Dispatcher:
         of_bulk = min(self._hands.free_for_bulk, limit)
         token = self._worker.ids.next(0)
         async with self._database.connection() as connection:
-            rows = await claims.claim(connection, lease.id, self._clock.now(), limit, of_bulk, token)
+            begin = self._head.begin()
+            rows = await claims.claim(connection, lease.id, self._clock.now(), limit, of_bulk, token, begin)
+        self._more_due = len(rows) >= min(limit, of_bulk)
+        self._head.took(rows, plenty=self._more_due)
         if rows:
             reached(CrashPoint.AFTER_CLAIM)
             # What upstream asked for waits for nothing.
             self._begin([Job(each, lease) for each in rows if each.occasion is None])
             if planned := [Job(each, lease) for each in rows if each.occasion is not None]:
                 self._begin(await self._merged(planned))
-        self._more_due = len(rows) >= min(limit, of_bulk)
         return len(rows)
 
     async def _merged(self, planned: Sequence[Job]) -> Sequence[Job]:

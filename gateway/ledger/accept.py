@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.ids import to_reference
 from gateway.ledger import frozen, outbox, tombstones
+from gateway.ledger.claims import FRONT, Place
 from gateway.ledger.commands import Letter, Request, Validation
 from gateway.ledger.database import Connection
 from gateway.ledger.freezes import Freezes
@@ -38,8 +39,9 @@ on conflict (key) do nothing returning reminder
 _STAGE_OWNERS: Final = "select key, reminder from stage_key where key = any($1::bytea[])"
 
 _BUSY_LANES: Final = """
-select lane from unnest($1::lane[]) as i(lane)
-where exists (select 1 from due d where d.lane = i.lane and d.due_at <= $2)
+select lane from unnest($1::lane[], $3::timestamptz[], $4::bigint[]) as i(lane, since, id)
+where exists (
+    select 1 from due d where d.lane = i.lane and d.due_at <= $2 and (d.due_at, d.id) >= (i.since, i.id))
 """
 
 _BIRTHS: Final = """
@@ -77,11 +79,15 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(slots=True)
 class Slots:
-    """How many new rows this process can take at once, already claimed; the fast path past the queue."""
+    """How many new rows this process can take at once, already claimed; the fast path past the queue.
+
+    `since` are places before which nothing waits, as far as this process knows.
+    """
 
     worker: int
     token: int
     free: int
+    since: Mapping[Lane, Place] = field(default_factory=dict)
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -311,14 +317,16 @@ async def _own_stages(connection: Connection, requests: Sequence[Request]) -> di
 async def _fast_path(
     connection: Connection, births: list[_Birth], now: dt.datetime, slots: Slots | None
 ) -> list[_Birth]:
-    """Hands due rows over already claimed where nothing older waits in their lane and a slot is free."""
+    """Hands due rows over already claimed where nothing older is known to wait in their lane and a slot is free."""
     if slots is None or slots.free <= 0:
         return births
     ready = [each for each in births if each.queue == "due" and each.at <= now]
     if not ready:
         return births
     lanes = sorted({each.request.lane for each in ready})
-    busy = {row[0] for row in await connection.fetch(_BUSY_LANES, lanes, now)}
+    since = [slots.since.get(each, FRONT) for each in lanes]
+    found = await connection.fetch(_BUSY_LANES, lanes, now, [at for at, _ in since], [id_ for _, id_ in since])
+    busy = {row[0] for row in found}
     ready.sort(key=lambda each: each.request.lane is not Lane.URGENT)
     chosen = {each.request.id for each in ready if each.request.lane not in busy}
     taken = set([each.request.id for each in ready if each.request.id in chosen][: slots.free])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -13,17 +14,20 @@ from gateway.ledger.situations import LANE, REASON
 from gateway.ledger.standing import LADDER_CHANNEL
 from schemas.vocabulary import Channel, Lane, Reason
 
+Place: TypeAlias = tuple[dt.datetime, int]  # in a lane's queue: when it is due, and its id
+FRONT: Final[Place] = (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), 0)
+
 # Urgent first; bulk takes what is left of the limit, and no more than its own.
 _CLAIM: Final = f"""
 with alive as (
     select 1 from worker where id = $1 and lease_until > clock_timestamp()
 ), urgent as (
     select ctid as row, lane, due_at, id from due
-    where lane = 'urgent' and due_at <= $2 and exists (select 1 from alive)
+    where lane = 'urgent' and due_at <= $2 and (due_at, id) >= ($6, $7) and exists (select 1 from alive)
     order by due_at, id limit $3 for update skip locked
 ), bulk as (
     select ctid as row, lane, due_at, id from due
-    where lane = 'bulk' and due_at <= $2 and exists (select 1 from alive)
+    where lane = 'bulk' and due_at <= $2 and (due_at, id) >= ($8, $9) and exists (select 1 from alive)
     order by due_at, id limit least($4, $3 - (select count(*) from urgent)) for update skip locked
 ), picked as (
     select * from urgent union all select * from bulk
@@ -35,7 +39,10 @@ with alive as (
 select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.template, r.lane, r.ladder, l.rung,
        l.attempts, l.tries, r.not_after, coalesce(v.sealed, r.sealed), p.due_at, l.closed,
        r.traceparent, l.occasion, t.fresh_at, r.borrower, r.debt, r.instalment
-from picked p join live l on l.id = p.id join reminder r on r.id = p.id left join revision v on v.reminder = p.id
+from picked p
+cross join lateral (select * from live l where l.id = p.id limit 1) l
+cross join lateral (select * from reminder r where r.id = p.id limit 1) r
+left join lateral (select v.sealed from revision v where v.reminder = p.id limit 1) v on true
 left join lateral (
     select max(f.fresh_at) as fresh_at from ({freshness.TOLD}) f where l.occasion is not null
 ) t on true
@@ -100,16 +107,25 @@ class Claimed(Struct, frozen=True, gc=False):
 
 
 async def claim(
-    connection: Connection, worker: int, now: dt.datetime, limit: int, of_bulk: int, token: int
+    connection: Connection,
+    worker: int,
+    now: dt.datetime,
+    limit: int,
+    of_bulk: int,
+    token: int,
+    since: Mapping[Lane, Place] | None = None,
 ) -> list[Claimed]:
     """Up to `limit` rows due at business time `now`, urgent ones first, then the oldest; `of_bulk` at most of bulk.
 
-    Nothing for a worker whose lease ended.
+    Of a lane that has a place in `since` none before it: what is gone stays in the index until vacuum has been, and a
+    look from the front passes all of it.  Nothing for a worker whose lease ended.
 
     One statement, so it commits by itself.  If the answer is lost the rows are in nobody's memory: `forgotten` finds
     them.
     """
-    rows = await connection.fetch(_CLAIM, worker, now, limit, of_bulk, token)
+    since = since or {}
+    places = (*since.get(Lane.URGENT, FRONT), *since.get(Lane.BULK, FRONT))
+    rows = await connection.fetch(_CLAIM, worker, now, limit, of_bulk, token, *places)
     return [Claimed(*_fields(row, token)) for row in rows]
 
 

@@ -16,7 +16,6 @@ import asyncpg
 from gateway.ids import first_id_at
 from tests.bench.plans import NOW, TOPIC
 
-DUE: Final = 4000  # those that are due now, scattered over all of it
 _WEEK_MS: Final = 7 * 86_400_000
 _STRIDE: Final = 7919  # prime: `i * _STRIDE % n` visits all, in no order of theirs
 
@@ -76,11 +75,14 @@ where t.relname = $1 and not (o.contype = 'p' and t.relname in ('reminder', 'liv
 """
 
 
-async def fill(dsn: str, n: int) -> None:
-    """Fills an empty ledger with `n` reminders, and lets Postgres look at what there is."""
+async def fill(dsn: str, n: int, due: int) -> None:
+    """Fills an empty ledger with `n` reminders, `due` of them due now and scattered over all of it.
+
+    It is vacuumed as it would have been long before anything of it is due.
+    """
     first = first_id_at(int((NOW - dt.timedelta(days=6)).timestamp() * 1000))
     words = {
-        "first": first, "week": _WEEK_MS * 6 // 7, "n": n, "due": DUE, "stride": _STRIDE, "now": NOW.isoformat(),
+        "first": first, "week": _WEEK_MS * 6 // 7, "n": n, "due": due, "stride": _STRIDE, "now": NOW.isoformat(),
         "topic": TOPIC, "sealed": os.urandom(300).hex(),
     }  # fmt: skip
     async with _connected(dsn) as connection:
@@ -93,7 +95,7 @@ async def fill(dsn: str, n: int) -> None:
     )
     async with _connected(dsn) as connection:
         await connection.execute("drop view filled")
-        await connection.execute("analyze")
+        await connection.execute("vacuum analyze")
 
 
 def _connected(dsn: str) -> Any:
