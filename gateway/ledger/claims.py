@@ -40,9 +40,9 @@ select r.id, r.subject, r.lender, r.source, r.request_id, r.product, r.stage, r.
        l.attempts, l.tries, r.not_after, coalesce(v.sealed, r.sealed), p.due_at, l.closed,
        r.traceparent, l.occasion, t.fresh_at, r.borrower, r.debt, r.instalment
 from picked p
-cross join lateral (select * from live l where l.id = p.id limit 1) l
-cross join lateral (select * from reminder r where r.id = p.id limit 1) r
-left join lateral (select v.sealed from revision v where v.reminder = p.id limit 1) v on true
+cross join lateral (select * from live l where l.id = p.id offset 0) l
+cross join lateral (select * from reminder r where r.id = p.id offset 0) r
+left join lateral (select v.sealed from revision v where v.reminder = p.id offset 0) v on true
 left join lateral (
     select max(f.fresh_at) as fresh_at from ({freshness.TOLD}) f where l.occasion is not null
 ) t on true

@@ -21,9 +21,9 @@ from schemas.vocabulary import Reason, ReminderState
 
 _LIVING: Final = """
 select l.id, l.subject, r.debt, r.instalment, r.state_as_of
-from (select distinct * from unnest($1::bytea[])) as i(subject)
+from unnest($1::bytea[]) as i(subject)
 cross join lateral (select l.id, l.subject from live l where l.subject = i.subject offset 0) l
-cross join lateral (select * from reminder r where r.id = l.id limit 1) r
+cross join lateral (select * from reminder r where r.id = l.id offset 0) r
 """
 
 

@@ -67,20 +67,20 @@ update debt_fact set source = $3, topic = $4, partition = $5 where subject = $1 
 # complete.  What another source knows of him says nothing of his payments.
 TOLD: Final = """
 select t.topic, t.source, t.partition, greatest(t.told_at, w.as_of) as fresh_at
-from (select * from debt_fact d where d.subject = r.subject and d.debt = r.debt limit 1) d
-left join lateral (select * from borrower_fact b where b.subject = d.subject limit 1) b on b.source = d.source
+from (select * from debt_fact d where d.subject = r.subject and d.debt = r.debt offset 0) d
+left join lateral (select * from borrower_fact b where b.subject = d.subject offset 0) b on b.source = d.source
 cross join lateral (
     values (d.topic, d.source, d.partition, d.told_at), (b.topic, b.source, b.partition, b.told_at)
 ) t (topic, source, partition, told_at)
 left join lateral (
     select w.as_of from fact_watermark w
-    where w.topic = t.topic and w.source = t.source and w.partition = t.partition limit 1
+    where w.topic = t.topic and w.source = t.source and w.partition = t.partition offset 0
 ) w on true
 where t.told_at is not null
 """
 _OF: Final = f"""
 select r.id, f.* from unnest($1::bigint[]) as i(id)
-cross join lateral (select * from reminder r where r.id = i.id limit 1) r cross join lateral ({TOLD}) f
+cross join lateral (select * from reminder r where r.id = i.id offset 0) r cross join lateral ({TOLD}) f
 """  # noqa: S608  joins constants of this file
 
 Place: TypeAlias = tuple[str, str, int]  # topic, source, partition

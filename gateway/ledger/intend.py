@@ -57,14 +57,14 @@ select attempt from ok
 _AGAIN: Final = """
 select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
 cross join lateral (
-    select a.id, a.reminder from attempt a where a.id = i.attempt and a.state = 'intended' limit 1
+    select a.id, a.reminder from attempt a where a.id = i.attempt and a.state = 'intended' offset 0
 ) a
 cross join lateral (
     select 1 from live l
-    where l.id = a.reminder and l.attempt = a.id and l.state = 'sending' and l.closed is null limit 1
+    where l.id = a.reminder and l.attempt = a.id and l.state = 'sending' and l.closed is null offset 0
 ) l
 cross join lateral (
-    select 1 from claim c where c.id = a.reminder and c.worker = $1 and c.token = i.token limit 1
+    select 1 from claim c where c.id = a.reminder and c.worker = $1 and c.token = i.token offset 0
 ) c
 where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_timestamp())
 """
@@ -72,8 +72,8 @@ where exists (select 1 from worker w where w.id = $1 and w.lease_until > clock_t
 # Of what a plan has made: what it said when it was claimed, and would say now.
 _OTHER_WORDS: Final = """
 select i.attempt from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as i(attempt, reminder, sealed)
-cross join lateral (select r.sealed from reminder r where r.id = i.reminder limit 1) r
-left join lateral (select v.sealed from revision v where v.reminder = i.reminder limit 1) v on true
+cross join lateral (select r.sealed from reminder r where r.id = i.reminder offset 0) r
+left join lateral (select v.sealed from revision v where v.reminder = i.reminder offset 0) v on true
 where coalesce(v.sealed, r.sealed) <> i.sealed
 """
 
@@ -95,10 +95,10 @@ cross join lateral (
 _READ_BACK: Final = """
 select a.id from unnest($2::bigint[], $3::bigint[]) as i(attempt, token)
 cross join lateral (
-    select a.id, a.reminder from attempt a where a.id = i.attempt and a.state = 'intended' limit 1
+    select a.id, a.reminder from attempt a where a.id = i.attempt and a.state = 'intended' offset 0
 ) a
 cross join lateral (
-    select 1 from claim c where c.id = a.reminder and c.worker = $1 and c.token = i.token limit 1
+    select 1 from claim c where c.id = a.reminder and c.worker = $1 and c.token = i.token offset 0
 ) c
 """
 

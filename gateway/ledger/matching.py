@@ -11,7 +11,7 @@ from schemas.vocabulary import FailureScope
 
 _BY_REF: Final = """
 select r.provider, r.ref, r.attempt from unnest($1::text[], $2::text[]) as i(provider, ref)
-cross join lateral (select * from provider_ref r where r.provider = i.provider and r.ref = i.ref limit 1) r
+cross join lateral (select * from provider_ref r where r.provider = i.provider and r.ref = i.ref offset 0) r
 """
 # The last message that this provider may have brought to an address.
 _BY_ADDRESS: Final = """

@@ -57,8 +57,8 @@ _LEAVE: Final = "delete from merged where reminder = any($1::bigint[]) returning
 _UNTELL: Final = """
 delete from merged where ctid = any (array(
     select m.row from unnest($1::bigint[]) as i(id)
-    cross join lateral (select m.ctid as row, m.leader from merged m where m.reminder = i.id limit 1) m
-    cross join lateral (select 1 from live l where l.id = m.leader limit 1) l
+    cross join lateral (select m.ctid as row, m.leader from merged m where m.reminder = i.id offset 0) m
+    cross join lateral (select 1 from live l where l.id = m.leader offset 0) l
 )) returning leader
 """
 _LET_GO: Final = """
@@ -67,7 +67,7 @@ delete from merged where ctid = any (array(
     cross join lateral (select m.ctid as row, m.reminder from merged m where m.leader = i.leader offset 0) m
     cross join lateral (
         select 1 from live l where l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into'
-            and l.not_after <= coalesce(i.at, 'infinity') limit 1
+            and l.not_after <= coalesce(i.at, 'infinity') offset 0
     ) l
 )) returning reminder
 """
@@ -75,17 +75,17 @@ _WAITING: Final = """
 select m.reminder from (select distinct * from unnest($1::bigint[])) as i(leader)
 cross join lateral (select m.reminder from merged m where m.leader = i.leader offset 0) m
 cross join lateral (
-    select 1 from live l where l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into' limit 1
+    select 1 from live l where l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into' offset 0
 ) l
 """
 _LEAVING: Final = """
 select m.reminder from (select distinct * from unnest($1::bigint[])) as i(id)
-cross join lateral (select m.reminder, m.leader from merged m where m.reminder = i.id limit 1) m
-cross join lateral (select 1 from live l where l.id = m.leader and l.state = 'sending' limit 1) l
+cross join lateral (select m.reminder, m.leader from merged m where m.reminder = i.id offset 0) m
+cross join lateral (select 1 from live l where l.id = m.leader and l.state = 'sending' offset 0) l
 """
 _LEADERS: Final = """
 select distinct m.leader from unnest($1::bigint[]) as i(id)
-cross join lateral (select m.leader from merged m where m.reminder = i.id limit 1) m
+cross join lateral (select m.leader from merged m where m.reminder = i.id offset 0) m
 """
 _TOLD: Final = f"""
 select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage, r.occasion,
@@ -93,9 +93,9 @@ select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalme
        r.source, r.lender, r.product, r.template, r.stage
 from (select distinct * from unnest($1::bigint[])) as i(leader)
 cross join lateral (select * from merged m where m.leader = i.leader offset 0) m
-cross join lateral (select * from reminder r where r.id = m.reminder limit 1) r
-left join lateral (select true as lives from live l where l.id = m.reminder limit 1) l on true
-left join lateral (select v.sealed from revision v where v.reminder = m.reminder limit 1) v on true
+cross join lateral (select * from reminder r where r.id = m.reminder offset 0) r
+left join lateral (select true as lives from live l where l.id = m.reminder offset 0) l on true
+left join lateral (select v.sealed from revision v where v.reminder = m.reminder offset 0) v on true
 order by m.leader, m.reminder
 """  # noqa: S608  joins a constant of the ledger
 

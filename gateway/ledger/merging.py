@@ -50,13 +50,13 @@ cross join lateral (
         and l.occasion is not null and l.attempts = 0 and l.not_after > $3 and (
             (l.state = 'scheduled' and l.at < i.until)
             or (l.state = 'held' and l.reason = 'merged_into' and l.resume_at < i.until and not exists (
-                select 1 from (select m.leader from merged m where m.reminder = l.id limit 1) m
-                cross join lateral (select w.attempts from live w where w.id = m.leader limit 1) w where w.attempts > 0
+                select 1 from (select m.leader from merged m where m.reminder = l.id offset 0) m
+                cross join lateral (select w.attempts from live w where w.id = m.leader offset 0) w where w.attempts > 0
             ))
         ) offset 0
 ) l
-cross join lateral (select * from reminder r where r.id = l.id limit 1) r
-left join lateral (select v.sealed from revision v where v.reminder = l.id limit 1) v on true
+cross join lateral (select * from reminder r where r.id = l.id offset 0) r
+left join lateral (select v.sealed from revision v where v.reminder = l.id offset 0) v on true
 order by l.id
 """  # noqa: S608  joins a constant of the ledger
 

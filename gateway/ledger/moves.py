@@ -22,10 +22,10 @@ from schemas.vocabulary import AttemptState, Reason, ReminderState
 _FREE_STAGE: Final = """
 with freed as (
     delete from stage_key s using (
-        select r.id, r.subject, r.debt, k.row from (select distinct * from unnest($1::bigint[])) as i(id)
-        cross join lateral (select * from reminder r where r.id = i.id limit 1) r
+        select r.id, r.subject, r.debt, k.row from unnest($1::bigint[]) as i(id)
+        cross join lateral (select * from reminder r where r.id = i.id offset 0) r
         cross join lateral (
-            select s.ctid as row from stage_key s where s.key = r.stage_key and s.reminder = r.id limit 1
+            select s.ctid as row from stage_key s where s.key = r.stage_key and s.reminder = r.id offset 0
         ) k
         left join lateral (
             select true as contacted from attempt a
@@ -37,8 +37,8 @@ with freed as (
 )
 insert into replan (reminder, subject)
 select f.id, f.subject from freed f
-left join lateral (select true as revised from revision v where v.reminder = f.id limit 1) v on true
-cross join lateral (select 1 from debt_fact d where d.subject = f.subject and d.debt = f.debt limit 1) d
+left join lateral (select true as revised from revision v where v.reminder = f.id offset 0) v on true
+cross join lateral (select 1 from debt_fact d where d.subject = f.subject and d.debt = f.debt offset 0) d
 where f.id = any($2::bigint[]) or (f.id = any($3::bigint[]) and v.revised)
 on conflict (reminder) do nothing
 """

@@ -54,7 +54,7 @@ insert into tombstone (subject, kind, value, as_of)
 select distinct a.subject, 'opted_out', '', $3::timestamptz
 from unnest($1::bigint[], $2::text[]) as i(attempt, provider)
 cross join lateral (
-    select a.subject from attempt a where a.id = i.attempt and a.provider = i.provider limit 1
+    select a.subject from attempt a where a.id = i.attempt and a.provider = i.provider offset 0
 ) a
 order by 1 on conflict (subject, kind, value) do update set as_of = greatest(tombstone.as_of, excluded.as_of)
 """
@@ -84,7 +84,7 @@ with unparked as (
     delete from parked where ctid = any (array(
         select p.row from unnest($1::timestamptz[], $2::bigint[]) as i(sweep_at, receipt)
         cross join lateral (
-            select p.ctid as row from parked p where p.sweep_at = i.sweep_at and p.receipt = i.receipt limit 1
+            select p.ctid as row from parked p where p.sweep_at = i.sweep_at and p.receipt = i.receipt offset 0
         ) p))
 ), unsaid as (
     delete from reply where id = any($2::bigint[])

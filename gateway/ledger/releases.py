@@ -35,12 +35,12 @@ cross join lateral (
     select w.id, w.lane, w.at, true as missed, l.subject from (
         select id, lane, at from frozen where held_by = h.freeze_id and lane = n.lane and at <= $2
         order by at, id limit $3
-    ) w left join lateral (select l.subject from live l where l.id = w.id limit 1) l on true
+    ) w left join lateral (select l.subject from live l where l.id = w.id offset 0) l on true
     union all
     select w.id, w.lane, w.at, false, l.subject from (
         select id, lane, at from frozen where held_by = h.freeze_id and lane = n.lane and at > $2
         order by at, id limit $4
-    ) w left join lateral (select l.subject from live l where l.id = w.id limit 1) l on true
+    ) w left join lateral (select l.subject from live l where l.id = w.id offset 0) l on true
 ) f
 order by f.missed desc, f.lane, f.at, f.id
 """

@@ -15,22 +15,22 @@ select l.id, l.subject, l.lender, l.source, l.request_id, l.stage, l.lane, l.lad
        l.resume_at, a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at,
        l.traceparent, l.occasion
 from unnest($1::bigint[]) as i(id)
-cross join lateral (select * from live l where l.id = i.id limit 1) l
-left join lateral (select c.worker, c.token from claim c where c.id = i.id limit 1) c on true
-left join lateral (select * from attempt a where a.id = l.attempt limit 1) a on true
+cross join lateral (select * from live l where l.id = i.id offset 0) l
+left join lateral (select c.worker, c.token from claim c where c.id = i.id offset 0) c on true
+left join lateral (select * from attempt a where a.id = l.attempt offset 0) a on true
 """
 
 _ENDED: Final = """
 select r.id, r.subject, r.lender, r.source, r.request_id, r.stage, r.lane, r.ladder, r.not_after,
        e.state, e.reason, e.seq, e.at, r.traceparent, r.occasion
 from unnest($1::bigint[]) as i(id)
-cross join lateral (select * from ending e where e.reminder = i.id limit 1) e
-cross join lateral (select * from reminder r where r.id = i.id limit 1) r
+cross join lateral (select * from ending e where e.reminder = i.id offset 0) e
+cross join lateral (select * from reminder r where r.id = i.id offset 0) r
 """
 
 _ATTEMPTS: Final = """
 select a.reminder, a.id, a.rung, a.channel, a.provider, a.state, a.intended_at, a.failure, a.final_at
-from (select distinct * from unnest($1::bigint[])) as i(id)
+from unnest($1::bigint[]) as i(id)
 cross join lateral (select * from attempt a where a.reminder = i.id offset 0) a order by a.id
 """
 

@@ -35,7 +35,7 @@ with recursive place(topic, source, partition, max_age) as (
 select p.topic, p.source, p.partition, p.max_age from place p
 cross join lateral (
     select w.as_of from fact_watermark w
-    where w.topic = p.topic and w.source = p.source and w.partition = p.partition limit 1
+    where w.topic = p.topic and w.source = p.source and w.partition = p.partition offset 0
 ) w
 where $1::timestamptz - w.as_of < p.max_age
 """

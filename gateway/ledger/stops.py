@@ -18,11 +18,11 @@ from schemas.vocabulary import Answer, Reason, ReminderState
 
 _BY_REQUEST: Final = """
 select r.id from inbox i
-cross join lateral (select r.id from reminder r where r.id = i.reminder and r.subject = $2 limit 1) r where i.key = $1
+cross join lateral (select r.id from reminder r where r.id = i.reminder and r.subject = $2 offset 0) r where i.key = $1
 """
 _LIVING: Final = """
 select l.id from live l
-cross join lateral (select r.state_as_of, r.debt from reminder r where r.id = l.id limit 1) r
+cross join lateral (select r.state_as_of, r.debt from reminder r where r.id = l.id offset 0) r
 where l.subject = $1 and r.state_as_of <= $2 and ($3::text is null or r.debt = $3)
 """
 _LIVE_OF: Final = "select id from live where subject = any($1::bytea[])"

@@ -24,8 +24,8 @@ _HOLD_KEYS = "update subject set unreadable_stop_at = $2 where key = any($1::byt
 # Of requests that were taken, by their keys.
 _OF_REQUESTS = """
 select i.key, r.subject from (select distinct * from unnest($1::bytea[])) as k(key)
-cross join lateral (select * from inbox i where i.key = k.key limit 1) i
-cross join lateral (select r.subject from reminder r where r.id = i.reminder limit 1) r
+cross join lateral (select * from inbox i where i.key = k.key offset 0) i
+cross join lateral (select r.subject from reminder r where r.id = i.reminder offset 0) r
 """
 _CLEAR = "update subject set unreadable_stop_at = null where key = $1 and unreadable_stop_at is not null returning 1"
 

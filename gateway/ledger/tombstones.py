@@ -40,7 +40,7 @@ delete from tombstone where ctid = any (array(
     select t.row from unnest($1::bytea[], $2::text[], $3::text[]) as i(subject, kind, value)
     cross join lateral (
         select t.ctid as row from tombstone t
-        where t.subject = i.subject and t.kind = i.kind and t.value = i.value limit 1
+        where t.subject = i.subject and t.kind = i.kind and t.value = i.value offset 0
     ) t))
 """
 _LIFT_PAID: Final = """
@@ -48,7 +48,7 @@ delete from paid_instalment where ctid = any (array(
     select p.row from unnest($1::bytea[], $2::text[], $3::int[]) as i(subject, debt, instalment)
     cross join lateral (
         select p.ctid as row from paid_instalment p
-        where p.subject = i.subject and p.debt = i.debt and p.instalment = i.instalment limit 1
+        where p.subject = i.subject and p.debt = i.debt and p.instalment = i.instalment offset 0
     ) p))
 """
 # By whatever he had opted out: a fact, or a key in a call.  Of two at one moment the opting out counts.

@@ -2,8 +2,8 @@
 
 Two ledgers in one Postgres, one with ten thousand reminders, one with ten million, filled by SQL outside the timing.
 The same work is done in both in turn, batch by batch, so that what disturbs one disturbs the other.  First with rows of
-the large one that nobody has touched since they were written, as it is in life, vacuum left to itself; of the small one,
-which is all in the processor's cache, again and again the same.  Then with the same rows again in both.
+the large one that nobody has touched since they were written, as it is in life, and vacuum left to itself; of the small
+one, which the processor holds in its caches, again and again the same.  Then with the same rows again in both.
 """
 
 from __future__ import annotations
