@@ -39,7 +39,8 @@ _STATEMENTS_IN_A_TRANSACTION: Final = 6  # in times of the longest statement
 
 _TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 # Every statement is a handful of key look-ups driven by its input arrays: joins in the order they are written, planned
-# once, and never a scan because a queue happened to be empty when it was vacuumed.
+# once, and never a scan because a queue happened to be empty when it was vacuumed.  These settings are half of it; the
+# other half is that each look-up is a lateral subquery with `limit 1` or `offset 0`, which stays one.
 PLANNER: Final = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
