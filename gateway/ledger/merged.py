@@ -72,20 +72,20 @@ delete from merged where ctid = any (array(
 )) returning reminder
 """
 _WAITING: Final = """
-select m.reminder from (select distinct * from unnest($1::bigint[])) as i(leader)
+select distinct m.reminder from unnest($1::bigint[]) as i(leader)
 cross join lateral (select m.reminder from merged m where m.leader = i.leader offset 0) m
 cross join lateral (
     select 1 from live l where l.id = m.reminder and l.state = 'held' and l.reason = 'merged_into' offset 0
-) l
+) l order by m.reminder
 """
 _LEAVING: Final = """
-select m.reminder from (select distinct * from unnest($1::bigint[])) as i(id)
+select m.reminder from unnest($1::bigint[]) as i(id)
 cross join lateral (select m.reminder, m.leader from merged m where m.reminder = i.id offset 0) m
 cross join lateral (select 1 from live l where l.id = m.leader and l.state = 'sending' offset 0) l
 """
 _LEADERS: Final = """
 select distinct m.leader from unnest($1::bigint[]) as i(id)
-cross join lateral (select m.leader from merged m where m.reminder = i.id offset 0) m
+cross join lateral (select m.leader from merged m where m.reminder = i.id offset 0) m order by m.leader
 """
 _TOLD: Final = f"""
 select m.leader, r.id, coalesce(v.sealed, r.sealed), m.along, r.debt, r.instalment, r.stage, r.occasion,

@@ -31,7 +31,7 @@ where a.provider = $1 and a.state not in ('intended', 'not_sent', 'rejected') or
 
 # Its own, however much of others' has been handed over since.
 _OWN: Final = """
-select a.id, coalesce(r.heard, false) from (select distinct * from unnest($1::bigint[])) as i(id)
+select a.id, coalesce(r.heard, false) from unnest($1::bigint[]) as i(id)
 cross join lateral (select a.id from attempt a where a.id = i.id and a.id < $2 offset 0) a
 left join lateral (select true as heard from receipt r where r.attempt = a.id limit 1) r on true
 """

@@ -23,7 +23,7 @@ _OF_REMINDERS = "select distinct subject from reminder where id = any($1::bigint
 _HOLD_KEYS = "update subject set unreadable_stop_at = $2 where key = any($1::bytea[])"
 # Of requests that were taken, by their keys.
 _OF_REQUESTS = """
-select i.key, r.subject from (select distinct * from unnest($1::bytea[])) as k(key)
+select i.key, r.subject from unnest($1::bytea[]) as k(key)
 cross join lateral (select * from inbox i where i.key = k.key offset 0) i
 cross join lateral (select r.subject from reminder r where r.id = i.reminder offset 0) r
 """

@@ -69,7 +69,9 @@ class Planned(Ledger):
         if not data.draw(st.booleans()):
             return
         pushes = self.run(
-            self.connection.fetch("select id, reminder from attempt where channel = 'push' and state = 'delivered'")
+            self.connection.fetch(
+                "select id, reminder from attempt where channel = 'push' and state = 'delivered' order by id"
+            )
         )
         if pushes:
             push = data.draw(st.sampled_from([tuple(each) for each in pushes]))
