@@ -100,7 +100,7 @@ _RIPE: Final = """
 select p.sweep_at, r.id, r.provider, r.attempt, r.ref, r.kind, r.state, r.failure, r.code, r.occurred_at, r.received_at,
        r.address
 from (select * from parked p where p.sweep_at <= $1 order by p.sweep_at, p.receipt limit $2) p
-cross join lateral (select * from receipt r where r.id = p.receipt limit 1) r order by p.sweep_at, p.receipt
+cross join lateral (select * from receipt r where r.id = p.receipt offset 0) r order by p.sweep_at, p.receipt
 """
 
 

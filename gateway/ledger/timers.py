@@ -15,7 +15,7 @@ from schemas.vocabulary import Reason, ReminderState
 
 _RIPE: Final = """
 select t.id, l.subject from (select t.id, t.at from timer t where t.at <= $1 order by t.at, t.id limit $2) t
-cross join lateral (select l.subject from live l where l.id = t.id limit 1) l order by t.at, t.id
+cross join lateral (select l.subject from live l where l.id = t.id offset 0) l order by t.at, t.id
 """
 
 

@@ -1,4 +1,4 @@
-"""No statement of the ledger walks through a table that grows, even planned on a day when all of them were empty.
+"""What processes do by themselves walks through no table that grows, even planned on a day when all were empty.
 
 A plan is kept for minutes, and planned while a queue was empty it would compare every row with every input an hour
 later.  So each is planned here where vacuum has just found everything empty, as the processes have it planned.
@@ -23,7 +23,8 @@ from gateway.ledger import schema
 _STATEMENT: Final = re.compile(r"\s*(with|select|insert|update|delete)\b")
 _SCANS: Final = {"Seq Scan", "Index Scan", "Index Only Scan"}
 
-# They have a row for each worker, partition, source, lender or freeze, or for what a person has just begun.
+# They have a row for each worker, partition, source, lender or freeze.  `replan` is emptied in every round of recovery;
+# whom it cannot plan waits in it, and taking one of its borrowers looks at all of them.
 SMALL: Final = {
     "cadence_in_use", "call_centre", "fact_watermark", "freeze", "freeze_audit", "intake_count", "intake_offset",
     "manual_count", "planned_count", "relay_shard", "release_pace", "replan", "volume", "worker", "worker_number",
